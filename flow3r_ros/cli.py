@@ -1,0 +1,323 @@
+"""`flow3r`: the command line. Thin: it reads options, imports what one command needs, and prints; the work is done elsewhere.
+
+Exit codes: 0 done, 1 failed on the data (one line on stderr, no traceback), 2 wrong usage. With `--json` stdout carries one JSON object
+and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from flow3r_ros.cli_models import models_app
+from flow3r_ros.console import AsJson, print_result, progress
+from flow3r_ros.errors import Flow3rError
+
+app = typer.Typer(
+    name="flow3r",
+    help="Poses, dense depth and point clouds from one monocular camera.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+evaluate_app = typer.Typer(help="Compare a trajectory, a recording or a model with the truth.", no_args_is_help=True)
+bags_app = typer.Typer(help="Small tools around rosbags.", no_args_is_help=True)
+app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(models_app, name="models")
+app.add_typer(bags_app, name="bags")
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of settings (docs/parameters.md)")]
+Topic = Annotated[str | None, typer.Option("--topic", help="image topic, when the bag has several")]
+Model = Annotated[str | None, typer.Option("--model", help="model name or folder")]
+
+
+class Alignment(str, Enum):
+    """Choices of `--align`."""
+
+    none = "none"
+    se3 = "se3"
+    sim3 = "sim3"
+
+
+class Storage(str, Enum):
+    """Choices of `--storage`."""
+
+    mcap = "mcap"
+    sqlite3 = "sqlite3"
+
+
+class LabelEngine(str, Enum):
+    """Choices of `--engine`."""
+
+    local = "local"
+    ray = "ray"
+
+
+def main() -> None:
+    """Entry point of the `flow3r` program."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except Flow3rError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing half-written was left under its final name")
+    except Exception as error:
+        exit_with_usage = getattr(error, "exit_code", None)
+        if exit_with_usage is None or not hasattr(error, "show"):
+            raise
+        error.show()
+        sys.exit(exit_with_usage)
+
+
+def _fail(message: str) -> None:
+    print(f"flow3r: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(1)
+
+
+@app.command()
+def run(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="video file, image folder or rosbag2 folder")],
+    output: Annotated[Path, typer.Option("--output", help="folder to write; appears complete or not at all")],
+    camera: Annotated[Path | None, typer.Option(help="camera.json; missing: intrinsics are estimated and reported as such")] = None,
+    model: Model = None,
+    every: Annotated[int, typer.Option(min=1, help="use every k-th frame")] = 1,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="stop after this many frames")] = None,
+    topic: Topic = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Poses, depth, a cloud and a report from a video, image folder or bag."""
+    from flow3r_ros.offline.run import run_to_folder
+
+    settings = _settings(config, model)
+    summary = run_to_folder(source, output, settings, camera_file=camera, topic=topic, every=every, max_frames=max_frames, quiet=as_json)
+    print_result(summary, as_json)
+
+
+def _settings(config: Path | None, model: str | None) -> Any:
+    from flow3r_ros.config import load_config
+
+    return load_config(config, {"model.name": model} if model else None)
+
+
+@app.command()
+def replay(
+    bags: Annotated[list[Path], typer.Argument(metavar="BAG...", help="rosbag2 folders, mcap, sqlite3 or ROS 1 bags")],
+    output: Annotated[Path, typer.Option("--output", help="bag to write; with several bags a folder with one bag each")],
+    config: ConfigFile = None,
+    topic: Topic = None,
+    camera: Annotated[Path | None, typer.Option(help="camera.json instead of the bag's CameraInfo")] = None,
+    model: Model = None,
+    start: Annotated[float, typer.Option(min=0, help="seconds to skip")] = 0.0,
+    duration: Annotated[float | None, typer.Option(min=0, help="seconds to use")] = None,
+    every: Annotated[int, typer.Option(min=1, help="use every k-th frame")] = 1,
+    rerun: Annotated[Path | None, typer.Option(help="also write a rerun recording (.rrd)")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every frame of a bag through the node's engine; writes an mcap with the node's topics."""
+    from flow3r_ros.bags.replay import replay_bags
+
+    options: dict[str, Any] = {"start": start, "duration": duration, "every": every, "rerun": rerun, "quiet": as_json}
+    summaries, failures = replay_bags(bags, output, _settings(config, model), topic, camera, **options)
+    if len(bags) == 1:
+        print_result(next(iter(summaries.values())), as_json)
+    else:
+        print_result({"bags": summaries, "failed": failures}, as_json)
+    for bag, reason in failures.items():
+        print(f"flow3r: {bag}: {reason}", file=sys.stderr)
+    raise typer.Exit(1 if failures else 0)
+
+
+@bags_app.command("from-video")
+def bags_from_video(
+    video: Annotated[Path, typer.Argument(help="video file, image folder or clip folder")],
+    output: Annotated[Path, typer.Option("--output", help="rosbag2 folder to write")],
+    camera: Annotated[Path | None, typer.Option(help="camera.json, written as CameraInfo")] = None,
+    compressed: Annotated[bool, typer.Option("--compressed", help="CompressedImage (jpeg) instead of Image")] = False,
+    storage: Annotated[Storage, typer.Option(help="file format")] = Storage.mcap,
+    every: Annotated[int, typer.Option(min=1, help="use every k-th frame")] = 1,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="stop after this many frames")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a rosbag2 of a video, for trying things out."""
+    from flow3r_ros.bags.from_video import bag_from_video
+
+    print_result(bag_from_video(video, output, camera, compressed, storage.value, every, max_frames, as_json), as_json)
+
+
+@app.command()
+def doctor(as_json: AsJson = False, model: Model = None) -> None:
+    """Check the installation and say what to do about each failure."""
+    from flow3r_ros.doctor import examine
+
+    findings = examine(model or "flow3r_nano")
+    failed = any(finding.status == "failed" for finding in findings)
+    if as_json:
+        print(json.dumps({"ok": not failed, "checks": [finding.as_dict() for finding in findings]}))
+    else:
+        for finding in findings:
+            print(f"{finding.status:<8} {finding.check:<18} {finding.found}" + (f"\n         -> {finding.cure}" if finding.cure else ""))
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def node(context: typer.Context) -> None:
+    """The ROS 2 node without `ros2 launch`; everything after it goes to ROS (`--ros-args ...`)."""
+    try:
+        from flow3r_ros.ros.process import main as node_main
+    except ImportError as error:
+        raise Flow3rError(f"ROS 2 is not importable ({error})", "source /opt/ros/DISTRO/setup.bash or run make setup") from error
+    raise typer.Exit(node_main(context.args))
+
+
+@evaluate_app.command()
+def trajectory(
+    estimate: Annotated[Path, typer.Argument(metavar="EST.tum")],
+    reference: Annotated[Path, typer.Argument(metavar="REF.tum")],
+    align: Annotated[Alignment, typer.Option(help="what of the estimate is free")] = Alignment.sim3,
+    as_json: AsJson = False,
+) -> None:
+    """ATE and RPE of a TUM trajectory against a reference."""
+    from flow3r_ros.evaluation.trajectory import evaluate_trajectory
+
+    print_result(evaluate_trajectory(estimate, reference, align.value), as_json)
+
+
+@evaluate_app.command()
+def benchmark(
+    name: Annotated[str, typer.Argument(help="kinetics, epic, sintel, bonn, co3d, scannet, nrgbd, 7scenes, tum_dynamics, kitti, euroc")],
+    data: Annotated[Path, typer.Option("--data", help="folder of the download")],
+    model: Model = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a model on a benchmark, beside the published rows."""
+    from flow3r_ros.evaluation.benchmarks.run import evaluate_benchmark, render_benchmark
+    from flow3r_ros.network.runner import open_predictor
+
+    settings = _settings(config, model)
+    result = evaluate_benchmark(name, data, open_predictor(settings.model), settings)
+    print(json.dumps(result, default=str) if as_json else render_benchmark(result))
+
+
+@evaluate_app.command()
+def recording(
+    source: Annotated[Path, typer.Argument(metavar="BAG_OR_DIR", help="rosbag, video, image folder or clip folder")],
+    output: Annotated[Path | None, typer.Option("--output", help="HTML page to write")] = None,
+    reference: Annotated[Path | None, typer.Option(help="TUM file of true camera poses")] = None,
+    truth_topic: Annotated[str | None, typer.Option(help="topic of the bag with true poses")] = None,
+    depth_topic: Annotated[str | None, typer.Option(help="topic of the bag with true depth")] = None,
+    camera: Annotated[Path | None, typer.Option(help="camera.json")] = None,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="stop after this many frames")] = None,
+    model: Model = None,
+    topic: Topic = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a recording of yours against its truth, or against its own pictures where it has none."""
+    from flow3r_ros.evaluation.recording import evaluate_recording
+    from flow3r_ros.network.runner import open_predictor
+
+    settings = _settings(config, model)
+    predictor = open_predictor(settings.model)
+    result = evaluate_recording(source, predictor, settings, output, reference, truth_topic, depth_topic, topic, camera, max_frames)
+    print_result(result, as_json)
+
+
+@app.command()
+def label(
+    sources: Annotated[list[Path], typer.Argument(metavar="BAG_OR_VIDEO...", help="rosbags, video files or image folders")],
+    output: Annotated[Path, typer.Option("--output", help="label cache; an existing one is continued")],
+    teacher: Annotated[str, typer.Option(help="dis, raft, ufm, or an installed one")] = "dis",
+    engine: Annotated[LabelEngine, typer.Option(help="this machine or a Ray cluster")] = LabelEngine.local,
+    workers: Annotated[int, typer.Option(min=1, help="worker processes")] = 1,
+    address: Annotated[str | None, typer.Option(help="Ray cluster, ray://HOST:PORT; none: a local one")] = None,
+    topic: Topic = None,
+    as_json: AsJson = False,
+) -> None:
+    """Flow labels of recordings for training; resumable, safe to run twice."""
+    from flow3r_ros.training.label_cache import LabelSettings
+    from flow3r_ros.training.labelling import label as label_recordings
+
+    settings = LabelSettings(teacher=teacher)
+    with progress("labelling", as_json) as advance:
+        report = label_recordings(
+            sources, output, settings, engine.value, workers, address, topic, lambda r: advance(f"{r.labelled} pairs")
+        )
+    print_result(report.as_dict(), as_json)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option("--config", help="YAML file of training settings (config/train/)")],
+    data: Annotated[list[Path], typer.Option("--data", help="bags, videos, label caches or scene shards; repeat for several")],
+    output: Annotated[Path, typer.Option("--output", help="run folder: checkpoints/, metrics.csv, model/")],
+    max_steps: Annotated[int | None, typer.Option(min=1, help="stop after this many steps")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="continue from the newest checkpoint")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train or fine-tune; writes a model folder that run, replay and the node load."""
+    from flow3r_ros.training.loop import train as train_model
+
+    result = train_model(config, data, output, max_steps, resume)
+    print_result({"model": str(result.model), **result.metrics}, as_json)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="DIR_OR_BAG...", help="outputs of run or replay; several are compared")],
+    output: Annotated[Path, typer.Option("--output", help="HTML file to write")] = Path("report.html"),
+) -> None:
+    """Rebuild the report of a run, or lay several runs side by side."""
+    from flow3r_ros.evaluation.report import load_record, write_comparison, write_report
+
+    records = [load_record(run) for run in runs]
+    print(write_report(output, records[0]) if len(records) == 1 else write_comparison(output, records))
+
+
+SUITES = {
+    "network": "flow3r_ros.network.bench:bench_network",
+    "odometry": "flow3r_ros.evaluation.bench_odometry:bench_odometry",
+    "node": "flow3r_ros.ros.bench:bench_node",
+    "replay": "flow3r_ros.bags.bench:bench_replay",
+    "label": "flow3r_ros.training.bench:bench_label",
+    "train": "flow3r_ros.training.bench:bench_train",
+}
+
+
+@app.command()
+def bench(
+    suite: Annotated[list[str] | None, typer.Option("--suite", help=f"{', '.join(SUITES)}; default: all")] = None,
+    write: Annotated[Path | None, typer.Option(help="also write this page (docs/performance.md)")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure speed and memory beside their baselines."""
+    from importlib import import_module
+
+    from flow3r_ros.evaluation.bench import render_suites, run_suites, write_performance
+
+    unknown = set(suite or ()) - SUITES.keys()
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: no such suite; there are {', '.join(SUITES)}")
+
+    def load(name: str) -> Callable[[], dict[str, Any]]:
+        module, _, function = SUITES[name].partition(":")
+        return lambda: cast(dict[str, Any], getattr(import_module(module), function)())
+
+    result = run_suites({name: load(name) for name in suite or SUITES})
+    if write:
+        write_performance(write, result)
+    print(json.dumps(result, default=str) if as_json else render_suites(result))
+
+
+if __name__ == "__main__":
+    main()

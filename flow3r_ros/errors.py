@@ -1,0 +1,64 @@
+"""One small family of typed errors: each says what went wrong, where, and what to do.
+
+The command line prints `str(error)` as one line on stderr and exits with 1; the node logs it once, counts it, and goes on.
+"""
+
+from __future__ import annotations
+
+
+class Flow3rError(Exception):
+    """Base of every error a user can cause or cure.
+
+    Args:
+        what: what is wrong, naming the topic, file or frame.
+        cure: what to do about it; empty where nothing can be done.
+    """
+
+    def __init__(self, what: str, cure: str = "") -> None:
+        self.what = what
+        self.cure = cure
+        super().__init__(f"{what}; {cure}" if cure else what)
+
+
+class ConfigError(Flow3rError):
+    """A setting does not exist, has the wrong type, or lies outside its range."""
+
+
+class InputError(Flow3rError):
+    """A video, folder, bag or camera file cannot be read or does not make sense."""
+
+
+class FrameError(Flow3rError):
+    """One frame is unusable; the caller counts it as dropped under `reason` and goes on.
+
+    Args:
+        reason: key of the drop counter, snake case (`corrupt_image`, `non_monotonic_stamp`, ...).
+    """
+
+    def __init__(self, reason: str, what: str, cure: str = "") -> None:
+        self.reason = reason
+        super().__init__(what, cure)
+
+
+class CameraError(Flow3rError):
+    """Intrinsics or distortion are not finite, do not fit the image, or use an unknown model."""
+
+
+class ModelError(Flow3rError):
+    """A model folder, manifest or weights file is missing, damaged, of another shape, or unsafe."""
+
+
+class OutputError(Flow3rError):
+    """An output folder or file exists already, cannot be written, or the disk is full."""
+
+
+class BagError(InputError):
+    """A rosbag is damaged, empty, or lacks what was asked of it."""
+
+
+class TrainingError(Flow3rError):
+    """Training cannot start or go on: data, checkpoint and settings do not fit, or a loss is not finite."""
+
+
+class EvaluationError(Flow3rError):
+    """Estimate and reference cannot be compared."""
