@@ -1,0 +1,1 @@
+"""Multi-view geometry of one moving camera: numpy and OpenCV, no torch, no ROS."""

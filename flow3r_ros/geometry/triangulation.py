@@ -1,0 +1,111 @@
+"""Depth from one correspondence and a known relative pose, what disagrees with it, and the scale against another depth.
+
+For a ray `x` of a with inverse depth d, b sees `R x + d t`; d has a closed form, its noise follows from how far the point moves in the
+image per unit of d. Motion across the epipolar line cannot be depth: it is noise or an independently moving object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from flow3r_ros.geometry.correspondence import Correspondence
+from flow3r_ros.geometry.flow import geometric_flow
+from flow3r_ros.geometry.lie import invert
+from flow3r_ros.types import Bool, Camera, Float32, Float64
+
+FLOW_NOISE_PX = 0.5
+"""1-sigma of a covisible DIS flow vector on the correspondence grid"""
+
+
+def triangulate(correspondence: Correspondence, camera: Camera, T_a_b: Float64, max_residual_px: float = 2.0) -> tuple[Float32, Float32]:
+    """Depth of image a and the 1-sigma of its *inverse*, float32 `[h, w]` each, in the unit of `T_a_b`'s translation.
+
+    `camera` is the pinhole of the correspondence grid; `T_a_b` maps points of b to a. Both are nan where a point is not covisible,
+    behind a camera, off its epipolar line by more than `max_residual_px`, or where its depth is not known to within a factor of two.
+    """
+    depth, sigma, _ = _solve(correspondence, camera, T_a_b, max_residual_px)
+    return depth, sigma
+
+
+def _solve(correspondence: Correspondence, camera: Camera, T_a_b: Float64, max_residual_px: float) -> tuple[Float32, Float32, Float32]:
+    height, width = correspondence.covisibility.shape
+    T = invert(T_a_b).astype(np.float32)
+    x = ((np.arange(width) - camera.cx) / camera.fx).astype(np.float32)[None, :]
+    y = ((np.arange(height) - camera.cy) / camera.fy).astype(np.float32)[:, None]
+    u = x + correspondence.flow[..., 0] / np.float32(camera.fx)
+    v = y + correspondence.flow[..., 1] / np.float32(camera.fy)
+    rx, ry, rz = (T[i, 0] * x + T[i, 1] * y + T[i, 2] for i in range(3))
+    ax, ay = T[0, 3] - u * T[2, 3], T[1, 3] - v * T[2, 3]
+    bx, by = u * rz - rx, v * rz - ry
+    baseline2 = ax * ax + ay * ay + np.float32(1e-18)
+    d = (ax * bx + ay * by) / baseline2
+    z = rz + d * T[2, 3]
+    front = (d > 0) & (z > 1e-6)
+    safe = np.where(front, z, np.float32(1.0))
+    focal = np.float32(np.sqrt(camera.fx * camera.fy))
+    across = focal * np.abs(ax * by - ay * bx) / (np.sqrt(baseline2) * safe)
+    gain = focal * np.sqrt((T[0, 3] * rz - T[2, 3] * rx) ** 2 + (T[1, 3] * rz - T[2, 3] * ry) ** 2) / (safe * safe)
+    sigma = np.float32(FLOW_NOISE_PX) / (gain * np.sqrt(np.maximum(correspondence.covisibility, 1e-3)) + np.float32(1e-12))
+    good = front & (correspondence.covisibility > 0.5) & (across < max_residual_px) & (sigma < 0.5 * d)
+    nan = np.float32(np.nan)
+    depth = np.where(good, 1.0 / np.where(good, d, 1.0), nan).astype(np.float32)
+    return depth, np.where(good, sigma, nan).astype(np.float32), np.where(front, across, nan).astype(np.float32)
+
+
+def moving_mask(
+    correspondence: Correspondence, camera: Camera, T_a_b: Float64, depth_a: Float32 | None = None, threshold_px: float = 2.0
+) -> Bool:
+    """Pixels of a that move independently of the camera, bool `[h, w]`.
+
+    Covisible and textured pixels whose flow leaves its epipolar line, needs a negative depth, or (with `depth_a` `[h, w]`, in the unit
+    of the translation) disagrees with the depth by more than twice the threshold and a quarter of the flow; opened and closed, so
+    that single pixels neither count nor leave holes.
+    """
+    trusted = (correspondence.covisibility > 0.5) & (correspondence.texture > 0.2)
+    rotation = np.eye(4)
+    rotation[:3, :3] = T_a_b[:3, :3]
+    unit = np.ones_like(correspondence.covisibility)
+    at_infinity, _ = geometric_flow(unit, rotation, camera, camera)
+    parallax = np.linalg.norm(correspondence.flow - at_infinity, axis=-1)
+    length = float(np.linalg.norm(T_a_b[:3, 3]))
+    if length < 1e-9:
+        moving = parallax > 1.5 * threshold_px
+    else:
+        _, _, across = _solve(correspondence, camera, T_a_b, threshold_px)
+        moving = (across > threshold_px) | (np.isnan(across) & (parallax > 1.5 * threshold_px))
+        if depth_a is not None:
+            rigid, _ = geometric_flow(depth_a, T_a_b, camera, camera)
+            gap = np.linalg.norm(correspondence.flow - rigid, axis=-1)
+            known = np.isfinite(depth_a) & (depth_a > 0)
+            moving |= known & (gap > 2.0 * threshold_px) & (gap > 0.6 * np.maximum(parallax, np.linalg.norm(rigid - at_infinity, axis=-1)))
+    mask = (moving & trusted).astype(np.uint8)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)).astype(np.uint8)
+    return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8)) > 0)
+
+
+@dataclass(frozen=True)
+class ScaleRatio:
+    """Robust ratio of two depths: `scale` = reference / triangulated, `spread` the MAD-sigma of its logarithm, `share` of samples within
+    25 %, `count` samples."""
+
+    scale: float
+    spread: float
+    share: float
+    count: int
+
+
+def scale_ratio(reference: Float64, triangulated: Float64, weight: Float64) -> ScaleRatio | None:
+    """Weighted median of `reference / triangulated` (both `[n]`, same points); None with fewer than 20 usable samples."""
+    usable = np.isfinite(reference) & np.isfinite(triangulated) & (reference > 0) & (triangulated > 0) & (weight > 0)
+    if int(usable.sum()) < 20:
+        return None
+    logs, w = np.log(reference[usable] / triangulated[usable]), weight[usable]
+    order = np.argsort(logs)
+    half = np.searchsorted(np.cumsum(w[order]), 0.5 * w.sum())
+    centre = float(logs[order][min(int(half), len(logs) - 1)])
+    deviation = np.abs(logs - centre)
+    share = float(np.sum(w * (deviation < 0.25)) / w.sum())
+    return ScaleRatio(float(np.exp(centre)), 1.4826 * float(np.median(deviation)), share, len(logs))
