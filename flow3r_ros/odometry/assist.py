@@ -1,0 +1,193 @@
+"""Classical geometry beside the network: where the new frame stands according to dense correspondences alone.
+
+The new frame is matched against the previous frame and the last keyframes (wide gaps start from chained flow); its pose is the one
+that reprojects the keyframes' uncertain depth best, started from the predicted motion, the previous pose and, where those do not
+fit, the two-view hybrid. Nothing here sees the network; the engine lets both compete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flow3r_ros.config import AssistSettings
+from flow3r_ros.geometry.correspondence import Correspondence, Matcher, chain
+from flow3r_ros.geometry.lie import rigid
+from flow3r_ros.geometry.two_view import RefinedPose, Target, hybrid_pose, make_target, refine_pose
+from flow3r_ros.odometry.depth import DepthMap
+from flow3r_ros.odometry.views import View
+from flow3r_ros.types import Float64, PoseSource
+
+STATIC_PX = 0.3
+"""pixels of the matching grid: a covisible pixel that moved less stands still"""
+STATIC_SHARE = 0.6
+"""share of trusted pixels that must stand still for the camera to"""
+GOOD_COST = 1.4
+"""whitened robust rms below which a refined pose needs no other start"""
+MAX_COST = 2.5
+"""whitened robust rms above which geometry does not know the pose"""
+MIN_INLIERS = 0.4
+"""share of correspondences within three sigma below which geometry does not know the pose"""
+CORRELATED = 6.0
+"""flow vectors that count as one independent measurement"""
+MOVED_ON = 0.02
+"""median displacement from the latest keyframe, as a share of the width, from which on older keyframes are matched as well"""
+MIN_SHARE = 0.08
+"""covisible share below which a link is not used"""
+
+
+@dataclass(frozen=True)
+class Link:
+    """Correspondence from a remembered view to the new one."""
+
+    reference: View
+    correspondence: Correspondence
+
+
+@dataclass(frozen=True)
+class Track:
+    """What correspondences say about one new frame.
+
+    `links` to keyframes, the latest first; `step` from the previous frame; `targets` what a pose of this frame is judged against;
+    `refined` the best pose (None where nothing fits); `source` the start that led there; `pose` `[4, 4]` what to go on with; `still`
+    the view the camera has not moved away from, if any; `depth` what geometry knows of the frame at `pose`.
+    """
+
+    links: tuple[Link, ...]
+    step: Link | None
+    targets: tuple[Target, ...]
+    refined: RefinedPose | None
+    source: PoseSource
+    pose: Float64
+    still: View | None = None
+    depth: DepthMap | None = None
+
+    def likelihood_ratio(self, pose: Float64, view: View) -> float:
+        """How much worse another pose `[4, 4]` explains the correspondences than the refined one (chi-square of 6); inf without one.
+
+        Neighbouring flow vectors are not independent: `CORRELATED` of them count as one.
+        """
+        if self.refined is None:
+            return float("inf")
+        other = refine_pose(pose, list(self.targets), view.camera, iterations=0)
+        independent = sum(float(target.weight.sum()) for target in self.targets) / CORRELATED
+        return independent * (other.objective - self.refined.objective)
+
+
+class Assist:
+    """Matches new frames and finds their poses; remembers the last track for chaining."""
+
+    def __init__(self, settings: AssistSettings) -> None:
+        self.settings = settings
+        self._matcher = Matcher(settings.width, settings.sparse_fallback, threads=2)
+        self._dense_matcher = Matcher(settings.width, sparse_fallback=False, threads=2)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the last track."""
+        self._links: dict[int, Correspondence] = {}
+        self._between: dict[tuple[int, int], Correspondence] = {}
+        self._last_id = -1
+
+    def track(self, view: View, previous: View | None, keyframes: list[View], predicted: Float64) -> Track:
+        """Match `view` against `previous` and the last keyframes and refine its pose from `predicted` `[4, 4]`."""
+        step = self._match_previous(view, previous)
+        links = self._match_keyframes(view, previous, step, keyframes[-self.settings.keyframes :][::-1])
+        self._links = {link.reference.id: link.correspondence for link in links}
+        self._last_id = view.id
+        references = links or ([step] if step is not None else [])
+        targets = tuple(_target(link) for link in references)
+        targets = tuple(target for target in targets if len(target.rays_a) >= 30)
+        still = next((link.reference for link in (step, *links) if link is not None and stands_still(link.correspondence)), None)
+        if still is not None:
+            return Track(tuple(links), step, targets, None, PoseSource.STATIONARY, still.pose, still)
+        if not targets:
+            return Track(tuple(links), step, targets, None, PoseSource.PREDICTED, predicted)
+        refined, source = self._refine(view, previous, references[0], list(targets), predicted)
+        known = refined.cost < MAX_COST and refined.inliers > MIN_INLIERS
+        if not known:
+            return Track(tuple(links), step, targets, None, PoseSource.PREDICTED, predicted)
+        return Track(tuple(links), step, targets, refined, source, refined.T_world_cam)
+
+    def remember(self, keyframe: View, links: tuple[Link, ...]) -> None:
+        """Keep how a new keyframe is linked to older ones, to lead the way from them to later frames."""
+        self._between = {(link.reference.id, keyframe.id): link.correspondence for link in links}
+
+    def _match_previous(self, view: View, previous: View | None) -> Link | None:
+        if previous is None or previous.gray.shape != view.gray.shape:
+            return None
+        return Link(previous, self._matcher.flow(previous.gray, view.gray))
+
+    def _match_keyframes(self, view: View, previous: View | None, step: Link | None, keyframes: list[View]) -> list[Link]:
+        """Links to the keyframes, the latest first; older ones only once the view has moved on from the latest (they cost a flow each).
+
+        Features are matched only where no chained flow leads the way.
+        """
+        links: list[Link] = []
+        for keyframe in keyframes:
+            if keyframe.gray.shape != view.gray.shape:
+                continue
+            if links and not _moved_on(links[0].correspondence, view):
+                break
+            if step is not None and keyframe is previous:
+                correspondence = step.correspondence
+            else:
+                before = self._links.get(keyframe.id) if previous is not None and self._last_id == previous.id else None
+                if before is None and links:
+                    between = self._between.get((keyframe.id, links[0].reference.id))
+                    initial = chain(between, links[0].correspondence) if between is not None else None
+                else:
+                    initial = chain(before, step.correspondence) if before is not None and step is not None else None
+                matcher = self._matcher if initial is None and not links else self._dense_matcher
+                correspondence = matcher.flow(keyframe.gray, view.gray, initial)
+            if correspondence.share < MIN_SHARE and links:
+                continue
+            links.append(Link(keyframe, correspondence))
+        return links
+
+    def _refine(
+        self, view: View, previous: View | None, link: Link, targets: list[Target], predicted: Float64
+    ) -> tuple[RefinedPose, PoseSource]:
+        """Lowest cost over the starts; the expensive hybrid is asked only when the cheap ones do not fit."""
+        starts = [predicted] if previous is None else [predicted, previous.pose]
+        best = min((refine_pose(start, targets, view.camera, iterations=8) for start in starts), key=lambda pose: pose.objective)
+        source = PoseSource.PNP
+        if best.cost > GOOD_COST or best.inliers < 0.75:
+            depth = np.where(link.reference.sigma < 0.5 * link.reference.inverse_depth, 1.0 / link.reference.inverse_depth, np.nan)
+            pair = hybrid_pose(link.correspondence, view.camera, depth.astype(np.float32))
+            if pair.source is not PoseSource.PREDICTED:
+                T = pair.T if pair.scaled else rigid(pair.T[:3, :3], np.zeros(3))
+                other = refine_pose(link.reference.pose @ T, targets, view.camera, iterations=8)
+                if other.objective < best.objective:
+                    best, source = other, pair.source
+        return best, source
+
+
+def stands_still(correspondence: Correspondence) -> bool:
+    """True when most trusted pixels have not moved: a camera at rest, whatever else moves in the picture."""
+    trusted = (correspondence.covisibility > 0.5) & (correspondence.texture > 0.3)
+    count = int(np.count_nonzero(trusted))
+    if count < 0.02 * trusted.size:
+        return False
+    flow = correspondence.flow[trusted]
+    quiet = np.einsum("ij,ij->i", flow, flow) < STATIC_PX**2
+    return float(np.mean(quiet)) > STATIC_SHARE
+
+
+def _moved_on(correspondence: Correspondence, view: View) -> bool:
+    """True when the median displacement is large enough for a new keyframe to be near, or little is covisible."""
+    trusted = correspondence.covisibility[::4, ::4] > 0.5
+    if np.count_nonzero(trusted) < 0.5 * trusted.size:
+        return True
+    length = np.linalg.norm(correspondence.flow[::4, ::4][trusted], axis=-1)
+    return float(np.median(length)) > MOVED_ON * view.camera.width
+
+
+def _target(link: Link) -> Target:
+    """The reference's depth as a target; moving pixels do not count."""
+    reference = link.reference
+    with np.errstate(divide="ignore", invalid="ignore"):
+        depth = np.where(reference.inverse_depth > 0, 1.0 / reference.inverse_depth, np.nan).astype(np.float32)
+    rigid_part = replace(link.correspondence, covisibility=np.where(reference.moving, np.float32(0), link.correspondence.covisibility))
+    return make_target(rigid_part, reference.camera, reference.pose, depth, reference.sigma)
