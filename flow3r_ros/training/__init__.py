@@ -1,0 +1,1 @@
+"""The synthetic factory, the losses and the loop that trains the network."""

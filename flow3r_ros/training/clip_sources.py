@@ -1,0 +1,207 @@
+"""Where clips come from: label caches of unlabelled recordings, labelled sequences, synthetic scenes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow3r_ros.errors import TrainingError
+from flow3r_ros.training.augmentation import Example, Pair, fitting_window, to_sample
+from flow3r_ros.training.clip_store import clip_path, read_clip
+from flow3r_ros.training.clips import Clip, FlowLabel, nearest_resize
+from flow3r_ros.training.flow_teacher import FlowTeacher, GeometricTeacher
+from flow3r_ros.training.label_cache import LabelCache, LabelUnit
+from flow3r_ros.training.label_worker import label_unit
+from flow3r_ros.training.labelled_sequences import LabelledSequence
+from flow3r_ros.training.scene_textures import Split
+from flow3r_ros.training.scenes import render_clip
+from flow3r_ros.training.shards import ShardError
+
+
+class ClipSource(Protocol):
+    """Clips of one origin; frames of a clip are addressed by position."""
+
+    name: str
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Frames of every clip, `[clips]`."""
+        ...
+
+    def strides(self) -> tuple[int, ...]:
+        """Distances between consecutive frames of a sample that have labels."""
+        ...
+
+    def read(self, index: int, frames: Sequence[int], rng: np.random.Generator, pairs: int) -> Example:
+        """The chosen frames of one clip with up to `pairs` labelled pairs among them. Raises ShardError for damaged data."""
+        ...
+
+
+class CachedClips:
+    """Unlabelled recordings from a label cache; a missing or damaged label shard is labelled on the fly and stored.
+
+    `part` chooses between the clips for training and those held out (the last `held_out_share` of each recording). `counts` says how
+    often shards were `relabelled` and how many clips were unreadable (`damaged_clips`).
+    """
+
+    def __init__(
+        self, folder: Path, name: str = "", part: Literal["all", "train", "held_out"] = "all", held_out_share: float = 0.2
+    ) -> None:
+        self.name = name or folder.name
+        self.counts: Counter[str] = Counter()
+        self._cache = LabelCache.existing(folder)
+        clips: dict[str, int] = {}
+        for manifest in sorted((folder / "sources").glob("*.json")):
+            listed = json.loads(manifest.read_text(encoding="utf-8"))["clips"]
+            clips.update((key, listed[key]) for key in _part_of(list(listed), part, held_out_share))
+        if not clips and part != "held_out":
+            raise TrainingError(f"{folder}: the label cache holds no clips", "label recordings in which the camera moves")
+        self._keys = list(clips)
+        self._lengths = np.array(list(clips.values()), np.int64)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Frames of every clip."""
+        return self._lengths
+
+    def strides(self) -> tuple[int, ...]:
+        """The strides that were labelled."""
+        return self._cache.settings.strides
+
+    def read(self, index: int, frames: Sequence[int], rng: np.random.Generator, pairs: int) -> Example:
+        """See `ClipSource.read`; pairs are drawn among those the teacher accepted."""
+        key = self._keys[index]
+        labels: dict[Pair, FlowLabel] = {}
+        for unit in self._cache.units(key, int(self._lengths[index])):
+            if any(i in frames and j in frames for i, j in unit.pairs):
+                labels.update(self._labels(unit))
+        try:
+            clip = read_clip(clip_path(self._cache.folder, key), list(frames))
+        except ShardError:
+            self.counts["damaged_clips"] += 1
+            raise
+        position = {frame: k for k, frame in enumerate(frames)}
+        usable = [pair for pair in labels if pair[0] in position and pair[1] in position]
+        chosen = [usable[k] for k in sorted(rng.permutation(len(usable))[:pairs])]
+        return Example(clip, tuple((position[i], position[j]) for i, j in chosen), tuple(labels[pair] for pair in chosen))
+
+    def _labels(self, unit: LabelUnit) -> dict[Pair, FlowLabel]:
+        try:
+            return self._cache.load(unit)
+        except ShardError:
+            self.counts["relabelled"] += 1
+            clip = self._cache.clip_path(unit)
+            if not clip.exists():
+                raise
+            self._cache.store(unit, label_unit(clip.read_bytes(), unit.pairs, self._cache.settings.model_dump_json()))
+            return self._cache.load(unit)
+
+
+class LabelledClips:
+    """Windows of labelled sequences; flow comes from a teacher, by default from their geometry.
+
+    `window` frames form a clip, `hop` frames lie between the starts of two; `width` is what frames are shrunk to.
+    """
+
+    def __init__(
+        self, sequences: Sequence[LabelledSequence], teacher: FlowTeacher | None = None, window: int = 48, hop: int = 24, width: int = 336
+    ) -> None:
+        self.name = ", ".join(sorted({sequence.name for sequence in sequences}))
+        self._sequences, self._width = sequences, width
+        self._teacher = teacher or GeometricTeacher()
+        starts = [(s, start) for s, sequence in enumerate(sequences) for start in range(0, max(1, len(sequence) - 1), hop)]
+        self._starts = np.array(starts, np.int64).reshape(-1, 2)
+        self._lengths = np.array([min(window, len(sequences[s]) - start) for s, start in starts], np.int64)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Frames of every clip."""
+        return self._lengths
+
+    def strides(self) -> tuple[int, ...]:
+        """Labels exist for every distance."""
+        return (1, 2, 3, 4, 6, 8)
+
+    def read(self, index: int, frames: Sequence[int], rng: np.random.Generator, pairs: int) -> Example:
+        """See `ClipSource.read`."""
+        sequence, start = int(self._starts[index, 0]), int(self._starts[index, 1])
+        read = [self._sequences[sequence].read(start + frame) for frame in frames]
+        h, w = read[0].rgb.shape[:2]
+        clip = Clip(
+            key=f"{self._sequences[sequence].name}/{start}/{list(frames)}",
+            source=self._sequences[sequence].name,
+            rgb=np.stack([frame.rgb for frame in read]),
+            stamps_ns=np.array([self._sequences[sequence].stamps_ns[start + frame] for frame in frames], np.int64),
+            camera=read[0].camera,
+            depth=np.stack([nearest_resize(frame.depth, w, h) for frame in read]),
+            poses=np.stack([frame.pose for frame in read]),
+        )
+        return _with_labels(_shrunk(clip, self._width), self._teacher, rng, pairs)
+
+
+class SyntheticClips:
+    """Scenes of the factory, rendered as they are drawn; exact flow, also of moving objects."""
+
+    def __init__(self, clips: int, seed: int = 0, width: int = 336, height: int = 252, textures: Split = "train") -> None:
+        self.name = "synthetic"
+        self._seed, self._size, self._textures = seed, (width, height), textures
+        self._lengths = np.full(clips, 24, np.int64)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """24 frames a scene; only the drawn ones are rendered."""
+        return self._lengths
+
+    def strides(self) -> tuple[int, ...]:
+        """Labels exist for every distance."""
+        return (1, 2, 3)
+
+    def read(self, index: int, frames: Sequence[int], rng: np.random.Generator, pairs: int) -> Example:
+        """See `ClipSource.read`."""
+        width, height = self._size
+        times = np.array(frames, np.float64)
+        made = render_clip(self._seed + index, len(frames), width, height, textures=self._textures, times=times)
+        clip = Clip(f"{self._seed + index}", "synthetic", made.rgb, times.astype(np.int64), made.camera, made.depth, made.poses)
+        chosen = _draw_pairs(len(frames), rng, pairs)
+        labels = []
+        for i, j in chosen:
+            flow, covisible = made.flow(i, j)
+            labels.append(FlowLabel(flow, covisible.astype(np.float32), covisible.astype(np.float32)))
+        return Example(clip, tuple(chosen), tuple(labels))
+
+
+def _part_of(clips: list[str], part: str, share: float) -> list[str]:
+    """The last `share` of a recording's clips, at least one of two or more, is held out: later in time, never interleaved."""
+    if part == "all":
+        return clips
+    held = min(len(clips) - 1, max(1, round(share * len(clips)))) if share > 0 and len(clips) > 1 else 0
+    return clips[: len(clips) - held] if part == "train" else clips[len(clips) - held :]
+
+
+def _shrunk(clip: Clip, width: int) -> Clip:
+    """The clip at most `width` wide."""
+    h, w = clip.rgb.shape[1:3]
+    if w <= width:
+        return clip
+    grid = (width, max(2, round(width * h / w)))
+    whole = to_sample(Example(clip, (), ()), fitting_window(w, h, (w, h), 1.0, 0.5, 0.5), grid)
+    return replace(clip, rgb=whole.rgb, camera=whole.camera, depth=whole.depth)
+
+
+def _draw_pairs(frames: int, rng: np.random.Generator, pairs: int) -> list[Pair]:
+    every = [(i, j) for i in range(frames) for j in range(frames) if i != j]
+    return [every[k] for k in sorted(rng.permutation(len(every))[:pairs])]
+
+
+def _with_labels(clip: Clip, teacher: FlowTeacher, rng: np.random.Generator, pairs: int) -> Example:
+    chosen = _draw_pairs(len(clip), rng, pairs)
+    labelled = [(pair, teacher.flow(clip, *pair)) for pair in chosen]
+    kept = [(pair, label) for pair, label in labelled if not label.reason]
+    return Example(clip, tuple(pair for pair, _ in kept), tuple(label for _, label in kept))

@@ -1,0 +1,200 @@
+"""`--data PATH...`: whatever lies at a path becomes samples, and some of its clips are kept for validation.
+
+A path is a folder of scene shards, a label cache, a data set with depth and poses (recognised by its files), or a recording without
+labels (bag, video, image folder), which is labelled first, once, into a cache beside the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from flow3r_ros.errors import TrainingError
+from flow3r_ros.training.clip_sources import CachedClips, ClipSource, LabelledClips
+from flow3r_ros.training.data_config import DataSettings
+from flow3r_ros.training.dataset import Mixture, window_evidence
+from flow3r_ros.training.label_cache import LabelCache
+from flow3r_ros.training.labelled_bag import open_labelled_bag
+from flow3r_ros.training.labelled_sequences import (
+    LabelledSequence,
+    open_co3d,
+    open_scannet,
+    open_seven_scenes,
+    open_tartanair,
+    open_tum,
+)
+from flow3r_ros.training.labelling import label
+from flow3r_ros.training.sample import Sample
+from flow3r_ros.training.scene_shards import SceneShards
+
+_BAG_SUFFIXES = (".mcap", ".db3", ".bag")
+
+
+class HeldOut(Protocol):
+    """Clips for validation, always the same."""
+
+    def all(self, limit: int) -> Iterator[list[Sample]]:
+        """Up to `limit` samples, one by one."""
+        ...
+
+
+class Source(Protocol):
+    """Samples for training."""
+
+    def batch(self, step: int, part: slice = ...) -> list[Sample]:
+        """The samples of a step, or a part of them: a pure function of the step."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Samples to train on, clips to validate on (None when there are none), and where they came from, for the manifest."""
+
+    source: Source
+    held_out: HeldOut | None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def open_data(paths: Sequence[Path], settings: DataSettings, seed: int, clips_per_step: int, pairs: int, workspace: Path) -> TrainingData:
+    """Open every path; recordings are labelled into `workspace/labels`.
+
+    Raises InputError or TrainingError naming the path that cannot be used.
+    """
+    recordings = [path for path in paths if _kind(path, settings) == "recording"]
+    provenance: dict[str, Any] = {"paths": [path.name for path in paths]}
+    if recordings:
+        report = label(recordings, workspace / "labels", settings.labels)
+        provenance |= {"teacher": settings.labels.teacher, "labels": report.as_dict()}
+    weight_of = _weights(paths, settings)
+    parts: list[tuple[Source, float]] = []
+    held_out: list[HeldOut] = []
+    for path in [path for path in paths if path not in recordings] + ([workspace / "labels"] if recordings else []):
+        kind = _kind(path, settings)
+        weight = weight_of.get(path) or sum(weight_of[recording] for recording in recordings)
+        if kind == "scenes":
+            parts.append((SceneShards([path], seed, clips_per_step), weight))
+            if _is_scene_shards(path / "held_out"):
+                held_out.append(SceneShards([path / "held_out"], seed, 1))
+        elif kind == "cache":
+            provenance["teacher"] = LabelCache.existing(path).settings.teacher
+            train, validation = (CachedClips(path, part=part, held_out_share=settings.held_out_share) for part in ("train", "held_out"))
+            parts.append((_steps(train, settings, seed, pairs, clips_per_step), weight))
+            held_out += [HeldOutClips(validation, settings, pairs)] if (validation.lengths >= settings.frames[0]).any() else []
+        else:
+            clips = LabelledClips(open_labelled(path, settings))
+            parts.append((_steps(clips, settings, seed, pairs, clips_per_step), weight))
+    if not parts:
+        raise TrainingError("no data was given", "add --data PATH...")
+    source = parts[0][0] if len(parts) == 1 else Alternating([part for part, _ in parts], [weight for _, weight in parts], seed)
+    return TrainingData(source, Chained(held_out) if held_out else None, provenance)
+
+
+def open_labelled(path: Path, settings: DataSettings) -> list[LabelledSequence]:
+    """The sequences of a labelled data set. Raises InputError or BagError."""
+    kind = _labelled_kind(path, settings)
+    if kind == "co3d":
+        return open_co3d(path)
+    if kind == "bag":
+        return [open_labelled_bag(path, settings.bag_topics)]
+    openers = {"tum": open_tum, "seven_scenes": open_seven_scenes, "scannet": open_scannet, "tartanair": open_tartanair}
+    return [openers[kind](path)]
+
+
+def _kind(path: Path, settings: DataSettings) -> str:
+    """`scenes`, `cache`, the format of a labelled data set, or `recording`."""
+    if _is_scene_shards(path):
+        return "scenes"
+    if (path / "cache.json").exists():
+        return "cache"
+    return _labelled_kind(path, settings) or "recording"
+
+
+def _is_scene_shards(path: Path) -> bool:
+    return path.is_dir() and any(path.glob("scenes_*.safetensors"))
+
+
+def _labelled_kind(path: Path, settings: DataSettings) -> str:
+    """Format of a labelled data set by the files that only it has; empty for everything else."""
+    marks = {
+        "tum": ("rgb.txt", "groundtruth.txt"),
+        "scannet": ("intrinsic/intrinsic_depth.txt", "pose"),
+        "tartanair": ("pose_left.txt", "image_left"),
+        "co3d": ("frame_annotations.jgz",),
+    }
+    for kind, names in marks.items():
+        if all((path / name).exists() for name in names):
+            return kind
+    if path.is_dir() and any(path.glob("frame-*.pose.txt")):
+        return "seven_scenes"
+    is_bag = path.suffix in _BAG_SUFFIXES or (path / "metadata.yaml").exists()
+    return "bag" if is_bag and settings.bag_topics is not None else ""
+
+
+def _weights(paths: Sequence[Path], settings: DataSettings) -> dict[Path, float]:
+    if settings.weights and len(settings.weights) != len(paths):
+        raise TrainingError(f"{len(settings.weights)} data weights for {len(paths)} --data paths", "give one weight per path")
+    return dict(zip(paths, settings.weights or [1.0] * len(paths), strict=True))
+
+
+class StepMixture:
+    """A mixture with a fixed number of samples per step."""
+
+    def __init__(self, mixture: Mixture, clips_per_step: int) -> None:
+        self.mixture, self._size = mixture, clips_per_step
+
+    def batch(self, step: int, part: slice = slice(None)) -> list[Sample]:
+        """See `Mixture.batch`."""
+        return self.mixture.batch(step, self._size, part)
+
+
+def _steps(clips: ClipSource, settings: DataSettings, seed: int, pairs: int, clips_per_step: int) -> StepMixture:
+    evidence = window_evidence() if settings.evidence else None
+    mixture = Mixture([clips], None, seed, settings.frames, settings.grids, pairs, settings.augment, evidence)
+    return StepMixture(mixture, clips_per_step)
+
+
+class Alternating:
+    """Several sources; each step is drawn whole from one of them, by weight, as a function of the step."""
+
+    def __init__(self, sources: Sequence[Source], weights: Sequence[float], seed: int) -> None:
+        share = np.asarray(weights, np.float64)
+        if not (share >= 0).all() or share.sum() <= 0:
+            raise TrainingError(f"data weights {list(weights)} cannot be used", "weights are not negative and one is positive")
+        self._sources, self._share, self._seed = list(sources), share / share.sum(), seed
+
+    def batch(self, step: int, part: slice = slice(None)) -> list[Sample]:
+        """The samples of a step, or a part of them."""
+        chosen = np.random.default_rng((self._seed, step, 4)).choice(len(self._sources), p=self._share)
+        return self._sources[int(chosen)].batch(step, part)
+
+
+class HeldOutClips:
+    """Clips that training never sees: the first frames of each, not augmented, on the first grid."""
+
+    def __init__(self, clips: CachedClips, settings: DataSettings, pairs: int) -> None:
+        self._clips, self._settings = clips, settings
+        self._pairs = max(pairs, 4)
+
+    def all(self, limit: int) -> Iterator[list[Sample]]:
+        """Up to `limit` samples, one by one."""
+        evidence = window_evidence() if self._settings.evidence else None
+        frames, grids = (self._settings.frames[0],) * 2, self._settings.grids[:1]
+        mixture = Mixture([self._clips], None, 0, frames, grids, self._pairs, augment=False, evidence=evidence)
+        for number in range(min(limit, int((self._clips.lengths >= frames[0]).sum()))):
+            yield mixture.batch(number, 1)
+
+
+class Chained:
+    """Held-out clips of several sources, shared evenly."""
+
+    def __init__(self, parts: Sequence[HeldOut]) -> None:
+        self._parts = list(parts)
+
+    def all(self, limit: int) -> Iterator[list[Sample]]:
+        """Up to `limit` samples in all."""
+        for part in self._parts:
+            yield from part.all(max(1, limit // len(self._parts)))

@@ -1,0 +1,51 @@
+"""Batches made ahead of the training step, in threads: OpenCV releases the interpreter while it decodes and resizes.
+
+The loader measures how long the loop had to wait for data, so that a starving step is seen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Generic, TypeVar
+
+Made = TypeVar("Made")
+
+
+class Loader(Generic[Made]):
+    """Calls `make(step)` ahead of time; steps may start anywhere (resume) and are expected in order.
+
+    Args:
+        make: step -> samples or batch, a pure function.
+        threads: makers at work; `ahead` steps are kept ready.
+
+    `wait_s` is the time the last call waited, `waited_s` the sum, `served` the number of steps.
+    """
+
+    def __init__(self, make: Callable[[int], Made], threads: int = 1, ahead: int = 2) -> None:
+        self._make, self._ahead = make, max(1, ahead)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
+        self._futures: dict[int, Future[Made]] = {}
+        self.wait_s = 0.0
+        self.waited_s = 0.0
+        self.served = 0
+
+    def __call__(self, step: int) -> Made:
+        """What `make(step)` returns; the next steps are started. Errors of the data surface here."""
+        for wanted in range(step, step + 1 + self._ahead):
+            if wanted not in self._futures:
+                self._futures[wanted] = self._pool.submit(self._make, wanted)
+        started = time.perf_counter()
+        made = self._futures.pop(step).result()
+        self.wait_s = time.perf_counter() - started
+        self.waited_s += self.wait_s
+        self.served += 1
+        return made
+
+    def __enter__(self) -> Loader[Made]:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)

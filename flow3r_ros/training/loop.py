@@ -1,0 +1,317 @@
+"""The training loop: one function you can hold in your head, on Lightning Fabric.
+
+A step is a pure function of (settings, data, step number), so a resumed run gives the losses of an uninterrupted one. What is exported
+and validated are the averaged weights. Under `torchrun` every process takes its share of each step's clips and gradients are averaged
+(DDP), which gives the losses of one process with all clips.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from flow3r_ros.errors import OutputError, TrainingError
+from flow3r_ros.network.efficientnet_lite import STRIDE_8_BLOCKS, ConvolutionalPatchEmbedding
+from flow3r_ros.network.model import Flow3r
+from flow3r_ros.training.checkpointing import checkpoint_steps, load_checkpoint, save_checkpoint, write_safetensors
+from flow3r_ros.training.data import HeldOut, open_data
+from flow3r_ros.training.export import export, initial_network
+from flow3r_ros.training.loader import Loader
+from flow3r_ros.training.objective import objective
+from flow3r_ros.training.sample import Batch, Dropout, Sample, augment, collate
+from flow3r_ros.training.train_config import Optimisation, TrainSettings, load_train_settings
+from flow3r_ros.training.validation import validate
+
+logger = logging.getLogger(__name__)
+
+_TERMS = ("flow", "point", "pose", "confidence", "normal")
+_COLUMNS = ("step", "loss", *_TERMS, "gradient_norm", "learning_rate", "skipped", "step_s", "wait_s")
+
+
+class SampleSource(Protocol):
+    """Where samples come from: the same step always gives the same samples, all of one shape."""
+
+    def batch(self, step: int, part: slice = ...) -> list[Sample]:
+        """The samples of a step, or only some of them (what one of several processes trains on)."""
+        ...
+
+
+@dataclass
+class TrainResult:
+    """What a run leaves behind: steps done, the model folder and the held-out metrics (empty without held-out clips)."""
+
+    steps: int
+    model: Path
+    metrics: dict[str, float]
+
+
+def train(config_file: Path, data: Sequence[Path], output: Path, max_steps: int | None = None, resume: bool = False) -> TrainResult:
+    """What `flow3r train` calls: read settings and data, train, write `output/model`.
+
+    Args:
+        data: whatever `training.data.open_data` understands: scene shards, label caches, labelled data sets, recordings.
+        max_steps: stop after this many steps; the schedule stays the one of the settings.
+        resume: continue from the newest checkpoint in `output`.
+    """
+    settings = load_train_settings(config_file)
+    found = open_data(data, settings.data, settings.seed, settings.clips_per_step, settings.pairs_per_clip, output)
+    return run(settings, found.source, output, validation=found.held_out, provenance=found.provenance, max_steps=max_steps, resume=resume)
+
+
+def run(
+    settings: TrainSettings,
+    source: SampleSource,
+    output: Path,
+    *,
+    validation: HeldOut | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    max_steps: int | None = None,
+    resume: bool = False,
+) -> TrainResult:
+    """Train on any source of samples; `provenance` (data, teacher) goes into the manifest beside the metrics before and after.
+
+    Raises TrainingError when a loss is not finite (the batch is saved beside the checkpoints), OutputError when `output` already holds
+    a run and `resume` is not set.
+    """
+    checkpoints = output / "checkpoints"
+    if not resume and checkpoint_steps(checkpoints):
+        raise OutputError(f"{output} already holds a training run", "resume it with --resume or choose another --output")
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    fabric = launch(settings)
+    torch.manual_seed(settings.seed)
+    network = initial_network(settings)
+    optimizer = _optimizer(network, settings.optimisation)
+    average = {name: value.detach().clone() for name, value in network.state_dict().items() if value.is_floating_point()}
+    first = load_checkpoint(checkpoints, network, average, optimizer) if resume else 0
+    model, optimizer = fabric.setup(network, optimizer)
+    last = min(settings.steps, max_steps if max_steps is not None else settings.steps)
+    started = time.monotonic()
+    if validation is not None and first == 0 and settings.start_from != "nano" and fabric.is_global_zero:
+        _validate(network, average, validation, settings, output, 0)
+    make = partial(make_batch, settings, source, fabric.global_rank, fabric.world_size)
+    with _metrics(output, first, fabric) as metrics, Loader(make, settings.loader_threads) as batches:
+        for step in range(first, last):
+            batch = _to(batches(step), fabric.device)
+            row = _step(fabric, model, optimizer, batch, settings, step, output)
+            _follow(average, network, settings.optimisation.ema, step)
+            row["wait_s"] = batches.wait_s
+            done = step + 1
+            if metrics is None:
+                continue
+            if done % settings.log_every == 0 or done == last:
+                metrics.write(row)
+            if done % settings.checkpoint_every == 0 or done == last:
+                save_checkpoint(checkpoints, done, network, average, optimizer, settings.model_dump_json(), settings.keep_checkpoints)
+            if validation is not None and settings.validate_every and done % settings.validate_every == 0 and done != last:
+                _validate(network, average, validation, settings, output, done)
+    if not fabric.is_global_zero:
+        return TrainResult(last, output / "model", {})
+    scores = _validate(network, average, validation, settings, output, last) if validation is not None else {}
+    told = {**(provenance or {}), "steps": last, "metrics_before": _scores_before(output)}
+    seconds = time.monotonic() - started
+    folder = export(network, average, output / "model", settings, steps=last, seconds=seconds, metrics=scores, provenance=told)
+    return TrainResult(last, folder, scores)
+
+
+def launch(settings: TrainSettings) -> Fabric:
+    """One process, or this one of those that `torchrun` started. Raises TrainingError when the clips cannot be shared evenly."""
+    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if settings.clips_per_step % world:
+        raise TrainingError(f"{settings.clips_per_step} clips per step cannot be shared by {world} processes", "change clips_per_step")
+    strategy = "ddp_find_unused_parameters_true" if world > 1 else "auto"
+    fabric = Fabric(accelerator="auto", devices=local, num_nodes=world // local, strategy=strategy, precision=settings.precision)
+    fabric.launch()
+    return fabric
+
+
+def _metrics(output: Path, first: int, fabric: Fabric) -> AbstractContextManager[Metrics | None]:
+    return Metrics(output / "metrics.csv", first) if fabric.is_global_zero else nullcontext()
+
+
+def _step(
+    fabric: Fabric, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, settings: TrainSettings, step: int, output: Path
+) -> dict[str, float]:
+    """Forward, backward, clip, update; the row of metrics.csv."""
+    began = time.monotonic()
+    rate = learning_rate(settings.optimisation, settings.steps, step)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
+    outputs = model(batch.images, batch.pairs if batch.pairs.shape[1] else None, batch.evidence)
+    loss, terms = objective(outputs, batch, settings.loss)
+    row: dict[str, float] = {"step": step + 1, "loss": _mean(fabric, loss), "learning_rate": rate, "skipped": 0.0}
+    row |= {name: _mean(fabric, value) for name, value in terms.items()}
+    if not math.isfinite(row["loss"]):
+        _stop(output, batch, f"the loss of step {step + 1} is {row['loss']}")
+    if row["loss"] > settings.optimisation.skip_above:
+        row["skipped"] = 1.0
+    else:
+        fabric.backward(loss)
+        row["gradient_norm"] = _clip(model, settings.optimisation.clip_norm)
+        if not math.isfinite(row["gradient_norm"]):
+            _stop(output, batch, f"the gradient of step {step + 1} is not finite")
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    row["step_s"] = time.monotonic() - began
+    return row
+
+
+def _mean(fabric: Fabric, value: Tensor) -> float:
+    """The mean over all processes, so that every one takes the same decisions."""
+    return float(fabric.all_reduce(value.detach(), reduce_op="mean"))
+
+
+def _clip(model: nn.Module, limit: float) -> float:
+    """Clip the camera head, the flow head and everything else apart, so that one head's spikes do not stop the rest; the whole norm."""
+    groups: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            head = next((part for part in ("camera_head", "flow_head") if part in name), "rest")
+            groups.setdefault(head, []).append(parameter)
+    norms = [nn.utils.clip_grad_norm_(parameters, limit) for parameters in groups.values()]
+    return float(torch.stack(norms).norm())
+
+
+def learning_rate(settings: Optimisation, steps: int, step: int) -> float:
+    """Rate at a step (from 0): linear warm-up, constant, linear decay to zero over the last `decay_share` of the steps."""
+    warm = min(1.0, (step + 1) / max(settings.warmup_steps, 1))
+    cool = min(1.0, (steps - step) / max(settings.decay_share * steps, 1.0))
+    return settings.learning_rate * warm * cool
+
+
+def _optimizer(network: Flow3r, settings: Optimisation) -> torch.optim.AdamW:
+    """AdamW over four groups: trunk or not, decayed or not (biases, norms and tokens are not)."""
+    trunk: set[nn.Parameter] = set()
+    embedding = network.encoder.patch_embed
+    if isinstance(embedding, ConvolutionalPatchEmbedding):
+        trunk = set(embedding.trunk.parameters())
+        if settings.freeze_to_stride_8:
+            for part in (embedding.trunk.stem, *embedding.trunk.blocks[:STRIDE_8_BLOCKS]):
+                part.requires_grad_(False)
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            decays = parameter.ndim > 1 and not any(word in name for word in ("token", "pos_embed"))
+            groups.setdefault((parameter in trunk, decays), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "factor": settings.trunk_factor if in_trunk else 1.0,
+                "weight_decay": settings.weight_decay if decays else 0.0,
+            }
+            for (in_trunk, decays), parameters in groups.items()
+        ],
+        lr=settings.learning_rate,
+        betas=(0.9, 0.95),
+    )
+
+
+@torch.no_grad()
+def _follow(average: dict[str, Tensor], network: nn.Module, decay: float, step: int) -> None:
+    """Exponential moving average with the usual warm-up (1 + t) / (10 + t)."""
+    weight = 1.0 - min(decay, (1 + step) / (10 + step))
+    state = network.state_dict()
+    for name, value in average.items():
+        value.lerp_(state[name].to(value.device), weight)
+
+
+def _scores_before(output: Path) -> dict[str, float]:
+    """Held-out metrics of the model that the run started from, if they were measured."""
+    path = output / "validation.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return next(({name: round(value, 4) for name, value in row.items() if name != "step"} for row in rows if row["step"] == 0), {})
+
+
+def _validate(
+    network: Flow3r, average: dict[str, Tensor], clips: HeldOut, settings: TrainSettings, output: Path, step: int
+) -> dict[str, float]:
+    """Metrics of the averaged weights on held-out clips; appended to `validation.jsonl`."""
+    trained = {name: value.clone() for name, value in network.state_dict().items()}
+    network.load_state_dict(average, strict=False)
+    try:
+        scores = validate(network, clips.all(settings.validation_clips))
+    finally:
+        network.load_state_dict(trained)
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / "validation.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step, **scores}) + "\n")
+    logger.info("step %d: %s", step, ", ".join(f"{key} {value:.3f}" for key, value in scores.items()))
+    return scores
+
+
+def _stop(output: Path, batch: Batch, what: str) -> None:
+    tensors = {
+        "images": batch.images,
+        "planes": batch.evidence.planes,
+        "prior": batch.evidence.poses,
+        "pairs": batch.pairs,
+        "flow": batch.flow,
+        "covisibility": batch.covisibility,
+        "labelled": batch.labelled,
+        **batch.truth._asdict(),
+    }
+    path = output / "not_finite_batch.safetensors"
+    write_safetensors(path, tensors)
+    raise TrainingError(what, f"the batch is saved in {path}; lower the learning rate or look at the batch, then --resume")
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device, whatever its nesting."""
+
+    def move(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.to(device, non_blocking=True)
+        return type(value)(*(move(item) for item in value))
+
+    moved: Batch = move(batch)
+    return moved
+
+
+def make_batch(settings: TrainSettings, source: SampleSource, rank: int, world: int, step: int) -> Batch:
+    """This process's share of the samples of a step, augmented and stacked: a pure function of its arguments."""
+    dropout = Dropout(**settings.dropout.model_dump())
+    samples = source.batch(step) if world == 1 else source.batch(step, slice(rank, None, world))
+    rngs = [np.random.default_rng((settings.seed, step, index)) for index in range(rank, settings.clips_per_step, world)]
+    return collate([augment(sample, rng, dropout, settings.pairs_per_clip) for sample, rng in zip(samples, rngs, strict=True)])
+
+
+class Metrics:
+    """`metrics.csv`: one row per logged step; rows after the step resumed from are dropped."""
+
+    def __init__(self, path: Path, first: int) -> None:
+        kept: list[dict[str, str]] = []
+        if first and path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                kept = [row for row in csv.DictReader(file) if int(float(row["step"])) <= first]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("w", newline="", encoding="utf-8")
+        self._writer = csv.DictWriter(self._file, _COLUMNS)
+        self._writer.writeheader()
+        self._writer.writerows(kept)
+
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def write(self, row: dict[str, float]) -> None:
+        """Append a row and flush, so that a run can be watched."""
+        self._writer.writerow({name: int(value) if name in ("step", "skipped") else f"{value:.6g}" for name, value in row.items()})
+        self._file.flush()

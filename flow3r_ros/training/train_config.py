@@ -1,0 +1,87 @@
+"""Settings of a training run: the YAML files in `config/train/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from flow3r_ros.config import Settings
+from flow3r_ros.errors import ConfigError
+from flow3r_ros.training.data_config import DataSettings
+
+
+class LossWeights(Settings):
+    """What each loss of `training.losses` counts."""
+
+    point: float = Field(1.0, ge=0, description="scale-invariant local points")
+    pose: float = Field(1.0, ge=0, description="relative poses of all pairs")
+    flow: float = Field(2.0, ge=0, description="factored flow")
+    flow_kind: Literal["factored", "projective", "tracking"] = Field(
+        "factored", description="what the flow loss looks at: the factored head, projected points, or matched features of both frames"
+    )
+    normal: float = Field(0.0, ge=0, description="surface normals")
+    confidence: float = Field(0.1, ge=0, description="probability that a depth is right")
+
+
+class EvidenceDropout(Settings):
+    """Chances that a training sample hides evidence, so that the network also works without it."""
+
+    everything: float = Field(0.08, ge=0, le=1, description="nothing is known, not even the rays")
+    correspondence: float = Field(0.1, ge=0, le=1, description="only the rays are known")
+    depth: float = Field(0.08, ge=0, le=1, description="no triangulated depth")
+    poses: float = Field(0.05, ge=0, le=1, description="identity instead of the prior poses")
+
+
+class Optimisation(Settings):
+    """AdamW (.9, .95): linear warm-up, constant, linear decay to zero at the end."""
+
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
+    trunk_factor: float = Field(0.2, ge=0, le=1, description="learning rate of the convolutional trunk relative to the rest")
+    freeze_to_stride_8: bool = Field(True, description="keep the trunk's finest part as pretrained")
+    weight_decay: float = Field(0.02, ge=0, description="of matrices and kernels; biases, norms and tokens have none")
+    warmup_steps: int = Field(100, ge=0)
+    decay_share: float = Field(0.4, ge=0, le=1, description="share of the steps, at the end, over which the rate falls to zero")
+    clip_norm: float = Field(1.0, gt=0, description="gradient norm limit")
+    skip_above: float = Field(20.0, gt=0, description="a step whose loss is larger is skipped and counted")
+    ema: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights, which are what is saved and validated")
+
+
+class TrainSettings(Settings):
+    """Everything about one run."""
+
+    start_from: str = Field("nano", description="`nano`: a fresh small network; otherwise a model folder: a name under models/ or a path")
+    imagenet: bool = Field(True, description="start a fresh network's trunk from EfficientNet-Lite0's ImageNet weights")
+    name: str = Field("flow3r_nano", description="name in the manifest of the exported folder")
+    seed: int = Field(42, ge=0)
+    steps: int = Field(2000, ge=1)
+    clips_per_step: int = Field(6, ge=1)
+    pairs_per_clip: int = Field(1, ge=1, description="flow pairs of a clip and step, chosen among the labelled ones")
+    threads: int = Field(0, ge=0, description="CPU threads, 0 = all")
+    loader_threads: int = Field(1, ge=1, le=64, description="threads that make batches ahead of the step")
+    precision: Literal["32-true", "bf16-mixed"] = Field("bf16-mixed", description="Lightning Fabric precision")
+    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept")
+    validate_every: int = Field(0, ge=0, description="steps between validations, 0 = only at the end")
+    validation_clips: int = Field(32, ge=0, description="held-out clips of a validation")
+    log_every: int = Field(10, ge=1, description="steps between rows of metrics.csv")
+    data: DataSettings = DataSettings()
+    loss: LossWeights = LossWeights()
+    dropout: EvidenceDropout = EvidenceDropout()
+    optimisation: Optimisation = Optimisation()
+
+
+def load_train_settings(path: Path) -> TrainSettings:
+    """Read a training YAML. Raises ConfigError naming the file and the key."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML ({error})".replace("\n", " "), "start from config/train/nano.yaml") from error
+    try:
+        return TrainSettings.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {key}: {first['msg']}", "start from config/train/nano.yaml") from error

@@ -1,0 +1,247 @@
+"""Training really trains, resumes exactly, and stops with the evidence when a loss is not finite."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from flow3r_ros.errors import ConfigError, OutputError, TrainingError
+from flow3r_ros.network import Flow3r, load_model
+from flow3r_ros.network.catalog import InputSpec, Manifest
+from flow3r_ros.network.checkpoint import save_model_folder
+from flow3r_ros.network.config import DecoderConfig, EncoderConfig, EvidenceConfig, Flow3rConfig, FlowHeadConfig, HeadDecoderConfig
+from flow3r_ros.training import scene_shards
+from flow3r_ros.training.checkpointing import checkpoint_steps
+from flow3r_ros.training.loop import learning_rate, run, train
+from flow3r_ros.training.sample import Dropout, Sample, augment, collate
+from flow3r_ros.training.scene_shards import SceneShards, read_sample, training_clip, write_shards
+from flow3r_ros.training.train_config import Optimisation, TrainSettings, load_train_settings
+from flow3r_ros.training.validation import validate
+
+GRID = (56, 42)
+CONFIGS = Path(__file__).resolve().parents[2] / "config" / "train"
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Sample]:
+    return [training_clip(seed, [GRID], "photographs", frames=3)[0] for seed in range(4)]
+
+
+class Repeated:
+    """The same few samples at every step, in an order that depends on the step."""
+
+    def __init__(self, samples: list[Sample], poison_at: int | None = None) -> None:
+        self.samples, self.poison_at = samples, poison_at
+
+    def batch(self, step: int) -> list[Sample]:
+        chosen = [self.samples[index] for index in np.random.default_rng(step).permutation(len(self.samples))[:2]]
+        if step == self.poison_at:
+            assert chosen[0].depth is not None
+            chosen[0] = replace(chosen[0], poses=np.full_like(chosen[0].poses, np.nan))
+        return chosen
+
+
+@pytest.fixture(scope="module")
+def tiny_settings(tmp_path_factory):
+    """Factory of settings that start from a tiny network of the nano kind."""
+    head = HeadDecoderConfig(width=32, blocks=4, heads=2, out=16)
+    architecture = Flow3rConfig(
+        name="tiny",
+        initialisation="scratch",
+        encoder=EncoderConfig(width=32, blocks=1, heads=2, layer_scale=1.0, rope_base=None, image_size=56),
+        decoder=DecoderConfig(width=32, blocks=2, heads=2, layer_scale=0.5, qk_norm=True),
+        point_decoder=head,
+        conf_decoder=head.model_copy(update={"blocks": 1}),
+        camera_decoder=head,
+        flow_head=FlowHeadConfig(features=8, level_channels=(8, 8, 8, 8), base="reprojection"),
+        evidence=EvidenceConfig(width=8, skip_width=4),
+    )
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    manifest = Manifest(name="tiny", source="test", parameters=0, input=InputSpec(resolution=GRID), trained_on="nothing")
+    save_model_folder(folder, Flow3r(architecture), manifest)
+    return partial(make_settings, str(folder))
+
+
+def make_settings(start_from: str, **changes: object) -> TrainSettings:
+    tree = {
+        "start_from": start_from,
+        "steps": 60,
+        "clips_per_step": 2,
+        "precision": "32-true",
+        "checkpoint_every": 4,
+        "log_every": 1,
+        "optimisation": {"learning_rate": 3e-3, "warmup_steps": 5},
+        "dropout": {"everything": 0.0, "correspondence": 0.0, "depth": 0.0, "poses": 0.0},
+        **changes,
+    }
+    return TrainSettings.model_validate(tree)
+
+
+def losses_of(output: Path) -> list[str]:
+    with (output / "metrics.csv").open(encoding="utf-8") as file:
+        return [row["loss"] for row in csv.DictReader(file)]
+
+
+def test_the_loss_falls_and_the_exported_folder_loads(tmp_path, samples, tiny_settings):
+    result = run(tiny_settings(), Repeated(samples), tmp_path / "run")
+    values = [float(value) for value in losses_of(tmp_path / "run")]
+    assert len(values) == 60
+    assert np.mean(values[-10:]) < 0.7 * np.mean(values[:5])
+    model = load_model(result.model)
+    batch = collate(samples[:1])
+    with torch.no_grad():
+        outputs = model(batch.images, batch.pairs, batch.evidence)
+    assert torch.isfinite(outputs["local_points"]).all()
+    assert "60 steps" in (result.model / "manifest.yaml").read_text(encoding="utf-8")
+
+
+def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(tmp_path, samples, tiny_settings):
+    settings = tiny_settings(steps=8)
+    run(settings, Repeated(samples), tmp_path / "whole")
+    run(settings, Repeated(samples), tmp_path / "parts", max_steps=4)
+    run(settings, Repeated(samples), tmp_path / "parts", resume=True)
+    assert losses_of(tmp_path / "parts") == losses_of(tmp_path / "whole")
+    whole, parts = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "parts"))
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=0, atol=0)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(tmp_path, samples, tiny_settings):
+    output = tmp_path / "run"
+    with pytest.raises(TrainingError, match="not_finite_batch"):
+        run(tiny_settings(), Repeated(samples, poison_at=5), output)
+    saved = load_file(output / "not_finite_batch.safetensors")
+    assert torch.isnan(saved["poses"]).any()
+    assert saved["images"].shape[0] == 2
+    assert checkpoint_steps(output / "checkpoints") == [4]
+
+
+def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nothing(tmp_path, samples, tiny_settings):
+    run(tiny_settings(), Repeated(samples), tmp_path / "run", max_steps=1)
+    with pytest.raises(OutputError, match="--resume"):
+        run(tiny_settings(), Repeated(samples), tmp_path / "run")
+    with pytest.raises(TrainingError, match="no checkpoint"):
+        run(tiny_settings(), Repeated(samples), tmp_path / "other", resume=True)
+
+
+def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path, samples, tiny_settings):
+    run(tiny_settings(), Repeated(samples), tmp_path / "run", max_steps=1)
+    weights = tmp_path / "run" / "checkpoints" / "step_000001.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match="step_000001"):
+        run(tiny_settings(), Repeated(samples), tmp_path / "run", resume=True)
+
+
+def test_shards_give_back_what_was_rendered_and_train_end_to_end(tmp_path, monkeypatch, tiny_settings):
+    monkeypatch.setattr(scene_shards, "_CLIPS_PER_SHARD", 2)
+    monkeypatch.setattr(scene_shards, "SMALL_GRIDS", (GRID,))
+    monkeypatch.setattr(scene_shards, "GRIDS", ((112, 84),))
+    for _ in write_shards(tmp_path / "data", 3, 1, "photographs"):
+        pass
+    for _ in write_shards(tmp_path / "data" / "small" / "held_out", 4, 1, "held_out"):
+        pass
+    (tmp_path / "data" / "small" / "held_out" / "small" / "scenes_000004.safetensors").rename(
+        tmp_path / "data" / "small" / "held_out" / "scenes_000004.safetensors"
+    )
+    rendered = training_clip(6, [(112, 84), GRID], "photographs")[1]
+    stored = read_sample(tmp_path / "data" / "small" / "scenes_000003.safetensors", 0)
+    np.testing.assert_array_equal(stored.rgb, rendered.rgb)
+    np.testing.assert_allclose(stored.flow, rendered.flow, rtol=1e-3, atol=1e-3)
+    ratio = stored.depth / rendered.depth
+    np.testing.assert_allclose(ratio, np.median(ratio), rtol=2e-3)
+    config = tmp_path / "tiny.yaml"
+    config.write_text(yaml.safe_dump(tiny_settings(steps=2, validation_clips=2).model_dump()), encoding="utf-8")
+    result = train(config, [tmp_path / "data" / "small"], tmp_path / "run")
+    assert result.steps == 2
+    assert result.metrics["clips"] == 2
+    assert 0 < result.metrics["abs_rel"] < 2
+    assert result.metrics["rotation_deg_evidence"] < result.metrics["rotation_deg_identity"]
+
+
+def test_missing_or_damaged_shards_are_named(tmp_path):
+    with pytest.raises(TrainingError, match="scenes_"):
+        SceneShards([tmp_path], 0, 2)
+    (tmp_path / "scenes_000001.safetensors").write_bytes(b"not a shard")
+    with pytest.raises(TrainingError, match="scenes_000001"):
+        SceneShards([tmp_path], 0, 2)
+
+
+def test_batches_depend_on_seed_and_step_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(scene_shards, "_CLIPS_PER_SHARD", 2)
+    monkeypatch.setattr(scene_shards, "SMALL_GRIDS", (GRID,))
+    monkeypatch.setattr(scene_shards, "GRIDS", (GRID,))
+    list(write_shards(tmp_path, 0, 2, "photographs"))
+    first, again = SceneShards([tmp_path / "small"], 1, 2), SceneShards([tmp_path / "small"], 1, 2)
+    names = [[sample.name for sample in first.batch(step)] for step in range(6)]
+    assert names == [[sample.name for sample in again.batch(step)] for step in range(6)]
+    assert len({tuple(step) for step in names}) > 1
+
+
+def test_validation_prefers_the_truth_to_the_trivial_answers(samples):
+    """A network that answers with the exact geometry scores zero error; the baselines beside it do not."""
+    batch = collate(samples[:1])
+
+    class Oracle(torch.nn.Module):
+        def forward(self, images, pairs=None, evidence=None):
+            local = batch.truth.points
+            poses = batch.truth.poses
+            points = torch.einsum("bnij,bnhwj->bnhwi", poses[..., :3, :3], local) + poses[..., None, None, :3, 3]
+            logits = torch.full((*local.shape[:4], 1), 5.0)
+            return {"points": points, "local_points": local, "conf": logits, "camera_poses": poses, "flow": batch.flow}
+
+    scores = validate(Oracle(), [samples[:1]])
+    assert scores["abs_rel"] < 1e-5
+    assert scores["abs_rel_constant"] > 0.05
+    assert scores["rotation_deg"] < 0.1
+    assert scores["epe_head"] < 1e-3
+    assert scores["epe_geometry"] < 0.5 < scores["epe_zero"]
+    assert scores["confidence_right"] == 1.0
+
+
+def test_hidden_evidence_is_zero_planes_and_identity_poses(samples):
+    rng = np.random.default_rng(0)
+    blind = augment(samples[0], rng, Dropout(everything=1.0), pairs=1)
+    assert blind.evidence is None
+    assert len(blind.pairs) == 1
+    batch = collate([blind])
+    assert not batch.evidence.planes.any()
+    rays_only = augment(samples[0], rng, Dropout(0.0, 1.0, 0.0, 0.0), pairs=2).evidence
+    assert rays_only.planes[:, :2].any()
+    assert not rays_only.planes[:, 2:].any()
+    np.testing.assert_array_equal(rays_only.poses, np.broadcast_to(np.eye(4), rays_only.poses.shape))
+
+
+def test_samples_of_two_shapes_are_refused(samples):
+    other = training_clip(9, [(70, 42)], "photographs", frames=3)[0]
+    with pytest.raises(TrainingError, match="different shapes"):
+        collate([samples[0], other])
+
+
+def test_the_rate_warms_up_stays_and_falls_to_zero():
+    settings = Optimisation(learning_rate=1.0, warmup_steps=10, decay_share=0.5)
+    rates = [learning_rate(settings, 100, step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[20] == rates[49] == 1.0
+    assert rates[75] == pytest.approx(0.5)
+    assert rates[100] == 0.0
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("nano*.yaml")), ids=lambda path: path.name)
+def test_every_bundled_configuration_is_valid(path):
+    assert load_train_settings(path).steps > 0
+
+
+def test_an_unknown_setting_is_named(tmp_path):
+    config = tmp_path / "wrong.yaml"
+    config.write_text("learning_speed: 1\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="learning_speed"):
+        load_train_settings(config)
