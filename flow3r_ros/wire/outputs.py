@@ -1,0 +1,210 @@
+"""An Estimate as the messages of the node: the same lines build rclpy messages live and rosbags dataclasses in a replay.
+
+That sameness is what makes live equal replay, to the byte. Axes and edges follow REP-103 and REP-105 (`geometry.frames`), depth follows
+REP-118. Array fields are handed to `make` as 1-D contiguous numpy arrays of the field's type, nested messages through `make` again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from flow3r_ros.config import NodeSettings
+from flow3r_ros.geometry.frames import R_BODY_OPTICAL, odom_covariance, odom_from_optical
+from flow3r_ros.geometry.lie import invert, rigid, so3_log
+from flow3r_ros.types import Bool, Estimate, Float32, Float64, ScaleState, TrackingState, UInt8
+from flow3r_ros.wire import transforms
+from flow3r_ros.wire.camera_info import info_from_camera
+from flow3r_ros.wire.clouds import estimate_cloud, map_cloud
+from flow3r_ros.wire.images import Make, depth_image, mask_image
+
+TOPICS: dict[str, str] = {
+    "~/odometry": "nav_msgs/msg/Odometry",
+    "~/path": "nav_msgs/msg/Path",
+    "~/depth/image": "sensor_msgs/msg/Image",
+    "~/depth/camera_info": "sensor_msgs/msg/CameraInfo",
+    "~/confidence": "sensor_msgs/msg/Image",
+    "~/moving_mask": "sensor_msgs/msg/Image",
+    "~/points": "sensor_msgs/msg/PointCloud2",
+    "~/map": "sensor_msgs/msg/PointCloud2",
+    "~/status": "flow3r_ros/msg/TrackingStatus",
+    "/tf": "tf2_msgs/msg/TFMessage",
+}
+"""topic -> type; `~` is the node's own name (`/flow3r` in a replay)"""
+
+LOST_VARIANCE = 1e9
+"""variance (m^2, rad^2) that says: do not use this"""
+
+_STATES = {state: code for code, state in enumerate(TrackingState)}
+_SCALES = {state: code for code, state in enumerate(ScaleState)}
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """Figures of `~/status` that one estimate does not know; counts are since start or reset, times in milliseconds."""
+
+    received: int = 0
+    estimated: int = 0
+    drops: Mapping[str, int] = field(default_factory=dict)
+    seams_refused: int = 0
+    latency_ms: float = 0.0
+    age_ms: float = 0.0
+    model: str = ""
+    weights_sha256: str = ""
+    weights_license: str = ""
+
+
+class Outputs:
+    """Builds the wanted messages of each estimate, in order; keeps the path and the last pose, nothing else.
+
+    Args:
+        make: `make(type_name, **fields)`, see `wire.images.Make`.
+        settings: frames, tf and path settings.
+        keep: bool `[h, w]` of the pixels worth a point (confidence, depth edges, moving); None keeps every valid one.
+        T_base_optical: static extrinsics `[4, 4]` of the optical frame in `settings.base_frame`; needed when that is set.
+    """
+
+    def __init__(
+        self,
+        make: Make,
+        settings: NodeSettings,
+        keep: Callable[[Estimate], Bool] | None = None,
+        T_base_optical: Float64 | None = None,
+    ) -> None:
+        self._make = make
+        self._settings = settings
+        self._keep = keep
+        self._extrinsics = T_base_optical if settings.base_frame else None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget path, last pose and map time."""
+        self._path: deque[Any] = deque(maxlen=self._settings.max_path)
+        self._last: tuple[int, Float64, Float64] | None = None
+        self._map_ns: int | None = None
+
+    def build(self, estimate: Estimate, wanted: Container[str], status: RunStatus) -> dict[str, Any]:
+        """Messages by topic of `TOPICS`, `~/map` excepted; only topics in `wanted` cost anything.
+
+        While LOST there is no tf, no new path pose and no cloud, and the odometry's covariance is huge.
+        """
+        make, settings = self._make, self._settings
+        camera_frame = settings.camera_frame or estimate.source_frame
+        header = transforms.header_of(make, estimate.stamp_ns, camera_frame)
+        lost = estimate.tracking_state is TrackingState.LOST
+        T = odom_from_optical(estimate.T_odom_cam, self._extrinsics)
+        covariance = np.eye(6) * LOST_VARIANCE if lost else odom_covariance(estimate.covariance, estimate.T_odom_cam, self._extrinsics)
+        child = settings.base_frame if self._extrinsics is not None else camera_frame
+        messages: dict[str, Any] = {}
+        if "~/odometry" in wanted:
+            messages["~/odometry"] = self._odometry(estimate.stamp_ns, child, T, covariance)
+        self._last = None if lost else (estimate.stamp_ns, T, covariance)
+        if not lost:
+            self._extend_path(estimate.stamp_ns, T)
+            if "/tf" in wanted and settings.publish_tf:
+                messages["/tf"] = self._tf(estimate.stamp_ns, child, T)
+        if "~/path" in wanted and self._path:
+            odom_header = transforms.header_of(make, estimate.stamp_ns, settings.odom_frame)
+            messages["~/path"] = make("nav_msgs/msg/Path", header=odom_header, poses=list(self._path))
+        if "~/depth/image" in wanted:
+            messages["~/depth/image"] = depth_image(make, header, estimate.depth)
+        if "~/depth/camera_info" in wanted:
+            messages["~/depth/camera_info"] = info_from_camera(make, header, estimate.camera)
+        if "~/confidence" in wanted:
+            messages["~/confidence"] = depth_image(make, header, estimate.confidence)
+        if "~/moving_mask" in wanted:
+            messages["~/moving_mask"] = mask_image(make, header, estimate.moving)
+        if "~/points" in wanted and not lost:
+            messages["~/points"] = self._points(header, estimate)
+        if "~/status" in wanted:
+            messages["~/status"] = tracking_status(make, header, estimate, status)
+        return messages
+
+    def map_due(self, ns: int) -> bool:
+        """Whether `map_period` seconds of image time have passed since the last `map_message` (time running backwards counts too)."""
+        return self._map_ns is None or not 0 <= ns - self._map_ns < self._settings.map_period * 1e9
+
+    def map_message(self, ns: int, points: Float32, rgb: UInt8, confidence: Float32) -> Any:
+        """`~/map` in the odom frame, from map points `[M, 3]` in the optical world, uint8 `[M, 3]` and `[M]` in [0, 1]."""
+        self._map_ns = ns
+        header = transforms.header_of(self._make, ns, self._settings.odom_frame)
+        T = self._world_in_odom()
+        moved = points @ T[:3, :3].T.astype(np.float32) + T[:3, 3].astype(np.float32)
+        return map_cloud(self._make, header, moved, rgb, confidence)
+
+    def _world_in_odom(self) -> Float64:
+        """Optical world to odom, for points: the extrinsics, or the bare change of axes."""
+        return rigid(R_BODY_OPTICAL, np.zeros(3)) if self._extrinsics is None else self._extrinsics
+
+    def _points(self, header: Any, estimate: Estimate) -> Any:
+        keep = self._keep(estimate) if self._keep else None
+        if self._settings.points_frame == "camera":
+            return estimate_cloud(self._make, header, estimate, keep)
+        odom_header = transforms.header_of(self._make, estimate.stamp_ns, self._settings.odom_frame)
+        return estimate_cloud(self._make, odom_header, estimate, keep, self._world_in_odom() @ estimate.T_odom_cam)
+
+    def _tf(self, ns: int, child: str, T: Float64) -> Any:
+        parent = self._settings.odom_frame
+        if self._settings.invert_tf:
+            return transforms.tf_message(self._make, ns, child, parent, invert(T))
+        return transforms.tf_message(self._make, ns, parent, child, T)
+
+    def _extend_path(self, ns: int, T: Float64) -> None:
+        header = transforms.header_of(self._make, ns, self._settings.odom_frame)
+        self._path.append(self._make("geometry_msgs/msg/PoseStamped", header=header, pose=transforms.pose_of(self._make, T)))
+
+    def _odometry(self, ns: int, child: str, T: Float64, covariance: Float64) -> Any:
+        make = self._make
+        linear, angular, twist_covariance = self._twist(ns, T, covariance)
+        pose = make("geometry_msgs/msg/PoseWithCovariance", pose=transforms.pose_of(make, T), covariance=covariance.reshape(-1).copy())
+        velocity = make("geometry_msgs/msg/Twist", linear=transforms.vector3(make, linear), angular=transforms.vector3(make, angular))
+        twist = make("geometry_msgs/msg/TwistWithCovariance", twist=velocity, covariance=twist_covariance.reshape(-1).copy())
+        header = transforms.header_of(make, ns, self._settings.odom_frame)
+        return make("nav_msgs/msg/Odometry", header=header, child_frame_id=child, pose=pose, twist=twist)
+
+    def _twist(self, ns: int, T: Float64, covariance: Float64) -> tuple[Float64, Float64, Float64]:
+        """Mean velocity since the last pose, axes of the child: linear `[3]`, angular `[3]`, covariance `[6, 6]` (poses independent)."""
+        if self._last is None or ns <= self._last[0]:
+            return np.zeros(3), np.zeros(3), np.eye(6) * LOST_VARIANCE
+        last_ns, last_T, last_covariance = self._last
+        seconds = (ns - last_ns) * 1e-9
+        R = T[:3, :3]
+        axes = np.kron(np.eye(2), R.T)
+        linear = R.T @ (T[:3, 3] - last_T[:3, 3]) / seconds
+        angular = so3_log(last_T[:3, :3].T @ R) / seconds
+        return linear, angular, axes @ (covariance + last_covariance) @ axes.T / seconds**2
+
+
+def tracking_status(make: Make, header: Any, estimate: Estimate, status: RunStatus) -> Any:
+    """`flow3r_ros/TrackingStatus` of an estimate; seam figures are NaN where there was no seam."""
+    seam = estimate.seam
+    return make(
+        "flow3r_ros/msg/TrackingStatus",
+        header=header,
+        state=_STATES[estimate.tracking_state],
+        scale_state=_SCALES[estimate.scale_state],
+        scale_sigma=float(estimate.scale_sigma),
+        pose_source=estimate.pose_source.value,
+        keyframe=bool(estimate.keyframe),
+        frame_id=estimate.frame_id,
+        window=np.array(estimate.window, dtype=np.uint64),
+        seam_accepted=bool(seam.accepted) if seam else False,
+        seam_inliers=float(seam.inliers) if seam else float("nan"),
+        seam_residual=float(seam.residual) if seam else float("nan"),
+        seam_scale=float(seam.scale) if seam else float("nan"),
+        seam_reason=seam.reason if seam else "",
+        seams_refused=status.seams_refused,
+        latency_ms=float(status.latency_ms),
+        age_ms=float(status.age_ms),
+        frames_received=status.received,
+        frames_estimated=status.estimated,
+        drop_reasons=sorted(status.drops),
+        drop_counts=np.array([status.drops[reason] for reason in sorted(status.drops)], dtype=np.uint64),
+        model=status.model,
+        weights_sha256=status.weights_sha256,
+        weights_license=status.weights_license,
+    )

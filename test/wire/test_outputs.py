@@ -1,0 +1,196 @@
+"""Estimates become the contract's messages: axes, edges, covariance, LOST; rclpy and rosbags serialize them to the same bytes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flow3r_ros.bags.types import make, ros2_types
+from flow3r_ros.config import NodeSettings
+from flow3r_ros.geometry.lie import invert, rigid, se3_exp, so3_exp
+from flow3r_ros.types import Camera, Estimate, PoseSource, ScaleState, Seam, TrackingState
+from flow3r_ros.wire.outputs import LOST_VARIANCE, TOPICS, Outputs, RunStatus
+from flow3r_ros.wire.transforms import matrix_of_pose
+
+HEIGHT, WIDTH = 12, 16
+CAMERA = Camera(WIDTH, HEIGHT, 14.0, 15.0, 7.4, 5.6)
+STATUS = RunStatus(7, 5, {"busy": 2, "bad_step": 1}, 3, 1.5, 2.5, "nano", "ab" * 32, "Apache-2.0")
+E_BASE_OPTICAL = rigid(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), (0.3, 0.1, 0.6))
+
+
+def estimate(index: int = 0, T: np.ndarray | None = None, **changes: Any) -> Estimate:
+    random = np.random.default_rng(index)
+    depth = random.uniform(1, 5, (HEIGHT, WIDTH)).astype(np.float32)
+    depth[2:4, 3:6] = np.nan
+    spread = random.normal(size=(6, 6))
+    made = Estimate(
+        frame_id=index,
+        stamp_ns=1_700_000_000_987_654_321 + index * 100_000_000,
+        source_frame="cam_optical",
+        T_odom_cam=np.eye(4) if T is None else T,
+        covariance=spread @ spread.T * 1e-4,
+        depth=depth,
+        confidence=random.uniform(0, 1, (HEIGHT, WIDTH)).astype(np.float32),
+        moving=random.random((HEIGHT, WIDTH)) < 0.1,
+        rgb=random.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8),
+        camera=CAMERA,
+        tracking_state=TrackingState.TRACKING,
+        pose_source=PoseSource.TWO_VIEW,
+        scale_state=ScaleState.ANCHORED,
+        scale_sigma=0.04,
+        seam=Seam(np.eye(4), 1.1, 0.9, 0.02, True),
+        keyframe=True,
+        window=(0, 3, index),
+    )
+    return replace(made, **changes)
+
+
+def build(outputs: Outputs, made: Estimate) -> dict[str, Any]:
+    return outputs.build(made, TOPICS, STATUS)
+
+
+def test_every_topic_has_stamp_and_frame_of_the_source() -> None:
+    outputs = Outputs(make, NodeSettings())
+    messages = build(outputs, estimate(1))
+    assert set(messages) == set(TOPICS) - {"~/map"}
+    for topic, message in messages.items():
+        header = message.transforms[0].header if topic == "/tf" else message.header
+        assert header.stamp.sec * 10**9 + header.stamp.nanosec == estimate(1).stamp_ns, topic
+        assert header.frame_id == ("odom" if topic in ("/tf", "~/odometry", "~/path") else "cam_optical"), topic
+        assert type(message).__name__.endswith(TOPICS[topic].split("/")[-1])
+    status = messages["~/status"]
+    assert (status.state, status.scale_state, status.pose_source) == (status.STATE_TRACKING, status.SCALE_ANCHORED, "two_view")
+    assert list(status.drop_reasons) == ["bad_step", "busy"]
+    assert list(status.drop_counts) == [1, 2]
+
+
+def test_forward_motion_is_x_in_odom() -> None:
+    messages = build(Outputs(make, NodeSettings()), estimate(0, rigid(np.eye(3), (0.0, 0.0, 2.0))))
+    position = messages["~/odometry"].pose.pose.position
+    assert (position.x, position.y, position.z) == pytest.approx((2.0, 0.0, 0.0))
+    edge = messages["/tf"].transforms[0]
+    assert (edge.header.frame_id, edge.child_frame_id) == ("odom", "cam_optical")
+
+
+def test_extrinsics_move_the_base_and_carry_the_lever_arm() -> None:
+    outputs = Outputs(make, NodeSettings(base_frame="base"), T_base_optical=E_BASE_OPTICAL)
+    first = build(outputs, estimate(0))
+    np.testing.assert_allclose(matrix_of_pose(first["~/odometry"].pose.pose), np.eye(4), atol=1e-12)
+    T = invert(E_BASE_OPTICAL) @ rigid(so3_exp([0, 0, 0.4]), (1.0, 0.5, 0.0)) @ E_BASE_OPTICAL
+    message = build(outputs, estimate(1, T))["~/odometry"]
+    assert message.child_frame_id == "base"
+    np.testing.assert_allclose(matrix_of_pose(message.pose.pose)[:3, 3], (1.0, 0.5, 0.0), atol=1e-12)
+    # the covariance of the base equals that of samples of the camera's pose
+    random = np.random.default_rng(0)
+    covariance = estimate(1).covariance
+    errors = random.multivariate_normal(np.zeros(6), covariance * 1e-2, 4000)
+    moved = []
+    for error in errors:
+        sample = T.copy()
+        sample[:3, :3] = so3_exp(error[3:]) @ T[:3, :3]
+        sample[:3, 3] += error[:3]
+        moved.append((E_BASE_OPTICAL @ sample @ invert(E_BASE_OPTICAL))[:3, 3])
+    sampled = np.cov(np.array(moved).T) * 1e2
+    np.testing.assert_allclose(message.pose.covariance.reshape(6, 6)[:3, :3], sampled, rtol=0.15, atol=0.06 * sampled.max())
+
+
+def test_inverted_and_switched_off_edge() -> None:
+    T = se3_exp([0.1, 0.2, 0.3, 0.1, -0.2, 0.3])
+    plain = build(Outputs(make, NodeSettings()), estimate(0, T))["/tf"].transforms[0]
+    inverted = build(Outputs(make, NodeSettings(invert_tf=True)), estimate(0, T))["/tf"].transforms[0]
+    assert (inverted.header.frame_id, inverted.child_frame_id) == (plain.child_frame_id, plain.header.frame_id)
+    forth, back = plain.transform, inverted.transform
+    pair = [
+        make("geometry_msgs/msg/Pose", position=make("geometry_msgs/msg/Point", x=t.translation.x, y=t.translation.y, z=t.translation.z),
+             orientation=t.rotation)
+        for t in (forth, back)
+    ]  # fmt: skip
+    np.testing.assert_allclose(matrix_of_pose(pair[0]) @ matrix_of_pose(pair[1]), np.eye(4), atol=1e-12)
+    assert "/tf" not in build(Outputs(make, NodeSettings(publish_tf=False)), estimate())
+
+
+def test_lost_says_so_and_claims_nothing() -> None:
+    outputs = Outputs(make, NodeSettings())
+    build(outputs, estimate(0))
+    messages = build(outputs, estimate(1, tracking_state=TrackingState.LOST))
+    assert "/tf" not in messages
+    assert "~/points" not in messages
+    assert np.diag(messages["~/odometry"].pose.covariance.reshape(6, 6)).min() >= LOST_VARIANCE
+    assert len(messages["~/path"].poses) == 1
+    assert messages["~/status"].state == messages["~/status"].STATE_LOST
+    after = build(outputs, estimate(2))["~/odometry"]
+    assert after.twist.covariance[0] >= LOST_VARIANCE, "no velocity across the gap"
+
+
+def test_twist_is_the_motion_between_two_stamps() -> None:
+    outputs = Outputs(make, NodeSettings(base_frame="base"), T_base_optical=E_BASE_OPTICAL)
+    step = rigid(so3_exp([0.0, 0.0, 0.02]), (0.1, 0.0, 0.0))
+    build(outputs, estimate(0))
+    twist = build(outputs, estimate(1, invert(E_BASE_OPTICAL) @ step @ E_BASE_OPTICAL))["~/odometry"].twist.twist
+    assert (twist.linear.x, twist.linear.y) == pytest.approx((1.0, 0.0), abs=0.03)
+    assert twist.angular.z == pytest.approx(0.2)
+
+
+def test_path_is_bounded_and_reset_forgets() -> None:
+    outputs = Outputs(make, NodeSettings(max_path=3))
+    for index in range(6):
+        messages = outputs.build(estimate(index), {"~/path"}, STATUS)
+    assert list(messages) == ["~/path"]
+    assert [pose.header.stamp.nanosec for pose in messages["~/path"].poses] == [estimate(i).stamp_ns % 10**9 for i in (3, 4, 5)]
+    outputs.reset()
+    assert len(outputs.build(estimate(6), {"~/path"}, STATUS)["~/path"].poses) == 1
+
+
+def test_cloud_is_the_depth_back_projected() -> None:
+    made = estimate(0, se3_exp([0.5, 0.1, -0.2, 0.1, 0.2, 0.3]))
+    dtype = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4"), ("confidence", "<f4")]
+    cloud = build(Outputs(make, NodeSettings(), keep=lambda kept: ~kept.moving), made)["~/points"]
+    points = np.frombuffer(cloud.data, dtype).reshape(HEIGHT, WIDTH)
+    keep = ~made.moving & np.isfinite(made.depth)
+    expected = made.points()
+    for axis, name in enumerate("xyz"):
+        np.testing.assert_array_equal(points[name][keep], expected[keep][:, axis])
+        assert np.isnan(points[name][~keep]).all()
+    color = points["rgb"][0, 0]
+    assert (color >> 16, color >> 8 & 255, color & 255) == tuple(made.rgb[0, 0])
+    moved = build(Outputs(make, NodeSettings(points_frame="odom")), made)["~/points"]
+    assert moved.header.frame_id == "odom"
+    points = np.frombuffer(moved.data, dtype).reshape(HEIGHT, WIDTH)
+    world = expected @ made.T_odom_cam[:3, :3].T + made.T_odom_cam[:3, 3]
+    np.testing.assert_allclose(points["x"], world[..., 2], rtol=1e-4, atol=1e-5)
+
+
+def test_map_is_rare_and_in_odom() -> None:
+    outputs = Outputs(make, NodeSettings(map_period=2.0))
+    assert outputs.map_due(5)
+    message = outputs.map_message(5, np.array([[0, 0, 1]], np.float32), np.zeros((1, 3), np.uint8), np.ones(1, np.float32))
+    assert np.frombuffer(message.data, "<f4")[:3] == pytest.approx((1.0, 0.0, 0.0))
+    assert not outputs.map_due(1_000_000_000)
+    assert outputs.map_due(2_000_000_005)
+    assert outputs.map_due(0), "time ran backwards"
+    empty = outputs.map_message(9, np.empty((0, 3), np.float32), np.empty((0, 3), np.uint8), np.empty(0, np.float32))
+    assert empty.width == 0
+
+
+def test_rclpy_and_rosbags_serialize_the_same_bytes() -> None:
+    serialization = pytest.importorskip("rclpy.serialization", reason="rclpy is not installed")
+    from flow3r_ros.ros.messages import make as make_rclpy
+
+    built = {}
+    for name, maker in (("rclpy", make_rclpy), ("rosbags", make)):
+        outputs = Outputs(maker, NodeSettings(), keep=lambda kept: ~kept.moving)
+        build(outputs, estimate(0))
+        built[name] = build(outputs, estimate(1, se3_exp([0.5, 0.1, -0.2, 0.1, 0.2, 0.3])))
+        made = estimate(1)
+        built[name]["~/map"] = outputs.map_message(7, made.points()[0], made.rgb[0], made.confidence[0])
+    assert set(built["rclpy"]) == set(TOPICS)
+    for topic, type_name in TOPICS.items():
+        live = serialization.serialize_message(built["rclpy"][topic])
+        replayed = bytes(ros2_types().serialize_cdr(built["rosbags"][topic], type_name))
+        assert len(live) == len(replayed), topic
+        # Fast CDR leaves whatever was in memory in its alignment gaps: compare after a round trip that clears them
+        canonical = ros2_types().serialize_cdr(ros2_types().deserialize_cdr(live, type_name), type_name)
+        assert bytes(canonical) == replayed, topic
