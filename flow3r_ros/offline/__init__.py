@@ -1,0 +1,1 @@
+"""Offline work: sources of frames, the run driver, and run folders that appear complete or not at all."""
