@@ -1,0 +1,253 @@
+"""`evaluate_benchmark(name, data, predictor)`: sampling, prediction and scores of one benchmark, with the published rows beside them.
+
+Flow3r's evaluation code is unreleased, and its paper is silent on frames per sequence, alignment and thresholds; sampling and scores
+here follow the `evaluation` branch of pi3, which it builds on. What even that leaves open (MSE, f-score) is stated in `protocol`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from flow3r_ros.config import Config
+from flow3r_ros.errors import EvaluationError
+from flow3r_ros.evaluation.angular import angular_metrics
+from flow3r_ros.evaluation.benchmarks.co3d import co3d
+from flow3r_ros.evaluation.benchmarks.indoor import neural_rgbd, scannet, seven_scenes
+from flow3r_ros.evaluation.benchmarks.moving import euroc, kitti_odometry
+from flow3r_ros.evaluation.benchmarks.pseudo import epic_kitchens, kinetics
+from flow3r_ros.evaluation.benchmarks.published import CAUTIONS, published_rows
+from flow3r_ros.evaluation.benchmarks.sequence import Sequence, load_frame
+from flow3r_ros.evaluation.benchmarks.sintel import sintel
+from flow3r_ros.evaluation.benchmarks.tum_style import bonn, tum_dynamics
+from flow3r_ros.evaluation.depth import evaluate_depth, resample_depth
+from flow3r_ros.evaluation.pointmap import evaluate_point_map
+from flow3r_ros.evaluation.trajectory import Trajectory, evaluate_trajectory
+from flow3r_ros.geometry.camera import Rectifier, default_camera, scaled
+from flow3r_ros.geometry.correspondence import Matcher
+from flow3r_ros.geometry.evidence import evidence_from_images
+from flow3r_ros.geometry.lie import apply
+from flow3r_ros.odometry.engine import Engine
+from flow3r_ros.types import Camera, Estimate, Float32, Float64, Frame, Predictor, Window
+
+FSCORE_M = 0.05
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """How one benchmark is read, sampled and scored.
+
+    `way` is `window` (the sampled frames go through the network at once: angular pose and point-map protocols) or `odometry` (they go
+    through the odometry in order: trajectory protocol).
+    """
+
+    load: Callable[[Path], list[Sequence]]
+    way: Literal["window", "odometry"]
+    stride: int
+    limit: int
+    random: bool
+    protocol: str
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "kinetics": Benchmark(kinetics, "odometry", 1, 64, False, "pseudo ground truth VIDEO.tum; frames: first 64 (paper silent)"),
+    "epic": Benchmark(
+        epic_kitchens, "odometry", 3, 64, False, "pseudo ground truth EPIC Fields (COLMAP); 64 frames at stride 3 (paper silent)"
+    ),
+    "sintel": Benchmark(sintel, "odometry", 1, 50, False, "14 scenes, all frames, final pass (pi3)"),
+    "bonn": Benchmark(bonn, "odometry", 1, 110, False, "5 sequences, frames 30 to 140 (MonST3R)"),
+    "tum_dynamics": Benchmark(tum_dynamics, "odometry", 3, 90, False, "8 sequences, 90 frames at stride 3 (pi3)"),
+    "kitti": Benchmark(kitti_odometry, "odometry", 1, 100_000, False, "sequences 00 to 10, every frame"),
+    "euroc": Benchmark(euroc, "odometry", 1, 100_000, False, "cam0, every frame with a true pose"),
+    "scannet": Benchmark(
+        scannet, "window", 3, 10, True, "10 of the first 90 frames at stride 3, seed 42 (paper silent; pi3 scores ATE here)"
+    ),
+    "co3d": Benchmark(co3d, "window", 1, 10, True, "10 random frames a sequence, seed 42 (pi3)"),
+    "7scenes": Benchmark(seven_scenes, "window", 200, 10, False, "test sequences at stride 200 (pi3, sparse)"),
+    "nrgbd": Benchmark(neural_rgbd, "window", 500, 10, False, "scenes at stride 500 (pi3, sparse)"),
+}
+
+
+def evaluate_benchmark(name: str, data: Path, predictor: Predictor, config: Config | None = None) -> dict[str, Any]:
+    """Score a network on a benchmark.
+
+    Returns:
+        `benchmark`, `model`, `protocol`, `mean` (each score over sequences), `sequences` (name -> scores, frames, notes), `failed` (name ->
+        reason) and `published` (rows of the paper, not reproduced). Scores: ATE and RPE after Sim(3) alignment for trajectories; RRA, RTA
+        and AUC for windows; with depth also AbsRel (median per frame), and point maps after Sim(3) alignment on valid pixels, without ICP:
+        MSE in square metres and f-score at 0.05 m (the paper defines neither).
+
+    Raises:
+        EvaluationError: an unknown name, a missing piece of the download, or no sequence that could be scored.
+    """
+    if name not in BENCHMARKS:
+        raise EvaluationError(f"unknown benchmark {name!r}", f"use one of {', '.join(BENCHMARKS)}")
+    benchmark = BENCHMARKS[name]
+    if not data.is_dir():
+        raise EvaluationError(f"{data}: no such folder", f"give the folder of the {name} download")
+    scores: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    for sequence in benchmark.load(data):
+        chosen, note = sample(sequence, benchmark)
+        try:
+            views = _through_window(chosen, predictor) if benchmark.way == "window" else _through_odometry(chosen, predictor, config)
+            scores[sequence.name] = {**_score(benchmark, chosen, views), "notes": [*sequence.notes, *note]}
+        except EvaluationError as error:
+            failed[sequence.name] = str(error)
+    if not scores:
+        raise EvaluationError(f"{name}: no sequence could be scored; {next(iter(failed.values()))}")
+    return {
+        "benchmark": name,
+        "model": predictor.name,
+        "protocol": benchmark.protocol
+        + "; point maps: Sim(3) on valid pixels, no ICP, MSE in m^2, f-score at 0.05 m (undefined in the paper)",
+        "mean": _means(list(scores.values())),
+        "sequences": scores,
+        "failed": failed,
+        "published": published_rows(name),
+        "caution": CAUTIONS.get(name, ""),
+    }
+
+
+def render_benchmark(result: dict[str, Any]) -> str:
+    """A result as a table: ours first, then the published rows."""
+    mean, published = result["mean"], result["published"]
+    keys = [key for key in published[0] if key not in ("method", "published_not_reproduced")] if published else sorted(mean)
+    ours = {**mean, "fscore@5": mean.get(f"fscore@{FSCORE_M:g}")}
+    lines = ["  ".join([f"{'':<28}", *(f"{key:>14}" for key in keys)])]
+    lines.append(
+        "  ".join([f"{result['model']:<28}", *(f"{ours[key]:>14.4g}" if ours.get(key) is not None else f"{'':>14}" for key in keys)])
+    )
+    for row in published:
+        lines.append("  ".join([f"{row['method'] + ' (published)':<28}", *(f"{row[key]:>14g}" for key in keys)]))
+    lines += [f"{len(result['sequences'])} sequences; {result['protocol']}", result["caution"]]
+    lines += [f"failed: {name}: {reason}" for name, reason in result["failed"].items()]
+    return "\n".join(line for line in lines if line)
+
+
+def sample(sequence: Sequence, benchmark: Benchmark) -> tuple[Sequence, list[str]]:
+    """The frames the protocol asks for; a sequence too short for its stride is used whole, which is said."""
+    count = len(sequence.shots)
+    indices = list(range(0, count, benchmark.stride))
+    notes = []
+    if len(indices) < 3:
+        indices, notes = list(range(count)), [f"all {count} frames: too short for stride {benchmark.stride}"]
+    if benchmark.random and len(indices) > benchmark.limit:
+        pool = indices[:90] if benchmark.stride > 1 else indices
+        indices = sorted(int(i) for i in np.random.default_rng(42).choice(pool, benchmark.limit, replace=False))
+    return sequence.only(indices[: benchmark.limit]), notes
+
+
+@dataclass(frozen=True)
+class _View:
+    """One predicted frame: pose in the prediction's world, points in the camera `[h, w, 3]`, the pinhole of that grid.
+
+    `points` are kept only where they are scored, so that a long sequence fits into memory.
+    """
+
+    index: int
+    pose: Float64
+    points: Float32 | None
+    camera: Camera
+
+
+def _through_window(sequence: Sequence, predictor: Predictor) -> list[_View]:
+    frames = [_rectified(frame) for frame in sequence.frames()]
+    height, width = frames[0].rgb.shape[:2]
+    camera = frames[0].camera or default_camera(width, height)
+    ids = tuple(frame.id for frame in frames)
+    evidence = None
+    if predictor.uses_evidence:
+        matcher = Matcher(width=336)
+        grays = [matcher.prepare(frame.rgb) for frame in frames]
+        evidence = evidence_from_images(grays, camera, matcher, predictor.input_size(width, height))
+    predictor.reset()
+    prediction = predictor.predict(Window(tuple(frames), ids, evidence))
+    grid = prediction.local_points.shape[2], prediction.local_points.shape[1]
+    cameras = [scaled(frame.camera or camera, *grid) for frame in frames]
+    parts = zip(ids, prediction.poses, prediction.local_points, cameras, strict=True)
+    return [_View(index, pose, points, small) for index, pose, points, small in parts]
+
+
+def _through_odometry(sequence: Sequence, predictor: Predictor, config: Config | None) -> list[_View]:
+    predictor.reset()
+    engine = Engine(predictor, config or Config())
+    scored = set(_scored_for_depth(sequence))
+    views: list[_View] = []
+
+    def keep(estimates: list[Estimate]) -> None:
+        for estimate in estimates:
+            points = estimate.points() if estimate.frame_id in scored else None
+            views.append(_View(estimate.frame_id, estimate.T_odom_cam, points, estimate.camera))
+
+    for frame_id, shot in enumerate(sequence.shots):
+        keep(engine.step(load_frame(frame_id, shot)))
+    keep(engine.finish())
+    return views
+
+
+def _scored_for_depth(sequence: Sequence) -> list[int]:
+    """Up to 30 frames with true depth, evenly spread."""
+    known = [i for i, shot in enumerate(sequence.shots) if shot.depth is not None]
+    return known[:: max(1, -(-len(known) // 30))]
+
+
+def _rectified(frame: Frame) -> Frame:
+    if frame.camera is None or frame.camera.distortion_model == "none":
+        return frame
+    rectifier = Rectifier(frame.camera)
+    return replace(frame, rgb=rectifier.apply(frame.rgb), camera=rectifier.rectified)
+
+
+def _score(benchmark: Benchmark, sequence: Sequence, views: list[_View]) -> dict[str, Any]:
+    if len(views) < 2:
+        raise EvaluationError(f"{sequence.name}: only {len(views)} of {len(sequence.shots)} frames were estimated")
+    shots = [sequence.shots[view.index] for view in views]
+    truth = sequence.only([view.index for view in views]).poses()
+    poses = np.stack([view.pose for view in views])
+    scores: dict[str, Any] = {"frames": len(shots), "estimated": len(views)}
+    if benchmark.way == "window":
+        scores |= angular_metrics(poses, truth)
+    else:
+        stamps = np.array([shot.stamp_ns for shot in shots], np.int64)
+        scores |= evaluate_trajectory(Trajectory(stamps, poses, "estimate"), Trajectory(stamps, truth, sequence.name), "sim3")
+    scored = set(_scored_for_depth(sequence))
+    if scored:
+        scores |= _score_depth(sequence, [(view, pose) for view, pose in zip(views, truth, strict=True) if view.index in scored])
+    return scores
+
+
+def _score_depth(sequence: Sequence, views: list[tuple[_View, Float64]]) -> dict[str, Any]:
+    """Depth per frame and point maps in one world, on the prediction's own grid; each view comes with its true pose."""
+    est_depth, ref_depth, est_points, ref_points = [], [], [], []
+    for view, truth in views:
+        shot = sequence.shots[view.index]
+        assert view.points is not None
+        assert shot.depth is not None
+        depth = shot.depth()
+        lens = shot.depth_camera or shot.camera or default_camera(depth.shape[1], depth.shape[0])
+        source = replace(lens, distortion_model="none", distortion=())
+        reference = resample_depth(depth, source, view.camera)
+        est_depth.append(view.points[..., 2])
+        ref_depth.append(reference)
+        est_points.append(apply(view.pose, view.points.astype(np.float64)))
+        ref_points.append(apply(truth, _back_project(reference, view.camera)))
+    maps = evaluate_point_map(np.stack(est_points), np.stack(ref_points), thresholds=(FSCORE_M,))
+    depths = evaluate_depth(np.stack(est_depth), np.stack(ref_depth), "median", "frame")
+    return {**{f"depth_{key}": depths[key] for key in ("abs_rel", "delta_1.25", "rmse", "log10", "coverage")}, **maps}
+
+
+def _back_project(depth: Float32, camera: Camera) -> Float64:
+    rows, columns = np.indices(depth.shape)
+    z = depth.astype(np.float64)
+    return np.stack([z * (columns - camera.cx) / camera.fx, z * (rows - camera.cy) / camera.fy, z], axis=-1)
+
+
+def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Mean over sequences of every score that is a number; None (undefined) is left out."""
+    keys = {key for row in rows for key, value in row.items() if isinstance(value, float)}
+    return {key: float(np.mean([row[key] for row in rows if isinstance(row.get(key), float)])) for key in sorted(keys)}

@@ -1,0 +1,125 @@
+"""Each benchmark on a tiny sample in its own format: an exact predictor scores full marks, and missing pieces are named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flow3r_ros.errors import EvaluationError
+from flow3r_ros.evaluation.benchmarks.run import BENCHMARKS, evaluate_benchmark, render_benchmark, sample
+from flow3r_ros.evaluation.benchmarks.sequence import Sequence, Shot
+from flow3r_ros.evaluation.plane_scene import PlanePredictor, PlaneScene
+from test.evaluation.benchmark_samples import SAMPLES
+
+LOOSE = ("bonn", "kinetics")
+"""Bonn's published distortion is applied to undistorted pictures; Kinetics has no intrinsics, so its rays are guessed"""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    found = {}
+    for name, (write, camera) in SAMPLES.items():
+        root = tmp_path_factory.mktemp(name)
+        index_of = write(root)
+        scene = PlaneScene(camera)
+        predictor = PlanePredictor(scene, lambda frame, scene=scene, index_of=index_of: scene.pose(index_of(frame)))
+        found[name] = evaluate_benchmark(name, root, predictor)
+        shutil.rmtree(root)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(BENCHMARKS))
+def test_an_exact_predictor_scores_full_marks(name: str, results: dict[str, dict[str, Any]]) -> None:
+    result = results[name]
+    mean = result["mean"]
+    assert result["failed"] == {}
+    if BENCHMARKS[name].way == "window":
+        assert mean["RRA@5"] == mean["RTA@5"] == 100.0
+        assert mean["AUC@30"] > 96.0
+    else:
+        assert mean["ate_rmse"] < (0.3 if name in LOOSE else 0.03) * mean["path_length"]
+    if "depth_abs_rel" in mean:
+        assert mean["depth_abs_rel"] < (0.05 if name in LOOSE else 0.01)
+        assert mean["depth_coverage"] > 0.9
+        assert mean["fscore@0.05"] > 0.9
+        assert mean["mse"] < 0.01
+
+
+def test_depth_is_scored_where_the_benchmark_has_it(results: dict[str, dict[str, Any]]) -> None:
+    with_depth = {name for name, result in results.items() if "depth_abs_rel" in result["mean"]}
+    assert with_depth == {"sintel", "bonn", "tum_dynamics", "scannet", "co3d", "7scenes", "nrgbd"}
+
+
+def test_frames_left_out_are_said(results: dict[str, dict[str, Any]]) -> None:
+    notes = {name: next(iter(result["sequences"].values()))["notes"] for name, result in results.items()}
+    assert "1 frames without a pose" in notes["scannet"]
+    assert "1 frames without a pose" in notes["nrgbd"]
+    assert "1 frames are not registered in EPIC Fields" in notes["epic"]
+    assert "1 images outside the ground truth" in notes["euroc"]
+    assert any("too short for stride 200" in note for note in notes["7scenes"])
+
+
+def test_published_rows_stand_beside_ours_and_are_marked(results: dict[str, dict[str, Any]]) -> None:
+    rows = {row["method"]: row for row in results["sintel"]["published"]}
+    assert list(rows) == ["DUSt3R", "CUT3R", "VGGT", "pi3", "Flow3r"]
+    assert rows["Flow3r"]["rpe_rot_deg_rmse"] == 0.920
+    assert all(row["published_not_reproduced"] for row in rows.values())
+    assert results["kitti"]["published"] == []
+    assert {row["method"]: row for row in results["scannet"]["published"]}["VGGT"]["RTA@30"] == 93.71
+
+
+@pytest.mark.parametrize("name", sorted(BENCHMARKS))
+def test_an_empty_folder_names_what_is_missing(name: str, tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError) as caught:
+        evaluate_benchmark(name, tmp_path, PlanePredictor())
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "removed"),
+    [
+        ("sintel", "training/camdata_left/alley_2/frame_0003.cam"),
+        ("scannet", "scene0707_00/depth/4.png"),
+        ("7scenes", "chess/seq-03"),
+        ("kitti", "dataset/sequences/00/calib.txt"),
+        ("euroc", "V1_01_easy/mav0/cam0/sensor.yaml"),
+        ("epic", "P01_01.json"),
+        ("kinetics", "juggling/abc123.tum"),
+    ],
+)
+def test_a_missing_piece_is_named(name: str, removed: str, tmp_path: Path) -> None:
+    SAMPLES[name][0](tmp_path)
+    path = tmp_path / removed
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(EvaluationError, match=path.name.replace(".", r"\.")):
+        evaluate_benchmark(name, tmp_path, PlanePredictor())
+
+
+def test_sampling_follows_the_protocol() -> None:
+    sequence = Sequence("s", tuple(Shot(Path(f"{i}.png"), i, None) for i in range(1000)))
+    chosen, _ = sample(sequence, BENCHMARKS["co3d"])
+    assert len({shot.stamp_ns for shot in chosen.shots}) == 10
+    assert [shot.stamp_ns for shot in sample(sequence, BENCHMARKS["7scenes"])[0].shots] == [0, 200, 400, 600, 800]
+    assert [shot.stamp_ns for shot in sample(sequence, BENCHMARKS["tum_dynamics"])[0].shots] == list(range(0, 270, 3))
+    scannet = [shot.stamp_ns for shot in sample(sequence, BENCHMARKS["scannet"])[0].shots]
+    assert len(scannet) == 10
+    assert max(scannet) < 270
+    assert np.all(np.diff(scannet) > 0)
+
+
+def test_an_unknown_benchmark_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match="sintel"):
+        evaluate_benchmark("imagenet", tmp_path, PlanePredictor())
+
+
+def test_the_table_shows_ours_beside_the_published(results: dict[str, dict[str, Any]]) -> None:
+    table = render_benchmark(results["7scenes"]).splitlines()
+    assert table[0].split() == ["RTA@30", "AUC@30", "mse", "fscore@5"]
+    assert table[1].split()[:2] == ["plane", "100"]
+    assert "Flow3r (published)" in table[6]
+    assert "uncertain" in table[-1]
+    assert "ate_rmse" in render_benchmark(results["kitti"])

@@ -1,0 +1,117 @@
+"""A recording is judged with whatever truth it carries, or against its own pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from flow3r_ros.bags.types import make
+from flow3r_ros.bags.writer import BagWriter
+from flow3r_ros.config import Config
+from flow3r_ros.errors import EvaluationError
+from flow3r_ros.evaluation.plane_scene import PlanePredictor, PlaneScene
+from flow3r_ros.evaluation.recording import evaluate_recording
+from flow3r_ros.evaluation.recording_truth import poses_from_bag
+from flow3r_ros.geometry.camera import save_camera
+from flow3r_ros.types import Camera, Frame
+from flow3r_ros.wire.camera_info import info_from_camera
+from flow3r_ros.wire.images import depth_image, rgb_image
+from flow3r_ros.wire.transforms import header_of, pose_of
+
+CAMERA = Camera(320, 240, 260.0, 260.0, 159.5, 119.5)
+SCENE = PlaneScene(CAMERA)
+START = 1_700_000_000_000_000_000
+
+
+def moment(frame: Frame) -> int:
+    """The bag's frames are one step apart; the last of the folder is the first again."""
+    return round(((frame.stamp_ns - START) if frame.stamp_ns > START // 2 else frame.stamp_ns) / 1e8)
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bags") / "plane"
+    with BagWriter(folder) as writer:
+        for topic, kind in (
+            ("/cam/image", "sensor_msgs/msg/Image"),
+            ("/cam/camera_info", "sensor_msgs/msg/CameraInfo"),
+            ("/depth/image", "sensor_msgs/msg/Image"),
+            ("/depth/camera_info", "sensor_msgs/msg/CameraInfo"),
+            ("/truth", "geometry_msgs/msg/PoseStamped"),
+        ):
+            writer.add(topic, kind)
+        for i in range(20):
+            stamp, pose = START + i * 100_000_000, SCENE.pose(i)
+            header = header_of(make, stamp, "camera")
+            for topic in ("/cam/camera_info", "/depth/camera_info"):
+                writer.write(topic, stamp, info_from_camera(make, header, CAMERA))
+            writer.write("/truth", stamp, make("geometry_msgs/msg/PoseStamped", header=header, pose=pose_of(make, pose)))
+            writer.write("/depth/image", stamp, depth_image(make, header, SCENE.points(pose)[..., 2]))
+            writer.write("/cam/image", stamp, rgb_image(make, header, SCENE.picture(pose)))
+    return folder
+
+
+def predictor() -> PlanePredictor:
+    return PlanePredictor(SCENE, lambda frame: SCENE.pose(moment(frame)))
+
+
+def test_truth_on_topics_is_used(bag: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    options: dict[str, Any] = {"truth_topic": "/truth", "depth_topic": "/depth/image", "topic": "/cam/image", "html": page}
+    result = evaluate_recording(bag, predictor(), **options)
+    assert result["trajectory"]["matched"] == 20
+    assert result["trajectory"]["ate_rmse"] < 0.02 * result["trajectory"]["path_length"]
+    assert result["depth"]["abs_rel"] < 0.02
+    assert result["seams"]["refused"] == 0
+    assert "flow epe px" in page.read_text()
+
+
+def test_pictures_judge_where_there_is_no_truth(bag: Path) -> None:
+    good = evaluate_recording(bag, predictor(), topic="/cam/image")
+    assert "trajectory" not in good
+    near = good["agreement"]["gap_1"]
+    assert near["pairs"] >= 3
+    assert near["flow_epe_px"] < 0.5
+    assert near["flow_below_1px"] > 0.8
+    assert near["brightness"] < 0.5 * near["brightness_unmoved"]
+    assert near["depth_difference"] < 0.02
+    assert good["loop"] == {"same_place": False}
+
+
+def test_a_predictor_of_another_scene_is_found_out(bag: Path) -> None:
+    bent = PlanePredictor(SCENE, lambda frame: SCENE.pose(90 - 3 * moment(frame)))
+    wrong = evaluate_recording(bag, bent, Config.model_validate({"assist": {"enabled": False}}), topic="/cam/image")
+    assert wrong["agreement"].get("gap_1", {"flow_epe_px": 99.0})["flow_epe_px"] > 1.0
+
+
+def test_the_way_back_to_the_start_is_measured(tmp_path: Path) -> None:
+    folder = tmp_path / "loop"
+    (folder / "frames").mkdir(parents=True)
+    order = [*range(0, 12), *range(10, -1, -1)]
+    for number, index in enumerate(order):
+        cv2.imwrite(str(folder / "frames" / f"{number:06d}.png"), SCENE.picture(SCENE.pose(index))[..., ::-1])
+    (folder / "timestamps.txt").write_text("".join(f"{number * 0.1:.6f}\n" for number in range(len(order))))
+    save_camera(CAMERA, folder / "camera.json")
+    loop = evaluate_recording(folder, PlanePredictor(SCENE, lambda frame: SCENE.pose(order[frame.id])))["loop"]
+    assert loop["same_place"]
+    assert loop["share_of_way"] < 0.02
+    assert loop["rotation_gap_deg"] < 0.5
+
+
+def test_wrong_topics_are_named(bag: Path) -> None:
+    with pytest.raises(EvaluationError, match="has no topic /nothing"):
+        poses_from_bag(bag, "/nothing")
+    with pytest.raises(EvaluationError, match="is sensor_msgs/msg/Image"):
+        poses_from_bag(bag, "/cam/image")
+    np.testing.assert_allclose(poses_from_bag(bag, "/truth").poses[3], SCENE.pose(3), atol=1e-9)
+
+
+def test_a_truth_of_another_time_is_said(bag: Path, tmp_path: Path) -> None:
+    reference = tmp_path / "other.tum"
+    reference.write_text("".join(f"{i} {i} 0 0 0 0 0 1\n" for i in range(10)))
+    result = evaluate_recording(bag, predictor(), topic="/cam/image", reference=reference)
+    assert "starts differ by" in result["trajectory"]["error"]
