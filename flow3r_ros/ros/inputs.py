@@ -1,0 +1,103 @@
+"""Subscriptions that follow the reliability of the publisher, hand over without losing a message, and say a mismatch once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.callback_groups import CallbackGroup
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
+
+from flow3r_ros.ros import qos
+from flow3r_ros.ros.framing import Say
+from flow3r_ros.ros.messages import class_of
+
+IMAGES = {"raw": ("image", "sensor_msgs/msg/Image"), "compressed": ("image/compressed", "sensor_msgs/msg/CompressedImage")}
+"""topic and type by `node.image_transport`"""
+
+
+class Input:
+    """A subscription to messages with a header, in the reliability that the publishers offer.
+
+    Args:
+        topic: relative name.
+        fixed: `auto` follows the publishers, else `reliable` or `best_effort`.
+        receive: called as `receive(message, time.monotonic() at reception)`.
+        lost: called with the number of messages that the transport lost before they reached us.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        topic: str,
+        type_name: str,
+        depth: int,
+        fixed: str,
+        group: CallbackGroup,
+        receive: Callable[[Any, float], None],
+        lost: Callable[[int], None],
+        say: Say,
+    ) -> None:
+        self._node, self._topic, self._type_name, self._depth, self._fixed = node, topic, type_name, depth, fixed
+        self._group, self._receive, self._lost, self._say = group, receive, lost, say
+        self._retiring: Subscription | None = None
+        self._last_stamp: tuple[int, int] | None = None
+        self._reliability = qos.reliability_of(fixed, self._offered())
+        self._subscription = self._subscribe()
+
+    def follow(self) -> None:
+        """Look at the publishers; when what they offer has changed, subscribe anew before the old subscription goes."""
+        if self._fixed != "auto":
+            return
+        offered = self._offered()
+        if offered is None or offered is self._reliability or self._retiring is not None:
+            return
+        self._reliability = offered
+        self._retiring = self._subscription
+        self._subscription = self._subscribe()
+
+    def close(self) -> None:
+        """Receive nothing more."""
+        self._retire()
+        self._node.destroy_subscription(self._subscription)
+
+    def _offered(self) -> ReliabilityPolicy | None:
+        return qos.offered_reliability(self._node, self._node.resolve_topic_name(self._topic))
+
+    def _subscribe(self) -> Subscription:
+        resolved = self._node.resolve_topic_name(self._topic)
+        events = SubscriptionEventCallbacks(
+            incompatible_qos=lambda event: self._say(f"qos {resolved}", qos.mismatch_in_words(event, resolved, "publisher")),
+            message_lost=lambda event: self._lost(event.total_count_change),
+        )
+        profile = QoSProfile(depth=self._depth, reliability=self._reliability)
+        subscription: Subscription | None = None
+
+        def receive(message: Any) -> None:
+            self._on_message(message, subscription)
+
+        subscription = self._node.create_subscription(
+            class_of(self._type_name), self._topic, receive, profile, callback_group=self._group, event_callbacks=events
+        )
+        return subscription
+
+    def _on_message(self, message: Any, source: Subscription | None) -> None:
+        """Pass a message on; during a hand-over both subscriptions deliver, and each message is passed once."""
+        received_at = time.monotonic()
+        stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
+        if self._retiring is not None:
+            if source is self._subscription:
+                self._retire()
+            if stamp == self._last_stamp:
+                return
+        self._last_stamp = stamp
+        self._receive(message, received_at)
+
+    def _retire(self) -> None:
+        if self._retiring is not None:
+            self._node.destroy_subscription(self._retiring)
+            self._retiring = None

@@ -1,0 +1,69 @@
+"""Builds the engine that the node steps, and says what is known about its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flow3r_ros.config import Config
+from flow3r_ros.odometry.engine import Engine
+from flow3r_ros.ros.worker import Outcome
+from flow3r_ros.wire.outputs import RunStatus
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An engine ready to step; `memory_mb` is the GPU memory of its network, 0 on a CPU; `free` gives everything back."""
+
+    engine: Engine
+    model: str
+    weights_sha256: str
+    weights_license: str
+    device: str
+    memory_mb: Callable[[], float]
+    free: Callable[[], None]
+
+    def run_status(self, outcome: Outcome, age_ms: float) -> RunStatus:
+        """What `~/status` says beside the estimate; `age_ms` is the node's clock minus the image's stamp."""
+        return RunStatus(
+            received=outcome.tally.received,
+            estimated=outcome.tally.estimated,
+            drops=outcome.tally.drops,
+            seams_refused=self.engine.seams_refused,
+            latency_ms=outcome.latency_ms,
+            age_ms=age_ms,
+            model=self.model,
+            weights_sha256=self.weights_sha256,
+            weights_license=self.weights_license,
+        )
+
+    def facts(self) -> dict[str, str]:
+        """What the diagnostics say about the model."""
+        return {
+            "model": self.model,
+            "device": self.device,
+            "licence of the weights": self.weights_license,
+            "weights sha256": self.weights_sha256,
+            "GPU memory [MB]": f"{self.memory_mb():.0f}",
+        }
+
+
+def load(config: Config) -> Loaded:
+    """The configured model and an engine around it. Raises ModelError when the model is missing or damaged.
+
+    Torch is imported here, at configure time, so that the process starts and answers before it.
+    """
+    from flow3r_ros.network.catalog import find_model
+    from flow3r_ros.network.runner import open_predictor
+
+    manifest = find_model(config.model.name).manifest
+    runner = open_predictor(config.model)
+    return Loaded(
+        engine=Engine(runner, config),
+        model=manifest.name,
+        weights_sha256=manifest.sha256,
+        weights_license=manifest.license,
+        device=str(runner.device),
+        memory_mb=runner.memory_mb,
+        free=runner.close,
+    )

@@ -1,0 +1,37 @@
+"""`make("sensor_msgs/msg/Image", **fields)`: rclpy messages for the conversions in `wire`, filled without copying large arrays.
+
+The setters of generated Python messages check or copy every element of a sequence (22-59 ms for an image given as ndarray); a
+contiguous buffer stored in the private slot is serialized by one memcpy.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+
+def make(type_name: str, **fields: Any) -> Any:
+    """A message of `package/msg/Name`; 1-D arrays for unbounded sequences are kept as the buffers they are."""
+    message, sequences = class_of(type_name)(), _sequences_of(type_name)
+    for name, value in fields.items():
+        if isinstance(value, np.ndarray) and name in sequences:
+            setattr(message, f"_{name}", np.ascontiguousarray(value))
+        else:
+            setattr(message, name, value.item() if isinstance(value, np.generic) else value)
+    return message
+
+
+@lru_cache(maxsize=64)
+def class_of(type_name: str) -> Any:
+    """The rclpy class of `package/msg/Name` or `package/srv/Name`."""
+    package, kind, name = type_name.split("/")
+    return getattr(import_module(f"{package}.{kind}"), name)
+
+
+@lru_cache(maxsize=64)
+def _sequences_of(type_name: str) -> frozenset[str]:
+    fields = class_of(type_name).get_fields_and_field_types()
+    return frozenset(field for field, text in fields.items() if text.startswith("sequence<"))

@@ -1,0 +1,44 @@
+"""Remarks that are worth saying once: a log line per key until the key is forgotten."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+
+class Once:
+    """Logs the first remark of each key as a warning; later ones of the same key are swallowed."""
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+        self._lock = threading.Lock()
+        self._said: set[str] = set()
+
+    def __call__(self, key: str, text: str) -> None:
+        """Warn with `text` unless `key` was said before."""
+        with self._lock:
+            if key in self._said:
+                return
+            self._said.add(key)
+        self._logger.warning(text)
+
+    def forget(self, key: str | None = None) -> None:
+        """Let a key (or every key) be said again."""
+        with self._lock:
+            if key is None:
+                self._said.clear()
+            else:
+                self._said.discard(key)
+
+
+class ToRosLog(logging.Handler):
+    """Python log records of the library as ROS log lines, each kind of line once."""
+
+    def __init__(self, say: Once) -> None:
+        super().__init__(logging.WARNING)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say the record unless one of the same wording was said before."""
+        self._say(f"{record.name}:{record.msg}", record.getMessage())

@@ -1,0 +1,80 @@
+"""The process around the node: start, spin, and end cleanly on SIGINT or SIGTERM within two seconds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+import rclpy
+from rclpy.exceptions import InvalidHandle
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from flow3r_ros.config import Config
+from flow3r_ros.errors import Flow3rError
+from flow3r_ros.ros.dds_profile import use_large_messages
+from flow3r_ros.ros.loading import Loaded, load
+from flow3r_ros.ros.node import Flow3rNode
+from flow3r_ros.ros.once import ToRosLog
+
+GRACE_S = 0.8
+"""how long each part may take to end; then the process ends without it"""
+HEAR_S = 0.1
+"""Python runs signal handlers in the main thread only, and a signal that lands in another thread does not wake it: so it looks"""
+
+
+def main(arguments: Sequence[str] | None = None, load_engine: Callable[[Config], Loaded] = load) -> int:
+    """Run the node until a signal; 0 after one, 1 when it could not start (one line on stderr says why).
+
+    The executor spins in a thread of its own, so that this one always hears signals, also while a model is loading.
+    """
+    stop, failed = threading.Event(), threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    use_large_messages()
+    rclpy.init(args=sys.argv if arguments is None else list(arguments), signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = Flow3rNode(load_engine)
+    except Flow3rError as error:
+        sys.stderr.write(f"flow3r: {error}\n")
+        rclpy.shutdown()
+        return 1
+    library_log = logging.getLogger("flow3r_ros")
+    library_log.addHandler(ToRosLog(node.say))
+    library_log.propagate = False
+    spinning = threading.Thread(target=_spin, args=(node, stop, failed), name="flow3r_executor", daemon=True)
+    spinning.start()
+    while not stop.wait(HEAR_S):
+        pass
+    spinning.join(GRACE_S)
+    clean = node.stop(GRACE_S) and not spinning.is_alive()
+    code = 1 if failed.is_set() else 0
+    if not clean:  # a step or a model load in progress is not waited for
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    rclpy.try_shutdown()
+    return code
+
+
+def _spin(node: Flow3rNode, stop: threading.Event, failed: threading.Event) -> None:
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        if node.autostart and not node.start():
+            failed.set()
+            return
+        while not stop.is_set():
+            try:
+                executor.spin_once(timeout_sec=0.2)
+            except InvalidHandle:  # an event of a subscription that a callback has just destroyed
+                continue
+    except ExternalShutdownException:
+        return
+    finally:
+        stop.set()
+        executor.shutdown(timeout_sec=GRACE_S)

@@ -1,0 +1,205 @@
+"""The inference thread of the node: a latest-wins slot in front of the engine, every received image accounted for.
+
+Callbacks put frames into the slot and return at once; one thread steps the engine and hands the estimates on. Whatever else must
+touch the engine (reset, a snapshot of the map) runs in that same thread between two steps, so it never races inference.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from flow3r_ros.errors import FrameError
+from flow3r_ros.types import Estimate, Frame
+
+T = TypeVar("T")
+REMEMBERED_FRAMES = 512
+"""receive times kept for frames whose estimate is still to come"""
+
+
+class Odometer(Protocol):
+    """What the worker needs of `odometry.Engine`."""
+
+    drops: Counter[str]
+
+    def step(self, frame: Frame) -> list[Estimate]:
+        """Take one frame, return what became known."""
+        ...
+
+    def reset(self) -> None:
+        """Forget everything."""
+        ...
+
+
+@dataclass
+class Tally:
+    """What became of the images since start or reset."""
+
+    received: int = 0
+    estimated: int = 0
+    drops: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A frame on its way in; `restart` says why the odometry must start anew before it (empty: it must not)."""
+
+    frame: Frame
+    restart: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One estimate on its way out.
+
+    `latency_ms` from reception to estimate, `engine_ms` of it in the engine's step; `received_at` is `time.monotonic()` at reception;
+    `tally` the counts at this moment.
+    """
+
+    estimate: Estimate
+    latency_ms: float
+    engine_ms: float
+    received_at: float
+    tally: Tally
+
+
+class Worker:
+    """Steps an engine in a thread of its own.
+
+    Args:
+        engine: owned by the thread from here on.
+        deliver: called in the inference thread with every outcome; must not block.
+        complain: called with (key, text) about a frame that failed; the receiver says it once per key.
+    """
+
+    def __init__(self, engine: Odometer, deliver: Callable[[Outcome], None], complain: Callable[[str, str], None]) -> None:
+        self._engine = engine
+        self._deliver = deliver
+        self._complain = complain
+        self._wake = threading.Condition()
+        self._slot: Arrival | None = None
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._received_at: OrderedDict[int, float] = OrderedDict()
+        self._tally = Tally()
+        self._next_id = 0
+        self._epoch = 0
+        self._running = True
+        self._thread = threading.Thread(target=self._run, name="flow3r_inference", daemon=True)
+        self._thread.start()
+
+    def put(self, decode: Callable[[int], Arrival], received_at: float) -> None:
+        """Count an image as received and leave it for the next step; an older one still waiting is dropped as `busy`.
+
+        `decode` gets the frame's id, unique for the life of this worker, and may raise FrameError, which counts the image as dropped
+        under that reason. `received_at` is `time.monotonic()` at reception.
+        """
+        with self._wake:
+            epoch, frame_id = self._epoch, self._next_id
+            self._next_id += 1
+            self._tally.received += 1
+        try:
+            arrival = decode(frame_id)
+        except FrameError as error:
+            self._count_drop(error.reason, str(error), epoch)
+            return
+        with self._wake:
+            if epoch != self._epoch:
+                return
+            if self._slot is not None:
+                self._tally.drops["busy"] += 1
+                arrival = Arrival(arrival.frame, arrival.restart or self._slot.restart)
+            self._slot = arrival
+            self._received_at[frame_id] = received_at
+            while len(self._received_at) > REMEMBERED_FRAMES:
+                self._received_at.popitem(last=False)
+            self._wake.notify()
+
+    def post(self, job: Callable[[], T]) -> Future[T]:
+        """Run `job` in the inference thread between two steps, without waiting for it; the future carries its result or exception."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(job())
+            except Exception as error:
+                future.set_exception(error)
+
+        with self._wake:
+            self._jobs.append(run)
+            self._wake.notify()
+        return future
+
+    def reset(self) -> None:
+        """Forget the frame in the slot, the engine's state and the tally; only from a job that was posted."""
+        with self._wake:
+            self._epoch += 1
+            self._slot = None
+            self._received_at.clear()
+            self._tally = Tally()
+        self._engine.reset()
+
+    def tally(self) -> Tally:
+        """A copy of the counts, the engine's own drops included."""
+        with self._wake:
+            drops = self._tally.drops + self._engine.drops
+            return Tally(self._tally.received, self._tally.estimated, drops)
+
+    def stop(self, timeout: float) -> bool:
+        """End the thread after the step in progress; False if it did not end within `timeout` seconds."""
+        with self._wake:
+            self._running = False
+            self._wake.notify()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._jobs or self._slot is not None or not self._running)
+                if not self._running:
+                    return
+                job = self._jobs.popleft() if self._jobs else None
+                arrival = None
+                if job is None:
+                    arrival, self._slot = self._slot, None
+            if job is not None:
+                job()
+            elif arrival is not None:
+                self._step(arrival)
+
+    def _step(self, arrival: Arrival) -> None:
+        try:
+            if arrival.restart:
+                self._complain("restart", arrival.restart)
+                self._restart()
+            start = time.monotonic()
+            estimates = self._engine.step(arrival.frame)
+        except FrameError as error:
+            self._count_drop(error.reason, str(error), self._epoch)
+            return
+        except Exception as error:
+            self._count_drop("engine_error", f"{type(error).__name__}: {error}", self._epoch)
+            return
+        now = time.monotonic()
+        with self._wake:
+            self._tally.estimated += len(estimates)
+        for estimate in estimates:
+            received_at = self._received_at.pop(estimate.frame_id, now)
+            self._deliver(Outcome(estimate, (now - received_at) * 1e3, (now - start) * 1e3, received_at, self.tally()))
+
+    def _restart(self) -> None:
+        """Start the odometry anew and go on counting."""
+        with self._wake:
+            self._tally.drops += self._engine.drops
+        self._engine.reset()
+
+    def _count_drop(self, reason: str, text: str, epoch: int) -> None:
+        with self._wake:
+            if epoch == self._epoch:
+                self._tally.drops[reason] += 1
+        self._complain(reason, text)

@@ -1,0 +1,266 @@
+"""Real processes over real DDS: a node process under test, and the client in the test process that plays camera and robot."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+from flow3r_ros.ros.messages import class_of, make
+from flow3r_ros.types import Camera, UInt8
+from flow3r_ros.wire.camera_info import info_from_camera
+from flow3r_ros.wire.outputs import TOPICS
+from flow3r_ros.wire.transforms import header_of
+from test.ros.scene import picture, wall_camera
+
+ROOT = Path(__file__).resolve().parents[2]
+RELIABLE = QoSProfile(depth=20)
+BEST_EFFORT = QoSProfile(depth=20, reliability=ReliabilityPolicy.BEST_EFFORT)
+LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+EPOCH_NS = 1_700_000_000_123_456_789
+PERIOD_NS = 33_333_333
+_locks: list[IO[str]] = []
+
+
+def fresh_domain() -> int:
+    """A DDS domain of this test alone: its lock file is held until the test process ends."""
+    for domain in range(1, 100):
+        lock = (Path(tempfile.gettempdir()) / f"flow3r_test_domain_{domain}").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            continue
+        _locks.append(lock)
+        return domain
+    pytest.fail("every DDS domain is taken by another test process")
+
+
+class NodeProcess:
+    """A node under test in a process of its own.
+
+    Args:
+        domain: DDS domain.
+        arguments: after `--ros-args`.
+        program: command line before them; the wall node by default.
+    """
+
+    def __init__(self, domain: int, *arguments: str, program: tuple[str, ...] = ("-m", "test.ros.plane_node")) -> None:
+        environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in stop
+        command = [sys.executable, *program, *(("--ros-args", *arguments) if arguments else ())]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self._log, stderr=subprocess.STDOUT)
+
+    def __enter__(self) -> NodeProcess:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+        sys.stdout.write(self.output())
+
+    def output(self) -> str:
+        """Everything printed so far."""
+        self._log.seek(0)
+        return self._log.read()
+
+    def stop(self, number: int = signal.SIGINT, timeout: float = 10.0) -> tuple[int, float]:
+        """Send a signal; exit code and seconds until the end."""
+        start = time.monotonic()
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            code = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+        return code, time.monotonic() - start
+
+    def rss_mb(self) -> float:
+        """Resident memory."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+class Client:
+    """Camera, robot and listener in the test process; spins in the background."""
+
+    def __init__(self, domain: int, namespace: str = "", node: str = "flow3r") -> None:
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.node = rclpy.create_node("tester", context=self.context, namespace=namespace)
+        self.target = f"{namespace}/{node}"
+        self.received: dict[str, list[Any]] = defaultdict(list)
+        self._publishers: dict[str, Any] = {}
+        self._changed = threading.Condition()
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+        self._stamp = EPOCH_NS
+        self.pictures = 0
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._executor.shutdown()
+        self._thread.join(2.0)
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self.context)
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            return
+
+    # --- listening
+
+    def listen(self, *topics: str, qos: QoSProfile = RELIABLE, types: dict[str, str] | None = None) -> None:
+        """Collect messages of topics written as in the contracts (`~/odometry`)."""
+        for topic in topics:
+            type_name = (types or {}).get(topic) or TOPICS.get(topic) or "diagnostic_msgs/msg/DiagnosticArray"
+            self.node.create_subscription(
+                class_of(type_name), self.name(topic), lambda message, topic=topic: self._collect(topic, message), qos
+            )
+
+    def name(self, topic: str) -> str:
+        return topic.replace("~", self.target)
+
+    def _collect(self, topic: str, message: Any) -> None:
+        with self._changed:
+            self.received[topic].append(message)
+            self._changed.notify_all()
+
+    def wait(self, condition: Callable[[], object], timeout: float = 15.0, what: str = "") -> None:
+        """Until the condition holds; fails the test otherwise."""
+        end = time.monotonic() + timeout
+        with self._changed:
+            while not condition():
+                left = end - time.monotonic()
+                if left <= 0:
+                    counts = {topic: len(messages) for topic, messages in self.received.items()}
+                    pytest.fail(f"not within {timeout} s: {what or 'condition'}; received {counts}")
+                self._changed.wait(min(left, 0.05))
+
+    def count(self, topic: str) -> int:
+        return len(self.received[topic])
+
+    def wait_for(self, topic: str, count: int = 1, timeout: float = 15.0) -> list[Any]:
+        """Until `count` messages of the topic came in all."""
+        self.wait(lambda: self.count(topic) >= count, timeout, f"{count} messages of {topic}")
+        return self.received[topic]
+
+    # --- publishing
+
+    def publisher(self, type_name: str, topic: str, qos: QoSProfile = RELIABLE) -> Any:
+        if topic not in self._publishers:
+            self._publishers[topic] = self.node.create_publisher(class_of(type_name), topic, qos)
+        return self._publishers[topic]
+
+    def next_stamp(self) -> int:
+        self._stamp += PERIOD_NS
+        return self._stamp
+
+    def rewind(self) -> None:
+        """Stamps start over, as in a bag loop."""
+        self._stamp = EPOCH_NS
+
+    def image(self, rgb: UInt8, encoding: str = "rgb8", data: Any = None, **changes: Any) -> Any:
+        """A `sensor_msgs/Image` with the next stamp."""
+        height, width = rgb.shape[:2]
+        fields = dict(height=height, width=width, encoding=encoding, is_bigendian=0, step=rgb.strides[0])
+        fields |= dict(data=rgb.reshape(-1).view("uint8") if data is None else data) | changes
+        return make("sensor_msgs/msg/Image", header=header_of(make, self.next_stamp(), "cam_optical"), **fields)
+
+    def info(self, camera: Camera | None = None) -> Any:
+        return info_from_camera(make, header_of(make, self._stamp, "cam_optical"), camera or wall_camera())
+
+    def connect_camera(self, qos: QoSProfile = RELIABLE, with_info: bool = True) -> None:
+        """Wait until the node listens, then tell it the intrinsics."""
+        self.publisher("sensor_msgs/msg/Image", "image", qos)
+        self.wait(lambda: self.listened("image", qos), 20.0, "a subscription on image")
+        if with_info:
+            infos = self.publisher("sensor_msgs/msg/CameraInfo", "camera_info")
+            self.wait(lambda: self.listened("camera_info", RELIABLE), 20.0, "a subscription on camera_info")
+            infos.publish(self.info())
+            time.sleep(0.2)
+
+    def listened(self, topic: str, qos: QoSProfile) -> bool:
+        """Whether somebody subscribes in the reliability that we offer."""
+        infos = self.node.get_subscriptions_info_by_topic(self.node.resolve_topic_name(topic))
+        return (
+            any(info.qos_profile.reliability is qos.reliability for info in infos) and self._publishers[topic].get_subscription_count() > 0
+        )
+
+    def play(self, count: int, period: float = 0.0, lockstep: str = "") -> list[int]:
+        """Publish the next pictures of the pan; with `lockstep`, wait for that topic after each. Returns the stamps."""
+        stamps = []
+        for _ in range(count):
+            before, index = self.count(lockstep), self.pictures
+            message = self.image(picture(index))
+            self.pictures += 1
+            self.publisher("sensor_msgs/msg/Image", "image").publish(message)
+            stamps.append(self._stamp)
+            if lockstep:
+                self.wait(lambda before=before: self.count(lockstep) > before, 10.0, f"an answer to picture {index} on {lockstep}")
+            time.sleep(period)
+        return stamps
+
+    def warm_up(self, *topics: str) -> None:
+        """Play until each topic has arrived once, which shows that DDS has matched everybody."""
+        for _ in range(20):
+            self.play(1)
+            end = time.monotonic() + 1.0
+            while time.monotonic() < end:
+                if all(self.count(topic) for topic in topics):
+                    return
+                time.sleep(0.02)
+        pytest.fail(f"no answer on {[topic for topic in topics if not self.count(topic)]}")
+
+    def of(self, topic: str, stamps: list[int]) -> list[Any]:
+        """The messages of a topic that carry one of the stamps, in order of arrival, once there are as many as stamps."""
+        wanted = set(stamps)
+
+        def found() -> list[Any]:
+            return [message for message in self.received[topic] if stamp_of(message) in wanted]
+
+        self.wait(lambda: len(found()) >= len(stamps), 15.0, f"{len(stamps)} messages of {topic} with the stamps of their images")
+        return found()
+
+    # --- services
+
+    def call(self, type_name: str, service: str, request: Any = None, timeout: float = 20.0) -> Any:
+        service_class = class_of(type_name)
+        client = self.node.create_client(service_class, self.name(service))
+        try:
+            if not client.wait_for_service(timeout):
+                pytest.fail(f"service {service} does not exist")
+            future = client.call_async(request or service_class.Request())
+            self.wait(future.done, timeout, f"an answer of {service}")
+            return future.result()
+        finally:
+            self.node.destroy_client(client)
+
+
+def stamp_of(message: Any) -> int:
+    """Integer nanoseconds of a message's header (of its first edge, for tf)."""
+    message = message.transforms[0] if hasattr(message, "transforms") else message
+    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec

@@ -1,0 +1,211 @@
+"""What cameras send, good and bad: encodings, compressed images, both QoS kinds, intrinsics, and every kind of broken message."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from flow3r_ros.ros.messages import make
+from flow3r_ros.types import Camera
+from flow3r_ros.wire.transforms import header_of
+from test.ros.harness import BEST_EFFORT, RELIABLE, Client, NodeProcess, fresh_domain, stamp_of
+from test.ros.scene import HEIGHT, WIDTH, picture, wall_camera
+
+Encoder = Callable[[np.ndarray], tuple[np.ndarray, int]]
+"""RGB picture -> (bytes, step)"""
+
+
+def _rows(pixels: np.ndarray) -> tuple[np.ndarray, int]:
+    return np.ascontiguousarray(pixels).reshape(-1).view(np.uint8), pixels.strides[0]
+
+
+def _bayer(rgb: np.ndarray) -> tuple[np.ndarray, int]:
+    mosaic = rgb[..., 1].copy()
+    mosaic[0::2, 0::2], mosaic[1::2, 1::2] = rgb[0::2, 0::2, 0], rgb[1::2, 1::2, 2]
+    return _rows(mosaic)
+
+
+ENCODERS: dict[str, Encoder] = {
+    "rgb8": _rows,
+    "bgr8": lambda rgb: _rows(np.ascontiguousarray(rgb[..., ::-1])),
+    "rgba8": lambda rgb: _rows(cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA)),
+    "bgra8": lambda rgb: _rows(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGRA)),
+    "mono8": lambda rgb: _rows(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)),
+    "mono16": lambda rgb: _rows(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.uint16) << 8),
+    "bayer_rggb8": _bayer,
+    "yuv422": lambda rgb: _rows(cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_UYVY)),
+}
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[tuple[Client, NodeProcess]]:
+    domain = fresh_domain()
+    with NodeProcess(domain) as process, Client(domain) as client:
+        client.listen("~/status", "~/odometry", "~/depth/camera_info", "/diagnostics")
+        client.connect_camera()
+        client.warm_up("~/status", "~/odometry", "~/depth/camera_info")
+        yield client, process
+        assert process.process.poll() is None
+
+
+@pytest.mark.parametrize("encoding", ENCODERS)
+def test_every_encoding_is_estimated(session, encoding):
+    client, _ = session
+    rgb = picture(client.pictures)
+    client.pictures += 1
+    data, step = ENCODERS[encoding](rgb)
+    _publish_until_answered(client, lambda: client.image(rgb, encoding, data, step=step))
+
+
+def _publish_until_answered(client: Client, message: Callable[[], Any]) -> None:
+    """Publish an image until the estimate with its stamp comes; it may overtake its CameraInfo the first time."""
+    for _ in range(10):
+        built = message()
+        client.publisher("sensor_msgs/msg/Image", "image").publish(built)
+        end = time.monotonic() + 2.0
+        while time.monotonic() < end:
+            if any(stamp_of(status) == stamp_of(built) for status in list(client.received["~/status"])):
+                return
+            time.sleep(0.02)
+    pytest.fail("no estimate of this image")
+
+
+BROKEN: dict[str, tuple[str, dict[str, Any]]] = {
+    "unknown encoding": ("unknown_encoding", {"encoding": "what_is_this"}),
+    "step too small": ("bad_step", {"step": 3}),
+    "no pixels": ("bad_size", {"height": 0}),
+    "bytes missing": ("corrupt_image", {"data": np.zeros(1000, np.uint8)}),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_image_is_counted_said_once_and_survived(session, what):
+    client, process = session
+    reason, changes = BROKEN[what]
+    before = _drops(client).get(reason, 0)
+    for _ in range(3):
+        client.publisher("sensor_msgs/msg/Image", "image").publish(client.image(picture(0), **changes))
+    client.play(2, lockstep="~/status")
+    assert _drops(client)[reason] == before + 3
+    assert process.output().count(f"({reason})") == 1
+    status = client.received["~/status"][-1]
+    assert status.frames_received == status.frames_estimated + sum(status.drop_counts)
+
+
+def _drops(client: Client) -> dict[str, int]:
+    status = client.received["~/status"][-1]
+    return dict(zip(status.drop_reasons, status.drop_counts, strict=True))
+
+
+def test_camera_info_that_is_not_finite_is_ignored_and_said_once(session):
+    client, process = session
+    infos = client.publisher("sensor_msgs/msg/CameraInfo", "camera_info")
+    for _ in range(3):
+        broken = client.info()
+        broken.k = np.full(9, np.nan)
+        infos.publish(broken)
+    client.play(2, lockstep="~/status")
+    assert process.output().count("CameraInfo ignored") == 1
+    client.wait(lambda: _diagnostic(client, "CameraInfo ignored") == "3", 5.0, "three ignored CameraInfos in the diagnostics")
+
+
+def _diagnostic(client: Client, key: str) -> str:
+    return {pair.key: pair.value for pair in client.received["/diagnostics"][-1].status[0].values}.get(key, "")
+
+
+def test_new_intrinsics_start_the_odometry_anew(session):
+    client, process = session
+    infos = client.publisher("sensor_msgs/msg/CameraInfo", "camera_info")
+    zoomed = Camera(WIDTH, HEIGHT, 400.0, 400.0, (WIDTH - 1) / 2, (HEIGHT - 1) / 2)
+    infos.publish(client.info(zoomed))
+    client.wait(lambda: client.play(1, lockstep="~/status") and "intrinsics changed" in process.output(), 5.0, "a restart")
+    client.wait(lambda: client.received["~/depth/camera_info"][-1].k[0] == pytest.approx(400.0), 5.0, "depth with the new intrinsics")
+    infos.publish(client.info())
+    client.wait(lambda: client.play(1, lockstep="~/status") and process.output().count("intrinsics changed") == 2, 5.0, "another restart")
+
+
+def test_region_of_interest_is_honoured(session):
+    client, _ = session
+    info = client.info(Camera(2 * WIDTH, HEIGHT + 40, 300.0, 300.0, WIDTH - 0.5, 139.5))
+    info.roi = make("sensor_msgs/msg/RegionOfInterest", x_offset=WIDTH // 2, y_offset=20, width=WIDTH, height=HEIGHT)
+    client.publisher("sensor_msgs/msg/CameraInfo", "camera_info").publish(info)
+    expected = WIDTH - 0.5 - WIDTH // 2
+    client.wait(
+        lambda: client.play(1, lockstep="~/status") and client.received["~/depth/camera_info"][-1].k[5] == pytest.approx(119.5),
+        5.0,
+        "intrinsics of the region",
+    )
+    assert client.received["~/depth/camera_info"][-1].k[2] == pytest.approx(expected)
+    client.publisher("sensor_msgs/msg/CameraInfo", "camera_info").publish(client.info())
+    client.play(2, lockstep="~/status")
+
+
+def test_a_resolution_change_in_flight_is_survived(session):
+    client, process = session
+    infos = client.publisher("sensor_msgs/msg/CameraInfo", "camera_info")
+    small = (WIDTH // 2, HEIGHT // 2)
+    infos.publish(client.info(wall_camera(*small)))
+    for _ in range(10):
+        client.publisher("sensor_msgs/msg/Image", "image").publish(client.image(picture(client.pictures, *small)))
+        client.pictures += 1
+    _publish_until_answered(client, lambda: client.image(picture(client.pictures, *small)))
+    assert "image size changed from 320x240 to 160x120" in process.output()
+    assert client.received["~/depth/camera_info"][-1].width == small[0]
+    infos.publish(client.info())
+    _publish_until_answered(client, lambda: client.image(picture(client.pictures)))
+
+
+def test_a_bag_that_starts_over_resets_the_odometry(session):
+    client, process = session
+    client.play(25, lockstep="~/status")
+    client.rewind()
+    stamps = client.play(3, lockstep="~/status")
+    assert "time jumped back by" in process.output()
+    first = client.of("~/odometry", stamps)
+    again = [message for message in first if stamp_of(message) == stamps[0]][-1]
+    assert abs(again.pose.pose.position.x) + abs(again.pose.pose.position.y) < 1e-9
+
+
+@pytest.mark.parametrize("quality", ["reliable", "best_effort"])
+def test_compressed_images_of_either_reliability(quality):
+    domain = fresh_domain()
+    qos = RELIABLE if quality == "reliable" else BEST_EFFORT
+    with NodeProcess(domain, "-p", "node.image_transport:=compressed") as process, Client(domain) as client:
+        client.listen("~/status")
+        images = client.publisher("sensor_msgs/msg/CompressedImage", "image/compressed", qos)
+        infos = client.publisher("sensor_msgs/msg/CameraInfo", "camera_info")
+        client.wait(lambda: client.listened("image/compressed", qos) and client.listened("camera_info", RELIABLE), 20.0, "subscriptions")
+        for index in range(100):
+            infos.publish(client.info())
+            jpeg = cv2.imencode(".jpg", picture(index)[..., ::-1])[1].reshape(-1)
+            if index % 3 == 2:
+                jpeg = jpeg[: len(jpeg) // 2]
+            header = header_of(make, client.next_stamp(), "cam_optical")
+            images.publish(make("sensor_msgs/msg/CompressedImage", header=header, format="jpeg", data=jpeg))
+            if client.count("~/status") >= 4 and _drops(client).get("corrupt_image", 0) >= 2:
+                break
+            time.sleep(0.1)
+        assert client.count("~/status") >= 4
+        assert _drops(client)["corrupt_image"] >= 2
+        assert process.output().count("(corrupt_image)") == 1
+
+
+def test_without_camera_info_the_node_says_so_once_and_estimates():
+    domain = fresh_domain()
+    with NodeProcess(domain) as process, Client(domain) as client:
+        client.listen("~/status")
+        client.connect_camera(with_info=False)
+        client.wait(lambda: client.play(1, period=0.1) and client.count("~/status") >= 3, 20.0, "estimates without CameraInfo")
+        assert process.output().count("no CameraInfo arrives") == 1
+
+
+def test_an_impossible_quality_of_service_is_said_in_words():
+    domain = fresh_domain()
+    with NodeProcess(domain, "-p", "node.image_qos:=reliable") as process, Client(domain) as client:
+        client.publisher("sensor_msgs/msg/Image", "image", BEST_EFFORT)
+        client.wait(lambda: "set the same reliability on both sides" in process.output(), 20.0, "the sentence about the mismatch")

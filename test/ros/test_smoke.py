@@ -1,0 +1,26 @@
+"""The least that must work on every ROS 2 distribution: start, estimate, publish, answer, end. `make test-kilted` runs this on Kilted."""
+
+from __future__ import annotations
+
+import signal
+
+from test.ros.harness import Client, NodeProcess, fresh_domain, stamp_of
+
+TOPICS = ("~/odometry", "~/depth/image", "~/points", "~/status", "/tf")
+
+
+def test_node_estimates_publishes_answers_and_ends():
+    domain = fresh_domain()
+    with NodeProcess(domain) as process, Client(domain) as client:
+        client.listen(*TOPICS, "/diagnostics")
+        client.connect_camera()
+        client.warm_up(*TOPICS)
+        stamps = client.play(5, lockstep="~/status")
+        for topic in TOPICS:
+            assert [stamp_of(message) for message in client.of(topic, stamps)] == stamps, topic
+        assert client.call("std_srvs/srv/Trigger", "~/reset").success
+        client.wait_for("/diagnostics")
+        code, seconds = process.stop(signal.SIGINT)
+        assert code == 0, process.output()
+        assert seconds < 2.0
+        assert "Traceback" not in process.output()
