@@ -298,6 +298,7 @@ SUITES = {
 def bench(
     suite: Annotated[list[str] | None, typer.Option("--suite", help=f"{', '.join(SUITES)}; default: all")] = None,
     write: Annotated[Path | None, typer.Option(help="also write this page (docs/performance.md)")] = None,
+    thorough: Annotated[bool, typer.Option("--thorough", help="memory over the full length of time; takes half an hour more")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure speed and memory beside their baselines."""
@@ -311,7 +312,7 @@ def bench(
 
     def load(name: str) -> Callable[[], dict[str, Any]]:
         module, _, function = SUITES[name].partition(":")
-        return lambda: cast(dict[str, Any], getattr(import_module(module), function)())
+        return lambda: cast(dict[str, Any], getattr(import_module(module), function)(thorough=thorough))
 
     result = run_suites({name: load(name) for name in suite or SUITES})
     if write:

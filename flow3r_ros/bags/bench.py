@@ -41,7 +41,7 @@ _PERIOD_NS = 200_000_000
 _SMALL = scaled(CAMERA, 160, 120)
 
 
-def bench_replay(frames: int = 60, long_minutes: int = 20) -> dict[str, Any]:
+def bench_replay(frames: int = 60, long_minutes: int = 20, thorough: bool = False) -> dict[str, Any]:
     """I/O per 640x480 image beside plain rosbags, shares of a nano replay's wall time, peak memory of 1 and `long_minutes` minutes."""
     pictures = [plane_picture(index) for index in range(frames)]
     with tempfile.TemporaryDirectory(prefix="flow3r_bench_") as name:

@@ -1,8 +1,9 @@
 """`flow3r bench`: runs the parts' own suites, adds machine and commit, and writes docs/performance.md.
 
-A suite is a function that returns `rows`, one dict a measurement: `name`, `median`, `unit`, and where they apply `p10`, `p90`,
-`baseline` (what it stands beside), `baseline_median`, `ratio` (baseline over ours: above one is faster) and `note`; other scalars of the
-result are facts that are printed below the table. What is compared is measured in turns, so that a busy machine hurts both alike.
+A suite is a function of `thorough` (take the full length of time where a suite has a long part) that returns `rows`, one dict a
+measurement: `name`, `median`, `unit`, and where they apply `p10`, `p90`, `baseline` (what it stands beside), `baseline_median`, `ratio`
+(baseline over ours: above one is faster) and `note`; other scalars of the result are facts that are printed below the table. What is
+compared is measured in turns, so that a busy machine hurts both alike.
 """
 
 from __future__ import annotations

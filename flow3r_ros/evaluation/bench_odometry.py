@@ -21,7 +21,7 @@ APART = ("network", "assist", "encode")
 """stages that are listed apart: the network, and what runs beside it in its own thread"""
 
 
-def bench_odometry(frames: int = 120) -> dict[str, Any]:
+def bench_odometry(frames: int = 120, thorough: bool = False) -> dict[str, Any]:
     """Median milliseconds of each stage at 640x480 with default settings, one core for OpenCV."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)

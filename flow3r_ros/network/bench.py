@@ -23,7 +23,7 @@ WIDTH, HEIGHT = 640, 480
 Millis = list[float]
 
 
-def bench_network(model: str = "flow3r_nano", device: str = "cpu", repeats: int = 12) -> dict[str, Any]:
+def bench_network(model: str = "flow3r_nano", device: str = "cpu", repeats: int = 12, thorough: bool = False) -> dict[str, Any]:
     """Rows (median, p10, p90 in ms, ratio to the baseline) of streaming steps beside plain forwards of the same weights.
 
     Raises ModelError when the model is not there.

@@ -36,7 +36,7 @@ WIDTH = 336
 FRAMES = 6
 
 
-def bench_label() -> dict[str, Any]:
+def bench_label(thorough: bool = False) -> dict[str, Any]:
     """Milliseconds a pair of 640x480 frames on one core, ours and a plain OpenCV loop in turns; Ray with 1 and 2 workers."""
     cv2.setNumThreads(1)
     rgb = render_clip(1, FRAMES, 640, 480, layout="room", motion="handheld", speed=0.05).rgb
@@ -90,7 +90,7 @@ def _ray_rate(unit: LabelUnit, clip: bytes, settings: LabelSettings, workers: in
     return (shards - warm) * len(unit.pairs) / (done[-1] - done[warm - 1])
 
 
-def bench_train() -> dict[str, Any]:
+def bench_train(thorough: bool = False) -> dict[str, Any]:
     """Milliseconds a training step of the nano network on cached labels, the share spent waiting for data, samples a second."""
     settings = TrainSettings(clips_per_step=2, pairs_per_clip=2, imagenet=False)
     rgb = render_clip(1, 12, 336, 252, layout="room", motion="handheld", speed=0.05).rgb
