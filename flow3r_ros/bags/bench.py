@@ -1,14 +1,11 @@
 """Suite `replay`: what bags cost beside plain rosbags, what share of a replay is not the network, and memory of a long bag.
 
-Pictures are those of the odometry suite. The long bag is the short one looped back and forth, so that motion stays continuous.
+Shares, speed and accuracy are those of the bundled clip as a bag of jpegs; memory is that of a looped one (`evaluation.memory`).
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +14,19 @@ import numpy as np
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from flow3r_ros.bags.from_video import bag_from_video
 from flow3r_ros.bags.reader import BagReader
 from flow3r_ros.bags.replay import replay
 from flow3r_ros.bags.types import make, ros2_types
 from flow3r_ros.bags.writer import BagWriter
 from flow3r_ros.config import Config, load_config
-from flow3r_ros.errors import ModelError
+from flow3r_ros.errors import Flow3rError
 from flow3r_ros.evaluation.bench import Timing, measure_in_turns, row
-from flow3r_ros.evaluation.plane_scene import CAMERA, PlanePredictor, PlaneScene, plane_picture
+from flow3r_ros.evaluation.machine import PACKAGE
+from flow3r_ros.evaluation.memory import SMALL, knowing_predictor, memory_row, peak_mb, small_config, small_pictures, there_and_back
+from flow3r_ros.evaluation.plane_scene import CAMERA, plane_picture
 from flow3r_ros.evaluation.report import load_record
 from flow3r_ros.evaluation.trajectory import evaluate_trajectory
-from flow3r_ros.evaluation.tum import Trajectory
-from flow3r_ros.geometry.camera import scaled
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline import run
 from flow3r_ros.offline.sources import BagSource
@@ -37,36 +35,35 @@ from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.images import rgb_image
 from flow3r_ros.wire.transforms import header_of
 
+CLIP = PACKAGE.parent / "demo" / "clip"
+"""the bundled clip, in a checkout"""
 _PERIOD_NS = 200_000_000
-_SMALL = scaled(CAMERA, 160, 120)
+_A_MINUTE = 300
+"""frames of a 5 Hz camera"""
 
 
-def bench_replay(frames: int = 60, long_minutes: int = 20, thorough: bool = False) -> dict[str, Any]:
-    """I/O per 640x480 image beside plain rosbags, shares of a nano replay's wall time, peak memory of 1 and `long_minutes` minutes."""
-    pictures = [plane_picture(index) for index in range(frames)]
+def bench_replay(thorough: bool = False) -> dict[str, Any]:
+    """I/O per 640x480 image beside plain rosbags, shares of a nano replay's wall time, chunked beside online mode, peak memory of one
+    minute of bag beside 3 (20 when `thorough`)."""
+    pictures = [plane_picture(index) for index in range(60)]
+    facts: dict[str, Any] = {"image": "640x480 rgb8 and jpeg, mcap"}
     with tempfile.TemporaryDirectory(prefix="flow3r_bench_") as name:
         folder = Path(name)
-        raw = _write(folder / "raw", CAMERA, pictures, frames, compressed=False)
-        jpeg = _write(folder / "jpeg", CAMERA, pictures, frames, compressed=True)
+        raw = _write(folder / "raw", CAMERA, pictures, 60, compressed=False)
+        jpeg = _write(folder / "jpeg", CAMERA, pictures, 60, compressed=True)
         rows = _io_rows(raw, jpeg, pictures, folder)
-        facts: dict[str, Any] = {}
-        for label, predictor in _predictors(facts):
-            rows += _share_rows(label, predictor, raw, folder / f"replay_{predictor.name}")
-            rows += _mode_rows(label, predictor, raw, folder)
-        small = [np.asarray(cv2.resize(picture, (160, 120), interpolation=cv2.INTER_AREA), np.uint8) for picture in pictures]
-        rows.append(_memory_row(folder, small, long_minutes))
-    return {"rows": rows, "image": "640x480 rgb8 and jpeg, mcap", **facts}
+        try:
+            rows += _replay_rows(_bundled_predictor(), CLIP, folder)
+        except Flow3rError as error:
+            facts["nano replay"] = f"not measured: {error}"
+        rows.append(_memory_row(folder, 20 if thorough else 3))
+    return {"rows": rows, **facts}
 
 
-def _predictors(facts: dict[str, Any]) -> Iterator[tuple[str, Predictor]]:
-    """The bundled model where its weights are there, and the free network that leaves only our own cost."""
+def _bundled_predictor() -> Predictor:
     from flow3r_ros.network.runner import open_predictor
 
-    try:
-        yield "nano", open_predictor(Config().model)
-    except ModelError as error:
-        facts["nano replay"] = f"not measured: {error}"
-    yield "free network", PlanePredictor()
+    return open_predictor(Config().model)
 
 
 def _io_rows(raw: Path, jpeg: Path, pictures: list[UInt8], folder: Path) -> list[dict[str, Any]]:
@@ -91,88 +88,61 @@ def _io_rows(raw: Path, jpeg: Path, pictures: list[UInt8], folder: Path) -> list
     ]
 
 
-def _share_rows(label: str, predictor: Predictor, bag: Path, output: Path) -> list[dict[str, Any]]:
-    """Shares of the wall time of a replay with default settings, in percent."""
-    timing = run.Timing()
-    with BagSource(bag) as source:
-        summary = replay(source, Engine(predictor, Config()), output, quiet=True, timing=timing)
-        decode_s = source.decode_s
-    wall = timing.wall_s
-    frames = summary["frames_estimated"]
-    network = frames * (summary["stage_ms"].get("network", 0.0) + summary["stage_ms"].get("encode", 0.0)) / 1e3
+def _replay_rows(predictor: Predictor, clip: Path, folder: Path) -> list[dict[str, Any]]:
+    """Shares of the wall time of a replay with default settings, and chunked mode beside online mode: speed and error.
 
+    Raises InputError when the clip is not there.
+    """
+    bag = folder / "clip"
+    bag_from_video(clip, bag, compressed=True, quiet=True)
+    rows, figures = [], {}
+    for mode in ("online", "chunked"):
+        output, timing = folder / f"replay_{mode}", run.Timing()
+        with BagSource(bag) as source:
+            engine = Engine(predictor, load_config(None, {"engine.mode": mode}))
+            engine.reset()
+            fps = replay(source, engine, output, quiet=True, timing=timing)["fps"]
+            decode_s = source.decode_s
+        record = load_record(output)
+        if mode == "online":
+            network = sum(sum(record.stage_ms.get(stage, ())) for stage in ("network", "encode")) / 1e3
+            rows = _share_rows(timing, decode_s, network)
+        figures[mode] = fps, evaluate_trajectory(record.trajectory(), clip / "groundtruth.tum", "sim3")["ate_rmse"]
+    (online_fps, online_error), (chunked_fps, chunked_error) = figures["online"], figures["chunked"]
+    beside = {"baseline": "online mode", "note": f"bundled clip, {len(record)} frames"}
+    speed = {"median": chunked_fps, "unit": "frames/s", "baseline_median": online_fps, "ratio": chunked_fps / online_fps}
+    error = {"median": chunked_error, "unit": "m", "baseline_median": online_error, "ratio": online_error / chunked_error}
+    return [*rows, {"name": "chunked mode, speed", **speed, **beside}, {"name": "chunked mode, ATE", **error, **beside}]
+
+
+def _share_rows(timing: run.Timing, decode_s: float, network_s: float) -> list[dict[str, Any]]:
     def share(name: str, seconds: float, note: str = "") -> dict[str, Any]:
-        return {"name": f"{label}: {name}", "median": 100.0 * seconds / wall, "unit": "% of wall time", "note": note}
+        return {"name": f"share of the wall time: {name}", "median": 100.0 * seconds / timing.wall_s, "unit": "%", "note": note}
 
+    waiting = share("waiting for frames, read ahead in a thread", timing.wait_s)
+    waiting |= {"baseline": "what the thread takes to read and decode them", "baseline_median": 100.0 * decode_s / timing.wall_s}
     return [
-        share("reading and decoding (beside the engine, in a thread)", decode_s),
-        share("waiting for frames", timing.wait_s),
-        share("building, serializing and writing", timing.write_s),
-        share("reading, decoding and writing", decode_s + timing.write_s, "required with nano: below 10 %" if label == "nano" else ""),
-        share("network busy", network, f"{summary['fps']:.1f} frames/s"),
+        share("reading, decoding and writing", decode_s + timing.write_s, "required: below 10 %"),
+        waiting,
+        share("building, serializing and writing messages", timing.write_s),
+        share("engine busy", sum(timing.step_ms) / 1e3),
+        share("network busy", network_s, "the rest of the engine's time is geometry, during which the network has nothing to do"),
     ]
 
 
-def _mode_rows(label: str, predictor: Predictor, bag: Path, folder: Path) -> list[dict[str, Any]]:
-    """Chunked mode beside online mode: frames per second and error against the plane's true path."""
-    scene, figures = PlaneScene(), {}
-    for mode in ("online", "chunked"):
-        config = load_config(None, {"engine.mode": mode})
-        output = folder / f"{mode}_{predictor.name}"
-        with BagSource(bag) as source:
-            engine = Engine(predictor, config)
-            engine.reset()
-            fps = replay(source, engine, output, quiet=True)["fps"]
-        estimate = load_record(output).trajectory()
-        truth = np.stack([scene.pose(ns // _PERIOD_NS - 1) for ns in estimate.stamps_ns])
-        errors = evaluate_trajectory(estimate, Trajectory(estimate.stamps_ns, truth, "plane"), align="sim3")
-        figures[mode] = fps, errors["ate_rmse"]
-    (online_fps, online_error), (chunked_fps, chunked_error) = figures["online"], figures["chunked"]
-    beside = {"baseline": "online mode"}
-    return [
-        {"name": f"{label}: chunked mode, speed", "median": chunked_fps, "unit": "frames/s", **beside, "baseline_median": online_fps,
-         "ratio": chunked_fps / online_fps},
-        {"name": f"{label}: chunked mode, ATE", "median": chunked_error, "unit": "m", **beside, "baseline_median": online_error,
-         "note": "the plane is 2 m away"},
-    ]  # fmt: skip
-
-
-def _memory_row(folder: Path, pictures: list[UInt8], long_minutes: int) -> dict[str, Any]:
-    """Peak memory of two replays, each in a process of its own, on a 5 Hz camera of 160x120."""
-    peaks = []
+def _memory_row(folder: Path, long_minutes: int) -> dict[str, Any]:
+    """Peak memory of two replays of a looped bag of 320x240 jpegs."""
+    pictures, peaks = small_pictures(), []
     for minutes in (1, long_minutes):
-        bag = _write(folder / f"minutes_{minutes}", _SMALL, pictures, 300 * minutes, compressed=True)
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            peaks.append(pool.submit(_peak_mb, bag, folder / f"out_{minutes}").result())
-    return {
-        "name": f"peak memory, {long_minutes} minutes",
-        "median": peaks[1],
-        "unit": "MB",
-        "baseline": "1 minute",
-        "baseline_median": peaks[0],
-        "ratio": peaks[0] / peaks[1],
-        "note": "required: flat",
-    }
+        bag = _write(folder / f"minutes_{minutes}", SMALL, pictures, _A_MINUTE * minutes, compressed=True)
+        peaks.append(peak_mb(_replay_looped, bag, folder / f"out_{minutes}"))
+    note = "required: flat; 5 Hz, 320x240, an exact network that costs nothing, correspondences at width 112"
+    return memory_row(f"peak memory, {long_minutes} minutes of bag", peaks[1], "1 minute", peaks[0], note)
 
 
-def _peak_mb(bag: Path, output: Path) -> float:
-    config = Config()
-    config.assist.width = 112
+def _replay_looped(bag: Path, output: Path) -> None:
     with BagSource(bag) as source:
-        replay(source, Engine(_back_and_forth(), config), output, quiet=True)
-    return run.peak_rss_mb()
-
-
-def _back_and_forth() -> PlanePredictor:
-    """Knows the plane for a camera that goes back and forth over the pictures."""
-    scene = PlaneScene()
-    return PlanePredictor(scene, lambda frame: scene.pose(_turn(frame.id, 60)))
-
-
-def _turn(index: int, count: int) -> int:
-    """0 1 2 ... count-1 ... 2 1 0 1 2 ..."""
-    phase = index % (2 * count - 2)
-    return min(phase, 2 * count - 2 - phase)
+        replay(source, Engine(knowing_predictor(), small_config()), output, quiet=True)
 
 
 def _write(folder: Path, camera: Camera, pictures: list[UInt8], frames: int, compressed: bool) -> Path:
@@ -182,7 +152,7 @@ def _write(folder: Path, camera: Camera, pictures: list[UInt8], frames: int, com
         writer.add("/camera_info", "sensor_msgs/msg/CameraInfo")
         writer.add(topic, f"sensor_msgs/msg/{kind}")
         for index in range(frames):
-            ns, at = (index + 1) * _PERIOD_NS, _turn(index, len(pictures)) if frames > len(pictures) else index
+            ns, at = (index + 1) * _PERIOD_NS, there_and_back(index, len(pictures))
             header = header_of(make, ns, "cam")
             writer.write("/camera_info", ns, info_from_camera(make, header, camera))
             image = rgb_image(make, header, pictures[at]) if not compressed else None
