@@ -34,7 +34,7 @@ class Recorder:
 
     def _write(self, topic: str, data: bytes) -> None:
         with self._lock:
-            self._bag.write_raw(bag_topic(topic), time.time_ns(), data)
+            self._bag.write(bag_topic(topic), time.time_ns(), data)
             self.counts[topic] += 1
             if topic != "~/map":
                 self.last_arrival = time.monotonic()

@@ -15,10 +15,10 @@ from flow3r_ros.bags import diagnostics
 from flow3r_ros.bags.rerun_log import RerunLog
 from flow3r_ros.bags.types import make
 from flow3r_ros.bags.writer import BagWriter
-from flow3r_ros.config import CloudSettings, Config
+from flow3r_ros.config import Config
 from flow3r_ros.errors import BagError, Flow3rError
 from flow3r_ros.evaluation.record import RunRecord
-from flow3r_ros.odometry.cloud import depth_edges
+from flow3r_ros.odometry.cloud import worth_showing
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.folder import OutputFolder
 from flow3r_ros.offline.results import write_summary
@@ -97,7 +97,7 @@ class _Recorder:
         for topic, message in messages.items():
             self._writer.write(bag_topic(topic), estimate.stamp_ns, message)
         if self._log:
-            self._log.add(estimate, worth_showing(estimate, self._engine.config.cloud))
+            self._log.add(estimate, self._worth_showing(estimate))
 
     def _begin(self, estimate: Estimate) -> Outputs:
         """Look up the extrinsics the configuration asks for, and pass the static transforms on."""
@@ -112,7 +112,11 @@ class _Recorder:
         if len(static):
             self._writer.add("/tf_static", "tf2_msgs/msg/TFMessage", latched=True)
             self._writer.write("/tf_static", estimate.stamp_ns, static.message(make, estimate.stamp_ns))
-        return Outputs(make, config.node, lambda kept: worth_showing(kept, config.cloud), extrinsics)
+        return Outputs(make, config.node, self._worth_showing, extrinsics)
+
+    def _worth_showing(self, estimate: Estimate) -> Bool:
+        cloud = self._engine.config.cloud
+        return worth_showing(estimate, cloud.min_confidence, cloud.edge_ratio)
 
     def _status(self) -> RunStatus:
         engine, unusable = self._engine, self._timing.unusable
@@ -125,12 +129,6 @@ class _Recorder:
             weights_sha256=self._card["weights_sha256"],
             weights_license=self._card["weights_license"],
         )
-
-
-def worth_showing(estimate: Estimate, settings: CloudSettings) -> Bool:
-    """Pixels worth a point, bool `[h, w]`: confident, not moving, not on a depth edge."""
-    keep: Bool = (estimate.confidence >= settings.min_confidence) & ~estimate.moving & ~depth_edges(estimate.depth, settings.edge_ratio)
-    return keep
 
 
 def replay_bags(

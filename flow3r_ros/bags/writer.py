@@ -60,14 +60,10 @@ class BagWriter:
         self._connections[topic] = self._guarded(lambda: declare(topic, type_name, typestore=ros2_types(), offered_qos_profiles=[qos]))
 
     def write(self, topic: str, stamp_ns: int, message: Any) -> None:
-        """Append a message to a declared topic at `stamp_ns` (int nanoseconds)."""
+        """Append a message, or the CDR bytes of one (from a raw subscription, say), to a declared topic at `stamp_ns` nanoseconds."""
         connection = self._connections[topic]
-        data = ros2_types().serialize_cdr(message, connection.msgtype)
+        data = message if isinstance(message, bytes) else ros2_types().serialize_cdr(message, connection.msgtype)
         self._guarded(lambda: self._writer.write(connection, stamp_ns, data))
-
-    def write_raw(self, topic: str, stamp_ns: int, data: bytes) -> None:
-        """Append the CDR bytes of a message, as a raw subscription receives them, at `stamp_ns` (int nanoseconds)."""
-        self._guarded(lambda: self._writer.write(self._connections[topic], stamp_ns, data))
 
     def _guarded(self, action: Any) -> Any:
         try:

@@ -27,9 +27,14 @@ def depth_edges(depth: Float32, ratio: float) -> Bool:
     return np.asarray((jump > np.log1p(ratio)) | ~valid)
 
 
+def worth_showing(estimate: Estimate, min_confidence: float, edge_ratio: float) -> Bool:
+    """Pixels worth a point, bool `[h, w]`: confident, not moving, not on a depth edge."""
+    return np.asarray((estimate.confidence >= min_confidence) & ~estimate.moving & ~depth_edges(estimate.depth, edge_ratio))
+
+
 def select_points(estimate: Estimate, min_confidence: float, edge_ratio: float) -> tuple[Float32, UInt8, Float32]:
     """Points of one estimate worth showing: xyz float32 `[n, 3]` in the optical frame, rgb uint8 `[n, 3]`, confidence float32 `[n]`."""
-    keep = (estimate.confidence >= min_confidence) & ~estimate.moving & ~depth_edges(estimate.depth, edge_ratio)
+    keep = worth_showing(estimate, min_confidence, edge_ratio)
     return estimate.points()[keep], estimate.rgb[keep], estimate.confidence[keep]
 
 

@@ -15,7 +15,7 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 
 from flow3r_ros.config import Config
-from flow3r_ros.odometry.cloud import depth_edges
+from flow3r_ros.odometry.cloud import worth_showing
 from flow3r_ros.ros import qos
 from flow3r_ros.ros.framing import Say
 from flow3r_ros.ros.messages import class_of, make
@@ -163,6 +163,4 @@ class Publishers:
         return self._outputs
 
     def _worth_showing(self, estimate: Estimate) -> Bool:
-        cloud = self._config.cloud
-        keep: Bool = (estimate.confidence >= cloud.min_confidence) & ~estimate.moving & ~depth_edges(estimate.depth, cloud.edge_ratio)
-        return keep
+        return worth_showing(estimate, self._config.cloud.min_confidence, self._config.cloud.edge_ratio)

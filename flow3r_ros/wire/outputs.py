@@ -6,7 +6,6 @@ REP-118. Array fields are handed to `make` as 1-D contiguous numpy arrays of the
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ from flow3r_ros.wire import transforms
 from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.clouds import estimate_cloud, map_cloud
 from flow3r_ros.wire.images import Make, depth_image, mask_image
+from flow3r_ros.wire.path import PathBytes
 
 TOPICS: dict[str, str] = {
     "~/odometry": "nav_msgs/msg/Odometry",
@@ -83,12 +83,12 @@ class Outputs:
 
     def reset(self) -> None:
         """Forget path, last pose and map time."""
-        self._path: deque[Any] = deque(maxlen=self._settings.max_path)
+        self._path = PathBytes(self._settings.odom_frame, self._settings.max_path)
         self._last: tuple[int, Float64, Float64] | None = None
         self._map_ns: int | None = None
 
     def build(self, estimate: Estimate, wanted: Container[str], status: RunStatus) -> dict[str, Any]:
-        """Messages by topic of `TOPICS`, `~/map` excepted; only topics in `wanted` cost anything.
+        """Messages by topic of `TOPICS`, `~/map` excepted; only topics in `wanted` cost anything. `~/path` is bytes, the message in CDR.
 
         While LOST there is no tf, no new path pose and no cloud, and the odometry's covariance is huge.
         """
@@ -104,12 +104,11 @@ class Outputs:
             messages["~/odometry"] = self._odometry(estimate.stamp_ns, child, T, covariance)
         self._last = None if lost else (estimate.stamp_ns, T, covariance)
         if not lost:
-            self._extend_path(estimate.stamp_ns, T)
+            self._path.append(estimate.stamp_ns, T)
             if "/tf" in wanted and settings.publish_tf:
                 messages["/tf"] = self._tf(estimate.stamp_ns, child, T)
-        if "~/path" in wanted and self._path:
-            odom_header = transforms.header_of(make, estimate.stamp_ns, settings.odom_frame)
-            messages["~/path"] = make("nav_msgs/msg/Path", header=odom_header, poses=list(self._path))
+        if "~/path" in wanted and len(self._path):
+            messages["~/path"] = self._path.message(estimate.stamp_ns)
         if "~/depth/image" in wanted:
             messages["~/depth/image"] = depth_image(make, header, estimate.depth)
         if "~/depth/camera_info" in wanted:
@@ -152,10 +151,6 @@ class Outputs:
         if self._settings.invert_tf:
             return transforms.tf_message(self._make, ns, child, parent, invert(T))
         return transforms.tf_message(self._make, ns, parent, child, T)
-
-    def _extend_path(self, ns: int, T: Float64) -> None:
-        header = transforms.header_of(self._make, ns, self._settings.odom_frame)
-        self._path.append(self._make("geometry_msgs/msg/PoseStamped", header=header, pose=transforms.pose_of(self._make, T)))
 
     def _odometry(self, ns: int, child: str, T: Float64, covariance: Float64) -> Any:
         make = self._make
