@@ -32,8 +32,10 @@ HEAR_S = 0.1
 """Python runs signal handlers in the main thread only, and a signal that lands in another thread does not wake it: so it looks"""
 
 
-def main(arguments: Sequence[str] | None = None, load_engine: Callable[[Config], Loaded] = load) -> int:
-    """Run the node until a signal; 0 after one, 1 when it could not start (one line on stderr says why).
+def main(
+    arguments: Sequence[str] | None = None, load_engine: Callable[[Config], Loaded] = load, kind: type[Flow3rNode] = Flow3rNode
+) -> int:
+    """Run the node (a `kind` of it) until a signal; 0 after one, 1 when it could not start (one line on stderr says why).
 
     The executor spins in a thread of its own, so that this one always hears signals, also while a model is loading.
     """
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None, load_engine: Callable[[Config],
     use_large_messages()
     rclpy.init(args=sys.argv if arguments is None else list(arguments), signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = Flow3rNode(load_engine)
+        node = kind(load_engine)
     except Flow3rError as error:
         sys.stderr.write(f"flow3r: {error}\n")
         rclpy.shutdown()
