@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from flow3r_ros.geometry.flow import compose, inside, pixel_grid, resize_flow, sample, warp
+from flow3r_ros.geometry.flow import compose, inside, pixel_grid, resize_flow, sample, squared_length, warp
 from flow3r_ros.geometry.sparse import flow_through_matches, match_features
 from flow3r_ros.types import Float32, UInt8
 
 _TEXTURE = 3.0
 """gray levels per pixel: gradient at which flow is half trusted; sensor noise stays below"""
-_ENOUGH = 0.35
-"""covisible share below which dense flow counts as failed"""
+ENOUGH = 0.35
+"""covisible share below which dense flow has failed"""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,24 @@ class Correspondence:
         )
 
 
+@dataclass(frozen=True)
+class Picture:
+    """An image ready to be matched: `gray` uint8 `[h, w]`, its `texture` (`texture_weight`), and its `flaw`: empty, `textureless` or
+    `blur`. Odometry keeps it with a frame, because every frame is matched several times."""
+
+    gray: UInt8
+    texture: Float32
+    flaw: str
+
+    @classmethod
+    def of(cls, gray: UInt8) -> Picture:
+        """Look at a gray image once. ValueError when it has channels."""
+        if gray.ndim != 2:
+            raise ValueError(f"a gray image is needed, got shape {gray.shape}")
+        texture = texture_weight(gray)
+        return cls(gray, texture, _flaw(gray, texture))
+
+
 def matching_size(width: int, height: int, matching_width: int) -> tuple[int, int]:
     """(w, h) of the correspondence grid: aspect kept, as many pixels as a 4:3 image of `matching_width`, never enlarged."""
     scale = min(1.0, matching_width * np.sqrt(0.75 / (width * height)))
@@ -88,12 +106,14 @@ def agreement(forward: Float32, backward: Float32) -> Float32:
 
     Half-way down at 0.6 px plus 3 % of the displacement.
     """
-    target = pixel_grid(forward.shape[1], forward.shape[0]) + forward
-    home = forward + sample(backward, target)
-    error2 = home[..., 0] ** 2 + home[..., 1] ** 2
-    tolerance = 0.7 + 0.035 * np.sqrt(forward[..., 0] ** 2 + forward[..., 1] ** 2)
-    soft = np.exp(-error2 / tolerance**2)
-    return np.where(inside(target, forward.shape[1], forward.shape[0]), soft, 0.0).astype(np.float32)
+    height, width = forward.shape[:2]
+    target = pixel_grid(width, height) + forward
+    home = sample(backward, target)
+    home += forward
+    tolerance = 0.7 + 0.035 * np.sqrt(squared_length(forward))
+    soft: Float32 = np.exp(-squared_length(home) / (tolerance * tolerance))
+    soft *= inside(target, width, height)
+    return soft
 
 
 def texture_weight(gray: UInt8) -> Float32:
@@ -123,20 +143,24 @@ class Matcher:
         """`prepare_gray` at this matcher's width."""
         return prepare_gray(rgb, self.width)
 
-    def flow(self, gray_a: UInt8, gray_b: UInt8, initial: Correspondence | None = None) -> Correspondence:
-        """Correspondence from a to b, uint8 `[h, w]` each; `initial` (any grid) starts the search. ValueError for unequal shapes."""
-        if gray_a.shape != gray_b.shape or gray_a.ndim != 2:
-            raise ValueError(f"two gray images of one shape are needed, got {gray_a.shape} and {gray_b.shape}")
-        textures = texture_weight(gray_a), texture_weight(gray_b)
-        best = self._straightened(gray_a, gray_b, textures, initial) if initial else self._dense(gray_a, gray_b, textures, None)
-        if initial is not None and best.share < _ENOUGH:
-            best = max(best, self._dense(gray_a, gray_b, textures, None), key=_trust)
-        reason = _image_reason(textures, (gray_a, gray_b))
-        if best.share < _ENOUGH and reason != "textureless":
+    def flow(self, image_a: UInt8 | Picture, image_b: UInt8 | Picture, initial: Correspondence | None = None) -> Correspondence:
+        """Correspondence from a to b, uint8 `[h, w]` each or looked at already; `initial` (any grid) starts the search.
+
+        ValueError for unequal shapes.
+        """
+        a, b = (image if isinstance(image, Picture) else Picture.of(image) for image in (image_a, image_b))
+        if a.gray.shape != b.gray.shape:
+            raise ValueError(f"two gray images of one shape are needed, got {a.gray.shape} and {b.gray.shape}")
+        textures = a.texture, b.texture
+        best = self._straightened(a.gray, b.gray, textures, initial) if initial else self._dense(a.gray, b.gray, textures, None)
+        if initial is not None and best.share < ENOUGH:
+            best = max(best, self._dense(a.gray, b.gray, textures, None), key=_trust)
+        reason = "textureless" if "textureless" in (a.flaw, b.flaw) else a.flaw or b.flaw
+        if best.share < ENOUGH and reason != "textureless":
             reason = reason or "too_large_motion"
             if self.sparse_fallback:
-                best = self._through_features(gray_a, gray_b, textures, best)
-        return _with_reason(best, "" if best.share >= _ENOUGH and reason == "too_large_motion" else reason)
+                best = self._through_features(a.gray, b.gray, textures, best)
+        return _with_reason(best, "" if best.share >= ENOUGH and reason == "too_large_motion" else reason)
 
     def _dense(self, gray_a: UInt8, gray_b: UInt8, textures: tuple[Float32, Float32], start: Correspondence | None) -> Correspondence:
         ab, ba = (None, None) if start is None else (start.flow, start.backward)
@@ -171,7 +195,7 @@ class Matcher:
         start = _checked(flow_through_matches(matches, *size), flow_through_matches(swapped, *size), textures)
         restarted, straightened = self._dense(gray_a, gray_b, textures, start), self._straightened(gray_a, gray_b, textures, start)
         best = max(dense, restarted, straightened, key=_trust)
-        if best.share >= 0.5 * _ENOUGH or best.share * best.flow[..., 0].size > 40 * len(matches):
+        if best.share >= 0.5 * ENOUGH or best.share * best.flow[..., 0].size > 40 * len(matches):
             return best
         forward, covisible = _bare_matches(matches, *size)
         backward, covisible_back = _bare_matches(swapped, *size)
@@ -198,16 +222,12 @@ def _with_reason(c: Correspondence, reason: str) -> Correspondence:
     return Correspondence(c.flow, c.covisibility, c.texture, c.backward, c.backward_covisibility, c.backward_texture, reason, c.sparse)
 
 
-def _image_reason(textures: tuple[Float32, Float32], grays: tuple[UInt8, UInt8]) -> str:
-    """`textureless` when hardly a pixel can be localised in one image, `blur` when there is contrast but no detail."""
-    if min(float(np.mean(texture > 0.3)) for texture in textures) < 0.03:
+def _flaw(gray: UInt8, texture: Float32) -> str:
+    """`textureless` when hardly a pixel can be localised, `blur` when there is contrast but no detail."""
+    if float(np.mean(texture > 0.3)) < 0.03:
         return "textureless"
-    for gray in grays:
-        detail = float(cv2.Laplacian(gray, cv2.CV_32F).var())
-        contrast = float(gray.var())
-        if detail < 0.012 * contrast:
-            return "blur"
-    return ""
+    (_, detail), (_, contrast) = cv2.meanStdDev(cv2.Laplacian(gray, cv2.CV_32F)), cv2.meanStdDev(gray)
+    return "blur" if float(detail[0, 0]) ** 2 < 0.012 * float(contrast[0, 0]) ** 2 else ""
 
 
 def _bare_matches(matches: Float32, width: int, height: int) -> tuple[Float32, Float32]:

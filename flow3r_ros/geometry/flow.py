@@ -7,6 +7,7 @@ conversions follow `flow3r_architecture.md` section 11 and are checked against t
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -17,13 +18,17 @@ from flow3r_ros.geometry.lie import invert
 from flow3r_ros.types import Bool, Camera, Float32, Float64
 
 _ON = 1e-3
+_ADD = np.ones((1, 2), dtype=np.float32)
 _NO_SECOND_MAP = np.empty((0, 0), dtype=np.float32)
 
 
+@lru_cache(maxsize=16)
 def pixel_grid(width: int, height: int) -> Float32:
-    """Pixel coordinates, float32 `[h, w, 2]` = (column, row)."""
+    """Pixel coordinates, float32 `[h, w, 2]` = (column, row); shared, so read-only."""
     columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    return np.stack([columns, rows], axis=-1)
+    grid = np.stack([columns, rows], axis=-1)
+    grid.setflags(write=False)
+    return grid
 
 
 def _half_extent(width: int, height: int) -> Float32:
@@ -70,8 +75,14 @@ def sample(image: NDArray[Any], positions: NDArray[Any]) -> NDArray[Any]:
 
 def inside(positions: NDArray[Any], width: int, height: int) -> Bool:
     """True where pixel positions `[..., 2]` lie on the image (between the outermost pixel centres, rounding forgiven)."""
-    x, y = positions[..., 0], positions[..., 1]
-    return np.asarray((x >= -_ON) & (x <= width - 1 + _ON) & (y >= -_ON) & (y <= height - 1 + _ON))
+    pairs = np.ascontiguousarray(positions, dtype=np.float32).reshape(-1, 1, 2)
+    found = cv2.inRange(pairs, (-_ON, -_ON), (width - 1 + _ON, height - 1 + _ON))
+    return np.asarray(found.reshape(positions.shape[:-1]) > 0)
+
+
+def squared_length(flow: Float32) -> Float32:
+    """Squared displacement of every pixel, float32 `[h, w]`."""
+    return np.asarray(cv2.transform(cv2.multiply(flow, flow), _ADD), dtype=np.float32)
 
 
 def flow_from_points(points: NDArray[Any], T_world_cam: NDArray[Any], K: NDArray[Any]) -> NDArray[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from flow3r_ros.network.config import StackConfig
 from flow3r_ros.network.rope import Rotation, rotate
@@ -73,10 +74,11 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block."""
+    """Pre-norm transformer block; with `recompute` its inside is computed again in the backward pass instead of being kept."""
 
     def __init__(self, config: StackConfig) -> None:
         super().__init__()
+        self.recompute = False
         scale = config.layer_scale
         self.norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.attn = Attention(config)
@@ -87,6 +89,12 @@ class Block(nn.Module):
 
     def forward(self, tokens: Tensor, turn: Rotation | None = None, asking: Tensor | None = None) -> Tensor:
         """`[B, T, width]` to `[B, T, width]`, or to the tokens `asking` (indices `[A]`) alone, `[B, A, width]`."""
+        if self.recompute and torch.is_grad_enabled():
+            recomputed: Tensor = checkpoint(self._inside, tokens, turn, asking, use_reentrant=False)
+            return recomputed
+        return self._inside(tokens, turn, asking)
+
+    def _inside(self, tokens: Tensor, turn: Rotation | None, asking: Tensor | None) -> Tensor:
         attended = self.ls1(self.attn(self.norm1(tokens), turn, asking))
         tokens = (tokens if asking is None else tokens[:, asking]) + attended
         out: Tensor = tokens + self.ls2(self.mlp(self.norm2(tokens)))

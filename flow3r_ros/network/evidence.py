@@ -34,7 +34,7 @@ class EvidenceEmbedding(nn.Module):
 
     def forward(self, tokens: Tensor, planes: Tensor) -> Tensor:
         """Image tokens `[M, T, width]` and planes `[M, C, H/2, W/2]` to fused tokens `[M, T, width]`."""
-        maps = F.gelu(self.conv1(planes))
+        maps = F.gelu(self.conv1(planes.contiguous(memory_format=torch.channels_last)))  # few channels: twice as fast on CPU
         maps = maps + F.gelu(self.conv2(maps))
         evidence = self.patch(maps).flatten(2).transpose(1, 2)
         out: Tensor = tokens + evidence + self.fuse(torch.cat([tokens, evidence], dim=-1))

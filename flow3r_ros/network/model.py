@@ -112,14 +112,15 @@ class Flow3r(nn.Module):
     ) -> Outputs:
         """Patch tokens `[B, N, T, width]` of images of `size` (H, W) to the outputs.
 
-        Heads run only for the frame indices in `wanted` (None = all), which must contain every frame of `pair_indices`.
+        Heads run only for the frame indices in `wanted` (None = all), which must contain every frame of `pair_indices`. A network
+        without evidence ignores what is given.
         """
         batch, frames = tokens.shape[:2]
         patch, registers = self.config.encoder.patch_size, self.config.decoder.registers
         rows, columns = size[0] // patch, size[1] // patch
         chosen = list(range(frames)) if wanted is None else list(wanted)
-        if self.config.evidence is not None:
-            evidence = evidence or self._no_evidence(batch, frames, size, tokens)
+        takes_evidence = self.config.evidence is not None
+        evidence = (evidence or self._no_evidence(batch, frames, size, tokens)) if takes_evidence else None
         with self._precision(tokens.device.type):
             if self.evidence_embedding is not None and evidence is not None:
                 tokens = self.evidence_embedding(tokens.flatten(0, 1), evidence.planes.flatten(0, 1)).reshape(tokens.shape)

@@ -60,13 +60,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the hardware multiplies it natively (a property of the machine, not a timing), else float32."""
+    """`auto` is bfloat16 where the hardware has matrix units for it (a property of the machine, not a timing), else float32.
+
+    AVX512-BF16 alone is not enough: on the EPYC cores this was measured on, float32 multiplied 1.5 to 2.2 times faster at every size.
+    """
     if name != "auto":
         return torch.float32 if name == "float32" else torch.bfloat16
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        native = bool({"avx512_bf16", "amx_bf16"} & _cpu_flags())
+    native = torch.cuda.get_device_capability(device) >= (8, 0) if device.type == "cuda" else "amx_bf16" in _cpu_flags()
     return torch.bfloat16 if native else torch.float32
 
 

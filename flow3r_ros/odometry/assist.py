@@ -1,8 +1,8 @@
 """Classical geometry beside the network: where the new frame stands according to dense correspondences alone.
 
-The new frame is matched against the previous frame and the last keyframes (wide gaps start from chained flow); its pose is the one
-that reprojects the keyframes' uncertain depth best, started from the predicted motion, the previous pose and, where those do not
-fit, the two-view hybrid. Nothing here sees the network; the engine lets both compete.
+The new frame is matched against the last keyframes, starting where the previous frame was seen in them (and, where that fails, through
+the previous frame); its pose is the one that reprojects the keyframes' uncertain depth best, started from the predicted motion and,
+where that does not fit, from the previous pose and the two-view hybrid. Nothing here sees the network; the engine lets both compete.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flow3r_ros.config import AssistSettings
-from flow3r_ros.geometry.correspondence import Correspondence, Matcher, chain
+from flow3r_ros.geometry.correspondence import ENOUGH, Correspondence, Matcher, chain
 from flow3r_ros.geometry.lie import rigid
 from flow3r_ros.geometry.two_view import RefinedPose, Target, hybrid_pose, make_target, refine_pose
 from flow3r_ros.odometry.depth import DepthMap
 from flow3r_ros.odometry.views import View
-from flow3r_ros.types import Float64, PoseSource
+from flow3r_ros.types import Bool, Float64, PoseSource
 
 STATIC_PX = 0.3
 """pixels of the matching grid: a covisible pixel that moved less stands still"""
@@ -25,11 +25,13 @@ STATIC_SHARE = 0.6
 """share of trusted pixels that must stand still for the camera to"""
 GOOD_COST = 1.4
 """whitened robust rms below which a refined pose needs no other start"""
+GOOD_INLIERS = 0.75
+"""share of correspondences within three sigma above which a refined pose needs no other start"""
 MAX_COST = 2.5
 """whitened robust rms above which geometry does not know the pose"""
 MIN_INLIERS = 0.4
 """share of correspondences within three sigma below which geometry does not know the pose"""
-CORRELATED = 6.0
+CORRELATED = 12.0
 """flow vectors that count as one independent measurement"""
 MOVED_ON = 0.02
 """median displacement from the latest keyframe, as a share of the width, from which on older keyframes are matched as well"""
@@ -49,9 +51,9 @@ class Link:
 class Track:
     """What correspondences say about one new frame.
 
-    `links` to keyframes, the latest first; `step` from the previous frame; `targets` what a pose of this frame is judged against;
-    `refined` the best pose (None where nothing fits); `source` the start that led there; `pose` `[4, 4]` what to go on with; `still`
-    the view the camera has not moved away from, if any; `depth` what geometry knows of the frame at `pose`.
+    `links` to keyframes, the latest first; `step` from the previous frame where it had to be matched; `targets` what a pose of this
+    frame is judged against; `refined` the best pose (None where nothing fits); `source` the start that led there; `pose` `[4, 4]` what
+    to go on with; `still` the view the camera has not moved away from, if any; `depth` what geometry knows of the frame at `pose`.
     """
 
     links: tuple[Link, ...]
@@ -91,17 +93,16 @@ class Assist:
         self._last_id = -1
 
     def track(self, view: View, previous: View | None, keyframes: list[View], predicted: Float64) -> Track:
-        """Match `view` against `previous` and the last keyframes and refine its pose from `predicted` `[4, 4]`."""
-        step = self._match_previous(view, previous)
-        links = self._match_keyframes(view, previous, step, keyframes[-self.settings.keyframes :][::-1])
-        self._links = {link.reference.id: link.correspondence for link in links}
-        self._last_id = view.id
+        """Match `view` against the last keyframes (or else `previous`) and refine its pose from `predicted` `[4, 4]`."""
+        before = self._links if previous is not None and self._last_id == previous.id else {}
+        links, step = self._match(view, previous, before, keyframes[-self.settings.keyframes :][::-1])
         references = links or ([step] if step is not None else [])
         targets = tuple(_target(link) for link in references)
         targets = tuple(target for target in targets if len(target.rays_a) >= 30)
-        still = next((link.reference for link in (step, *links) if link is not None and stands_still(link.correspondence)), None)
+        still = _unmoved(links, step, previous, before)
         if still is not None:
             return Track(tuple(links), step, targets, None, PoseSource.STATIONARY, still.pose, still)
+        self._links, self._last_id = {link.reference.id: link.correspondence for link in links}, view.id
         if not targets:
             return Track(tuple(links), step, targets, None, PoseSource.PREDICTED, predicted)
         refined, source = self._refine(view, previous, references[0], list(targets), predicted)
@@ -114,46 +115,46 @@ class Assist:
         """Keep how a new keyframe is linked to older ones, to lead the way from them to later frames."""
         self._between = {(link.reference.id, keyframe.id): link.correspondence for link in links}
 
-    def _match_previous(self, view: View, previous: View | None) -> Link | None:
-        if previous is None or previous.gray.shape != view.gray.shape:
-            return None
-        return Link(previous, self._matcher.flow(previous.gray, view.gray))
+    def _match(
+        self, view: View, previous: View | None, before: dict[int, Correspondence], keyframes: list[View]
+    ) -> tuple[list[Link], Link | None]:
+        """Links to the keyframes, the latest first, and to the previous frame where that was matched on the way.
 
-    def _match_keyframes(self, view: View, previous: View | None, step: Link | None, keyframes: list[View]) -> list[Link]:
-        """Links to the keyframes, the latest first; older ones only once the view has moved on from the latest (they cost a flow each).
-
-        Features are matched only where no chained flow leads the way.
+        `before` are the previous frame's links. Older keyframes are matched only once the view has moved on from the latest.
         """
+        step: Link | None = None
         links: list[Link] = []
         for keyframe in keyframes:
             if keyframe.gray.shape != view.gray.shape:
                 continue
             if links and not _moved_on(links[0].correspondence, view):
                 break
-            if step is not None and keyframe is previous:
-                correspondence = step.correspondence
-            else:
-                before = self._links.get(keyframe.id) if previous is not None and self._last_id == previous.id else None
-                if before is None and links:
-                    between = self._between.get((keyframe.id, links[0].reference.id))
-                    initial = chain(between, links[0].correspondence) if between is not None else None
-                else:
-                    initial = chain(before, step.correspondence) if before is not None and step is not None else None
-                matcher = self._matcher if initial is None and not links else self._dense_matcher
-                correspondence = matcher.flow(keyframe.gray, view.gray, initial)
-            if correspondence.share < MIN_SHARE and links:
-                continue
-            links.append(Link(keyframe, correspondence))
-        return links
+            initial = before.get(keyframe.id)
+            if initial is None and links:
+                between = self._between.get((keyframe.id, links[0].reference.id))
+                initial = chain(between, links[0].correspondence) if between is not None else None
+            matcher = self._matcher if initial is None and not links else self._dense_matcher
+            correspondence = matcher.flow(keyframe.picture, view.picture, initial)
+            if initial is not None and not links and correspondence.share < ENOUGH and previous is not None:
+                step = Link(previous, self._matcher.flow(previous.picture, view.picture))
+                through = self._dense_matcher.flow(keyframe.picture, view.picture, chain(initial, step.correspondence))
+                correspondence = max(correspondence, through, key=lambda found: found.share)
+            if correspondence.share >= MIN_SHARE or not links:
+                links.append(Link(keyframe, correspondence))
+        if not links and previous is not None and previous.gray.shape == view.gray.shape:
+            step = Link(previous, self._matcher.flow(previous.picture, view.picture))
+        return links, step
 
     def _refine(
         self, view: View, previous: View | None, link: Link, targets: list[Target], predicted: Float64
     ) -> tuple[RefinedPose, PoseSource]:
         """Lowest cost over the starts; the expensive hybrid is asked only when the cheap ones do not fit."""
-        starts = [predicted] if previous is None else [predicted, previous.pose]
-        best = min((refine_pose(start, targets, view.camera, iterations=8) for start in starts), key=lambda pose: pose.objective)
+        best = refine_pose(predicted, targets, view.camera, iterations=8)
+        if previous is not None and (best.cost > GOOD_COST or best.inliers < GOOD_INLIERS):
+            other = refine_pose(previous.pose, targets, view.camera, iterations=8)
+            best = min(best, other, key=lambda pose: pose.objective)
         source = PoseSource.PNP
-        if best.cost > GOOD_COST or best.inliers < 0.75:
+        if best.cost > GOOD_COST or best.inliers < GOOD_INLIERS:
             depth = np.where(link.reference.sigma < 0.5 * link.reference.inverse_depth, 1.0 / link.reference.inverse_depth, np.nan)
             pair = hybrid_pose(link.correspondence, view.camera, depth.astype(np.float32))
             if pair.source is not PoseSource.PREDICTED:
@@ -164,15 +165,37 @@ class Assist:
         return best, source
 
 
-def stands_still(correspondence: Correspondence) -> bool:
-    """True when most trusted pixels have not moved: a camera at rest, whatever else moves in the picture."""
-    trusted = (correspondence.covisibility > 0.5) & (correspondence.texture > 0.3)
+def _unmoved(links: list[Link], step: Link | None, previous: View | None, before: dict[int, Correspondence]) -> View | None:
+    """The view that the camera has not moved away from: the previous one, or a keyframe; None when it moves."""
+    if step is not None and stands_still(step.correspondence):
+        return step.reference
+    for link in links:
+        earlier = before.get(link.reference.id)
+        if previous is not None and earlier is not None and stands_still(link.correspondence, earlier):
+            return previous
+        if stands_still(link.correspondence):
+            return link.reference
+    return None
+
+
+def stands_still(correspondence: Correspondence, earlier: Correspondence | None = None) -> bool:
+    """True when most trusted pixels have not moved: a camera at rest, whatever else moves in the picture.
+
+    With `earlier`, the correspondence from the same view to an earlier frame: not moved since then. Looks at every second pixel.
+    """
+    flow, trusted = correspondence.flow[::2, ::2], _trusted(correspondence)
+    if earlier is not None:
+        flow, trusted = flow - earlier.flow[::2, ::2], trusted & _trusted(earlier)
     count = int(np.count_nonzero(trusted))
     if count < 0.02 * trusted.size:
         return False
-    flow = correspondence.flow[trusted]
-    quiet = np.einsum("ij,ij->i", flow, flow) < STATIC_PX**2
+    chosen = flow[trusted]
+    quiet = np.einsum("ij,ij->i", chosen, chosen) < STATIC_PX**2
     return float(np.mean(quiet)) > STATIC_SHARE
+
+
+def _trusted(correspondence: Correspondence) -> Bool:
+    return np.asarray((correspondence.covisibility[::2, ::2] > 0.5) & (correspondence.texture[::2, ::2] > 0.3))
 
 
 def _moved_on(correspondence: Correspondence, view: View) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flow3r_ros.geometry.correspondence import Correspondence, texture_weight
+from flow3r_ros.geometry.correspondence import Correspondence
 from flow3r_ros.geometry.lie import hat, invert, se3_exp
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Camera, Float64
@@ -161,7 +161,7 @@ def sample_points(view: View) -> Points:
     """The best textured pixel of every cell, with the view's inverse depth there (the median where it is unknown)."""
     height, width = view.gray.shape
     rows, columns = height // CELL, width // CELL
-    cells = texture_weight(view.gray)[: rows * CELL, : columns * CELL].reshape(rows, CELL, columns, CELL).swapaxes(1, 2)
+    cells = view.picture.texture[: rows * CELL, : columns * CELL].reshape(rows, CELL, columns, CELL).swapaxes(1, 2)
     best = cells.reshape(rows * columns, CELL * CELL).argmax(axis=1)
     cell = np.arange(rows * columns)
     row, column = cell // columns * CELL + best // CELL, cell % columns * CELL + best % CELL

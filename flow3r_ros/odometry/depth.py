@@ -13,6 +13,7 @@ import numpy as np
 
 from flow3r_ros.geometry.camera import rays
 from flow3r_ros.geometry.correspondence import Correspondence
+from flow3r_ros.geometry.flow import pixel_grid
 from flow3r_ros.geometry.triangulation import triangulate
 from flow3r_ros.types import Bool, Camera, Float32, Float64
 
@@ -83,12 +84,11 @@ def gather(source: DepthMap, flow: Float32, covisibility: Float32, T_a_b: Float6
     `T_a_b` is the pose of b in a. Unknown where the flow is not covisible or b knows nothing.
     """
     height, width = covisibility.shape
-    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    x, y = columns + flow[..., 0], rows + flow[..., 1]
+    target = pixel_grid(width, height) + flow
+    x, y = cv2.split(target)
     known = np.isfinite(source.inverse) & np.isfinite(source.sigma)
-    stacked = np.dstack([np.where(known, source.inverse, 0.0), np.where(known, source.sigma, 0.0), known.astype(np.float32)]).astype(
-        np.float32
-    )
+    zero = np.float32(0)
+    stacked = cv2.merge([np.where(known, source.inverse, zero), np.where(known, source.sigma, zero), known.astype(np.float32)])
     fetched = cv2.remap(stacked, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0.0, 0.0, 0.0))
     full = (fetched[..., 2] > 0.99) & (covisibility > 0.5) & (fetched[..., 0] > 0)
     rho_b = np.where(full, fetched[..., 0], 1.0)
@@ -105,19 +105,28 @@ def gather(source: DepthMap, flow: Float32, covisibility: Float32, T_a_b: Float6
 
 def fuse(maps: list[DepthMap]) -> DepthMap:
     """Gaussian fusion in inverse depth; where two sources contradict each other by more than `GATE` sigmas the surer one stays."""
-    rho, sigma = maps[0].inverse, maps[0].sigma
+    rho, information = _information(maps[0])
     for other in maps[1:]:
-        has_a, has_b = np.isfinite(rho) & np.isfinite(sigma), np.isfinite(other.inverse) & np.isfinite(other.sigma)
-        a, b = np.where(has_a, rho, 0.0), np.where(has_b, other.inverse, 0.0)
-        var_a = np.where(has_a, sigma * sigma, 1.0)
-        var_b = np.where(has_b, other.sigma * other.sigma, 1.0)
-        agree = has_a & has_b & ((a - b) ** 2 < GATE**2 * (var_a + var_b))
-        total = var_a + var_b
-        prefer_b = has_b & (~has_a | (var_b < var_a))
-        rho = np.where(agree, (a * var_b + b * var_a) / total, np.where(prefer_b, b, np.where(has_a, a, np.nan)))
-        variance = np.where(agree, var_a * var_b / total, np.where(prefer_b, var_b, np.where(has_a, var_a, np.inf)))
-        sigma = np.sqrt(variance)
-    return DepthMap(rho.astype(np.float32), sigma.astype(np.float32))
+        b, more = _information(other)
+        total, gap = information + more, rho - b
+        mean = (rho * information + b * more) / np.maximum(total, np.float32(1e-30))
+        clash = (gap * information) * (gap * more) > GATE**2 * total
+        if clash.any():
+            surer = more > information
+            mean, total = np.where(clash, np.where(surer, b, rho), mean), np.where(clash, np.where(surer, more, information), total)
+        rho, information = mean, total
+    known = information > 0
+    with np.errstate(divide="ignore"):
+        sigma = 1.0 / np.sqrt(information)
+    return DepthMap(np.where(known, rho, np.float32(np.nan)), sigma.astype(np.float32, copy=False))
+
+
+def _information(map_: DepthMap) -> tuple[Float32, Float32]:
+    """Inverse depth (0 where unknown) and 1 / variance (0 where unknown)."""
+    known = np.isfinite(map_.inverse) & np.isfinite(map_.sigma)
+    zero = np.float32(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(known, map_.inverse, zero), np.where(known, 1.0 / (map_.sigma * map_.sigma), zero)
 
 
 def fit_to(source: DepthMap, target: DepthMap) -> DepthMap:

@@ -6,10 +6,12 @@ A view is one image with all that is known about it. The buffer answers one ques
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numpy as np
 
+from flow3r_ros.geometry.correspondence import Picture
 from flow3r_ros.odometry.depth import DepthMap
 from flow3r_ros.types import Bool, Camera, Float32, Float64, Frame, Seam, UInt8
 
@@ -40,6 +42,11 @@ class View:
     def id(self) -> int:
         """The frame's id."""
         return self.frame.id
+
+    @cached_property
+    def picture(self) -> Picture:
+        """`gray`, ready to be matched."""
+        return Picture.of(self.gray)
 
     def forget_depth(self) -> None:
         """Set depth to unknown everywhere and nothing moving."""
