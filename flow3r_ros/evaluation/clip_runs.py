@@ -77,12 +77,22 @@ def run_clip(
     model: str,
     weights: Path | None = None,
     max_frames: int | None = None,
+    alone: bool = True,
     limit_s: float = 1800.0,
 ) -> dict[str, Any]:
-    """Result of a contender on a clip, from the cache or measured now; a failure is a result too, under the key
-    `error`, but it is not kept."""
+    """Result of a contender on a clip, from the cache or measured now; whatever fails is a result too, under the key `error`, but it is
+    not kept. Only with the machine to itself (`alone`) does a run use every core, and is its speed worth telling."""
+    try:
+        return _kept_or_measured(clip, contender, cache, model, weights, max_frames, alone, limit_s)
+    except Exception as error:
+        return {"error": " ".join(str(error).split()) or type(error).__name__}
+
+
+def _kept_or_measured(
+    clip: Clip, contender: Contender, cache: Path, model: str, weights: Path | None, max_frames: int | None, alone: bool, limit_s: float
+) -> dict[str, Any]:
     word = fingerprint(DECIDING[contender], [weights] if weights and contender != "classical" else [])
-    folder = cache / clip.name / f"{contender}-{word}-{max_frames or 'all'}"
+    folder = cache / clip.name / f"{contender}-{word}-{max_frames or 'all'}-{'alone' if alone else 'shared'}"
     kept = folder / "result.json"
     if kept.exists():
         return dict(json.loads(kept.read_text(encoding="utf-8")))
@@ -90,7 +100,7 @@ def run_clip(
     if contender == "classical":
         result = _run_classical(clip, folder, max_frames)
     else:
-        result = _run_ours(clip, folder, model, contender == "ours", max_frames, limit_s)
+        result = _run_ours(clip, folder, model, contender == "ours", max_frames, alone, limit_s)
     if "error" in result:
         return result
     result["trajectory"] = str(folder / "trajectory.tum")
@@ -100,11 +110,10 @@ def run_clip(
     return result
 
 
-def _run_ours(clip: Clip, folder: Path, model: str, assist: bool, max_frames: int | None, limit_s: float) -> dict[str, Any]:
+def _run_ours(clip: Clip, folder: Path, model: str, assist: bool, max_frames: int | None, alone: bool, limit_s: float) -> dict[str, Any]:
     settings = folder / "settings.yaml"
-    settings.write_text(
-        yaml.safe_dump({"model": {"name": model, "threads": 0 if assist else 1}, "assist": {"enabled": assist}}), encoding="utf-8"
-    )
+    tree = {"model": {"name": model, "threads": 0 if alone else 1}, "assist": {"enabled": assist}}
+    settings.write_text(yaml.safe_dump(tree), encoding="utf-8")
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         output = Path(scratch) / "run"
         command = [

@@ -1,15 +1,17 @@
 """`make scoreboard`: every clip, every contender, one table each for accuracy, steadiness and health, written to docs/results.md.
 
-No number in that page is written by hand. An interrupted scoreboard goes on where it stopped, since each result is kept.
-Run: `python -m flow3r_ros.evaluation.scoreboard --clips ../shared/video`.
+No number in that page is written by hand. An interrupted scoreboard goes on where it stopped, since each result is kept; what fails is a
+row of the page. Run: `python -m flow3r_ros.evaluation.scoreboard --clips ../shared/video [--benchmark sintel=DIR ...]`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
-import re
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,14 +21,17 @@ import numpy as np
 import yaml
 
 from flow3r_ros.errors import EvaluationError
+from flow3r_ros.evaluation.benchmarks.run import render_benchmark
 from flow3r_ros.evaluation.classical_vo import stand_still, straight_line
-from flow3r_ros.evaluation.clip_runs import CONTENDERS, Clip, Contender, find_clips, run_clip
-from flow3r_ros.evaluation.machine import commit, describe_machine
-from flow3r_ros.evaluation.svg import Line, color, line_chart
-from flow3r_ros.evaluation.trajectory import Trajectory, align_poses, associate, evaluate_trajectory, read_tum
+from flow3r_ros.evaluation.clip_runs import CONTENDERS, DECIDING, Clip, Contender, find_clips, run_clip
+from flow3r_ros.evaluation.machine import commit, describe_machine, fingerprint
+from flow3r_ros.evaluation.svg import Line, color, line_chart, standalone
+from flow3r_ros.evaluation.trajectory import Align, Trajectory, align_poses, associate, evaluate_trajectory, path_length, read_tum
 
 log = logging.getLogger(__name__)
 NAMES = {"ours": "Flow3r", "no_assist": "without geometric assist", "classical": "classical odometry"}
+SPEED_FRAMES = 40
+"""frames that the speed of the others is measured on, with the machine to themselves"""
 Results = dict[str, dict[str, Any]]
 
 
@@ -37,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", default=None, help="names of clips; default: all")
     parser.add_argument("--model", default="flow3r_nano")
     parser.add_argument("--max-frames", type=int, default=None, help="stop every clip after so many frames; the page says so")
+    parser.add_argument("--benchmark", action="append", default=[], metavar="NAME=DIR", help="also score a benchmark; repeat for several")
     parser.add_argument("--output", type=Path, default=Path("docs/results.md"))
     parser.add_argument("--cache", type=Path, default=Path(".cache/scoreboard"))
     options = parser.parse_args(arguments)
@@ -46,32 +52,70 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not clips:
         raise EvaluationError(f"no clip below {', '.join(map(str, options.clips))}", "give folders of clips with --clips")
     results = measure_all(clips, options.cache, options.model, options.max_frames)
-    write_results(options.output, clips, results, options.model, options.max_frames)
+    benchmarks = {name: run_benchmark(name, options.cache.resolve(), options.model) for name in options.benchmark}
+    write_results(options.output, clips, results, options.model, options.max_frames, benchmarks)
     log.info("wrote %s", options.output)
 
 
 def measure_all(clips: Sequence[Clip], cache: Path, model: str, max_frames: int | None = None) -> dict[str, Results]:
     """Results by clip and contender; what was measured before with the same code is not measured again.
 
-    Ours has the machine to itself, since its speed is reported; the others share it, two at a time.
+    Ours has the machine to itself, since its speed is reported; the others share it, two at a time, and show their speed (under the key
+    `alone`) on the first frames of each clip beforehand.
     """
-    weights = next(iter(sorted(Path("models", model).glob("model.safetensors"))), None)
+    weights = _weights(model)
     results: dict[str, Results] = {clip.name: {} for clip in clips}
 
-    def measure(clip: Clip, contender: Contender) -> None:
-        result = run_clip(clip, contender, cache.resolve(), model, weights, max_frames)
-        results[clip.name][contender] = result
-        log.info("%s, %s: %s", clip.name, NAMES[contender], result.get("error", f"{result.get('frames')} frames"))
+    def measure(clip: Clip, contender: Contender, frames: int | None, alone: bool) -> dict[str, Any]:
+        result = run_clip(clip, contender, cache.resolve(), model, weights, frames, alone)
+        log.info(
+            "%s, %s%s: %s", clip.name, NAMES[contender], ", alone" if alone else "", result.get("error", f"{result.get('frames')} frames")
+        )
+        return result
 
+    few = min(SPEED_FRAMES, max_frames or SPEED_FRAMES)
     for clip in clips:
-        measure(clip, "ours")
+        results[clip.name]["ours"] = measure(clip, "ours", max_frames, True)
+    others = [(clip, contender) for clip in clips for contender in CONTENDERS[1:]]
+    speeds = [measure(clip, contender, few, True) for clip, contender in others]
     with ThreadPoolExecutor(2) as pool:
-        for future in [pool.submit(measure, clip, contender) for clip in clips for contender in CONTENDERS[1:]]:
-            future.result()
+        whole = list(pool.map(lambda pair: measure(pair[0], pair[1], max_frames, False), others))
+    for (clip, contender), result, speed in zip(others, whole, speeds, strict=True):
+        results[clip.name][contender] = {**result, "alone": speed}
     return results
 
 
-def write_results(output: Path, clips: Sequence[Clip], results: dict[str, Results], model: str, max_frames: int | None = None) -> None:
+def _weights(model: str) -> Path | None:
+    return next(iter(sorted(Path("models", model).glob("model.safetensors"))), None)
+
+
+def run_benchmark(name_and_folder: str, cache: Path, model: str) -> dict[str, Any]:
+    """Result of the public command `flow3r evaluate benchmark NAME --data DIR`, from the cache or measured now; a failure is a result
+    too, under the key `error`, but it is not kept."""
+    name, _, folder = name_and_folder.partition("=")
+    weights = _weights(model)
+    word = fingerprint((*DECIDING["ours"], "evaluation"), [weights] if weights else [])
+    kept = cache / "benchmarks" / f"{name}-{word}.json"
+    if kept.exists():
+        return dict(json.loads(kept.read_text(encoding="utf-8")))
+    log.info("benchmark %s", name)
+    command = [sys.executable, "-m", "flow3r_ros.cli", "evaluate", "benchmark", name, "--data", folder, "--model", model, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(done.stdout, encoding="utf-8")
+    return dict(json.loads(done.stdout))
+
+
+def write_results(
+    output: Path,
+    clips: Sequence[Clip],
+    results: dict[str, Results],
+    model: str,
+    max_frames: int | None = None,
+    benchmarks: Mapping[str, dict[str, Any]] | None = None,
+) -> None:
     """The page and its pictures (trajectories only: no image of a clip is copied)."""
     machine = describe_machine()
     measured = [clip for clip in clips if clip.truth]
@@ -93,14 +137,18 @@ def write_results(output: Path, clips: Sequence[Clip], results: dict[str, Result
         _depth(measured, results),
         "## The network by itself, on the held-out synthetic set\n",
         _network(model),
+        "## Benchmarks\n",
+        _benchmarks(benchmarks or {}),
         "## Steadiness where the camera stands still\n",
         "Farthest point from the start as a share of the median depth of the scene, and the largest turn of the camera. Truth: 0 and 0.\n",
         _steadiness([clip for clip in clips if clip.static], results),
         "## Every clip\n",
         "Frames estimated of frames read, speed of `flow3r run` end to end, latency of one step, drops, states, refused seams, and which "
-        "candidate won the pose.\n",
+        "candidate won the pose. Each run had the machine to itself.\n",
         _health(clips, results),
         "## Every clip without geometric assist\n",
+        f"These runs shared the machine two at a time; speed, latency and memory are those of the first {SPEED_FRAMES} frames with the "
+        "machine to themselves.\n",
         _health(clips, results, "no_assist"),
     ]
     output.write_text("\n".join(part for part in parts if part), encoding="utf-8")
@@ -115,16 +163,21 @@ def _truth(clip: Clip, max_frames: int | None) -> Trajectory:
 def _accuracy(clips: Sequence[Clip], results: dict[str, Results], max_frames: int | None) -> str:
     rows = []
     for clip in clips:
-        reference = _truth(clip, max_frames)
+        try:
+            reference = _truth(clip, max_frames)
+            length = path_length(reference.poses)
+        except EvaluationError as error:
+            rows.append([clip.name, str(error)])
+            continue
         stamps = [int(stamp) for stamp in reference.stamps_ns]
         answers = {NAMES[name]: results[clip.name][name] for name in CONTENDERS}
         columns: dict[str, dict[str, Any]] = {
             name: answer.get("errors", {"error": answer.get("error", "not measured")}) for name, answer in answers.items()
         }
-        columns["standing still"] = evaluate_trajectory(stand_still(stamps), reference, "se3")
-        columns["straight line"] = evaluate_trajectory(straight_line(stamps), reference, "sim3")
+        columns["standing still"] = _errors(stand_still(stamps), reference, "se3")
+        columns["straight line"] = _errors(straight_line(stamps), reference, "sim3")
         for key, title in (("ate_rmse", "ATE"), ("rpe_trans_rmse", "RPE translation"), ("rpe_rot_deg_rmse", "RPE rotation")):
-            label = f"{clip.name} ({len(stamps)} frames, {columns['straight line']['path_length']:.3g} m)" if key == "ate_rmse" else ""
+            label = f"{clip.name} ({len(stamps)} frames, {length:.3g} m)" if key == "ate_rmse" else ""
             best = min((column[key] for column in columns.values() if key in column), default=None)
             rows.append([label, title, *[_best(column.get(key), best) if key in column else "failed" for column in columns.values()]])
         for name, column in columns.items():
@@ -133,9 +186,19 @@ def _accuracy(clips: Sequence[Clip], results: dict[str, Results], max_frames: in
     return _table(["clip", "", *NAMES.values(), "standing still", "straight line"], rows)
 
 
+def _errors(estimate: Trajectory, reference: Trajectory, align: Align) -> dict[str, Any]:
+    try:
+        return evaluate_trajectory(estimate, reference, align)
+    except EvaluationError as error:
+        return {"error": str(error)}
+
+
 def _picture(clip: Clip, answers: Results, images: Path, max_frames: int | None) -> str:
     """The ways from above, aligned to the truth."""
-    reference = _truth(clip, max_frames)
+    try:
+        reference = _truth(clip, max_frames)
+    except EvaluationError:
+        return ""
     to_first = np.linalg.inv(reference.poses[0])
     lines = [("ground truth", reference.poses, color(6), True)]
     for index, name in enumerate(CONTENDERS):
@@ -158,21 +221,6 @@ def _picture(clip: Clip, answers: Results, images: Path, max_frames: int | None)
     file = images / f"{clip.name}.svg"
     file.write_text(standalone(chart, [(line.label, line.color) for line in curves]), encoding="utf-8")
     return f"![{clip.name}: ways from above](images/{file.name})\n"
-
-
-def standalone(chart: str, keys: Sequence[tuple[str, str]]) -> str:
-    """A chart as a file of its own: plain colours, white ground, its legend inside."""
-    words = []
-    for index, (label, shade) in enumerate(keys):
-        y = 26 + 16 * index
-        words.append(
-            f'<rect x="470" y="{y - 9}" width="10" height="10" fill="{shade}"/><text x="486" y="{y}" fill="#334155">{label}</text>'
-        )
-    ground = '<rect width="100%" height="100%" fill="#ffffff"/>'
-    chart = (
-        re.sub(r"(<svg[^>]*>)", lambda match: match.group(1) + ground, chart, count=1).removesuffix("</svg>") + "".join(words) + "</svg>"
-    )
-    return re.sub(r"var\(--[a-z0-9]+, (#[0-9a-f]{6})\)", r"\1", chart)
 
 
 def _depth(clips: Sequence[Clip], results: dict[str, Results]) -> str:
@@ -206,6 +254,17 @@ def _network(model: str) -> str:
     )
 
 
+def _benchmarks(benchmarks: Mapping[str, dict[str, Any]]) -> str:
+    """Each benchmark's own table, published rows included."""
+    if not benchmarks:
+        return 'None was present (`make scoreboard BENCHMARKS="NAME=DIR ..."`).\n'
+    parts = []
+    for name, result in benchmarks.items():
+        table = f"failed: {result['error']}\n" if "error" in result else f"```\n{render_benchmark(result)}\n```\n"
+        parts.append(f"`flow3r evaluate benchmark {name.replace('=', ' --data ', 1)}`\n\n{table}")
+    return "\n".join(parts)
+
+
 def _steadiness(clips: Sequence[Clip], results: dict[str, Results]) -> str:
     if not clips:
         return "No such clip was present.\n"
@@ -232,19 +291,20 @@ def _health(clips: Sequence[Clip], results: dict[str, Results], contender: str =
             rows.append([clip.name, f"failed: {answer['error']}"])
             continue
         summary = answer["summary"]
-        latency = summary.get("latency_ms", {})
+        speed = answer["alone"].get("summary", {}) if "alone" in answer else summary
+        latency = speed.get("latency_ms", {})
         rows.append(
             [
                 clip.name,
                 f"{summary['frames_estimated']} / {summary['frames_in']}",
-                f"{summary['fps']:.1f}",
-                f"{latency.get('p50', float('nan')):.0f} / {latency.get('p95', float('nan')):.0f}",
+                _number(speed.get("fps")),
+                f"{_number(latency.get('p50'))} / {_number(latency.get('p95'))}",
                 _counts(summary["frames_dropped"]) or "none",
                 _counts(summary["tracking_states"]),
                 f"{summary['seams_refused']} / {summary['seams']}",
                 _counts(summary["pose_sources"]),
-                f"{summary['peak_rss_mb']:.0f}",
-                f"{results[clip.name]['classical'].get('fps', float('nan')):.0f}",
+                _number(speed.get("peak_rss_mb")),
+                _number(results[clip.name]["classical"].get("alone", {}).get("fps")),
             ]
         )
     head = ["clip", "frames", "fps", "p50 / p95 ms", "dropped", "states", "seams refused", "pose from", "peak MB", "classical fps"]
@@ -261,8 +321,8 @@ def _best(value: float | None, best: float | None) -> str:
     return f"**{_number(value)}**" if best is not None and value <= best else _number(value)
 
 
-def _number(value: float) -> str:
-    return f"{value:.3g}"
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -5,6 +5,7 @@ Colours are CSS variables (`--c0` ... `--c7`, `--ink`, `--grid`) with a fixed co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -156,6 +157,21 @@ def strip_chart(spans: Sequence[tuple[float, float, str, str]], x_high: float, w
         )
     parts.append("</svg>")
     return "".join(parts)
+
+
+def standalone(chart: str, keys: Sequence[tuple[str, str]]) -> str:
+    """A chart as a file of its own: plain colours, white ground, its legend inside."""
+    words = []
+    for index, (label, shade) in enumerate(keys):
+        y = 26 + 16 * index
+        words.append(
+            f'<rect x="470" y="{y - 9}" width="10" height="10" fill="{shade}"/><text x="486" y="{y}" fill="#334155">{label}</text>'
+        )
+    ground = '<rect width="100%" height="100%" fill="#ffffff"/>'
+    chart = (
+        re.sub(r"(<svg[^>]*>)", lambda match: match.group(1) + ground, chart, count=1).removesuffix("</svg>") + "".join(words) + "</svg>"
+    )
+    return re.sub(r"var\(--[a-z0-9]+, (#[0-9a-f]{6})\)", r"\1", chart)
 
 
 def _open(width: int, height: int, label: str) -> str:

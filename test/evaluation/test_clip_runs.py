@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from flow3r_ros.errors import EvaluationError
+from flow3r_ros.evaluation import scoreboard
 from flow3r_ros.evaluation.clip_runs import Clip, find_clips, measure, measure_depth, run_clip
 from flow3r_ros.evaluation.scoreboard import main
 from flow3r_ros.evaluation.trajectory import Trajectory
@@ -56,6 +59,51 @@ def test_the_page_lists_every_clip_and_says_what_failed(clips: Path, tmp_path: P
     assert "| ATE | failed | failed | " in page
     assert (tmp_path / "docs" / "images" / "room.svg").read_text().startswith("<svg")
     assert not [path for path in (tmp_path / "cache").rglob("result.json") if "ours" in str(path)]
+
+
+def test_whatever_fails_is_a_row_of_the_page(clips: Path, tmp_path: Path) -> None:
+    root = tmp_path / "clips"
+    shutil.copytree(clips / "room", root / "good")
+    shutil.copytree(clips / "room", root / "torn")
+    (root / "torn" / "groundtruth.tum").write_text("0 0 0\n")
+    shutil.rmtree(root / "torn" / "frames")
+    shutil.copytree(clips / "room", root / "unread")
+    (root / "unread" / "camera.json").write_text("{")
+    arguments = ["--clips", str(root), "--model", "no_such_model", "--cache", str(tmp_path / "cache")]
+    main([*arguments, "--output", str(tmp_path / "results.md"), "--benchmark", "sintel=/nowhere"])
+    page = (tmp_path / "results.md").read_text()
+    assert "torn/groundtruth.tum:1: 3 fields" in page
+    assert "| torn | failed: " in page
+    assert "| unread | failed: " in page
+    assert "| good (16 frames" in page
+    assert "`flow3r evaluate benchmark sintel --data /nowhere`" in page
+    assert "failed: flow3r: " in page
+
+
+def test_an_error_nobody_foresaw_is_a_result(clips: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.write_text("a file where the folder should be")
+    assert "cache" in run_clip(find_clips(clips)[0], "classical", cache, "none")["error"]
+
+
+def test_speed_is_that_of_the_runs_made_alone(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int | None, bool]] = []
+
+    def run(clip: Clip, contender: str, cache: Path, model: str, weights: Path | None, frames: int | None, alone: bool) -> dict[str, Any]:
+        asked.append((contender, frames, alone))
+        return {"frames": frames, "fps": 33.0 if alone else 1.0}
+
+    monkeypatch.setattr(scoreboard, "run_clip", run)
+    results = scoreboard.measure_all(find_clips(clips), tmp_path, "none", max_frames=500)["room"]
+    assert sorted(asked) == [
+        ("classical", 40, True),
+        ("classical", 500, False),
+        ("no_assist", 40, True),
+        ("no_assist", 500, False),
+        ("ours", 500, True),
+    ]
+    assert results["ours"]["fps"] == results["classical"]["alone"]["fps"] == 33.0
+    assert results["classical"]["frames"] == 500
 
 
 def test_motion_is_measured_from_the_first_pose() -> None:
