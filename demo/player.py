@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import rclpy
-from rclpy.qos import QoSProfile
+from rclpy.duration import Duration
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from flow3r_ros.offline.sources import open_source
 from flow3r_ros.ros.dds_profile import use_large_messages
@@ -20,6 +21,9 @@ from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.images import rgb_image
 from flow3r_ros.wire.transforms import header_of
 
+DELIVERY = Duration(seconds=5)
+"""longest wait for the delivery of the last frames"""
+
 
 def play(clip: Path, seconds: float) -> int:
     """Publish the clip's frames at its own rate for at most `seconds`; returns how many."""
@@ -27,9 +31,8 @@ def play(clip: Path, seconds: float) -> int:
     qos = QoSProfile(depth=5)
     images = node.create_publisher(class_of("sensor_msgs/msg/Image"), "image", qos)
     infos = node.create_publisher(class_of("sensor_msgs/msg/CameraInfo"), "camera_info", qos)
-    while not (images.get_subscription_count() and infos.get_subscription_count()):
-        time.sleep(0.05)
-    time.sleep(1.0)  # the node changes its subscriptions to our quality of service
+    while not (_served(node, "image") and _served(node, "camera_info")):
+        rclpy.spin_once(node, timeout_sec=0.05)
     count, start, first_ns = 0, time.monotonic(), 0
     with open_source(clip) as source:
         for frame in source:
@@ -41,9 +44,15 @@ def play(clip: Path, seconds: float) -> int:
             time.sleep(max(0.0, start + due - time.monotonic()))
             _publish(images, infos, frame)
             count += 1
-    time.sleep(1.0)  # reliable delivery of the last frames
+    images.wait_for_all_acked(DELIVERY)
     node.destroy_node()
     return count
+
+
+def _served(node: rclpy.node.Node, topic: str) -> bool:
+    """Whether somebody subscribes reliably, as we publish: the node starts as best effort and follows its publisher."""
+    infos = node.get_subscriptions_info_by_topic(node.resolve_topic_name(topic))
+    return any(info.qos_profile.reliability is ReliabilityPolicy.RELIABLE for info in infos)
 
 
 def _publish(images: rclpy.publisher.Publisher, infos: rclpy.publisher.Publisher, frame: Frame) -> None:

@@ -60,18 +60,16 @@ def _stream(seconds: float, with_profile: bool) -> tuple[tuple[int, int, int, in
     """Images lost, sent, received, estimated, dropped; the node's resident memory in MB at even moments."""
     frames = int(seconds * STREAM_RATE)
     with world(with_profile) as place, place.start("ours", OURS) as node:
-        place.count(OURS)
         curve: list[float] = []
         ended = threading.Event()
         watcher = threading.Thread(target=_watch_memory, args=(node.pid, seconds / MOMENTS, curve, ended))
         watcher.start()
         try:
-            first = place.play(frames, STREAM_RATE, "best_effort", OURS)
+            before = place.play(frames, STREAM_RATE, "best_effort", OURS)
         finally:
             ended.set()
             watcher.join()
         values = place.diagnostics()
-        before = place.counts_before(first)
         now = tuple(int(values[f"frames {what}"]) for what in ("received", "estimated", "dropped"))
         received, estimated, dropped = (after - earlier for after, earlier in zip(now, before, strict=True))
         node.end()

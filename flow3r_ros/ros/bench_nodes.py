@@ -146,15 +146,15 @@ def _make_with_setters(type_name: str, **fields: Any) -> Any:
 def camera(frames: int, rate: float, reliability: str, namespaces: list[str]) -> int:
     """A 640x480 colour camera that serves the nodes of several namespaces in turn, each only once it has answered.
 
-    Prints the stamp of the first image that counts, and a line when all are sent; then stays until its input ends, so that the node can
-    still fetch the last images.
+    Prints how many images the last node has received, estimated and dropped by then, and a line when all are sent; then stays until its
+    input ends, so that the node can still fetch the last images.
     """
     rclpy.init()
     node = Node("camera")
     feeds = [_Feed(node, namespace, reliability) for namespace in namespaces]
     for feed in feeds:
-        feed.wait_for_an_answer()
-    sys.stdout.write(f"{time.time_ns()}\n")
+        counts = feed.wait_for_an_answer()
+    sys.stdout.write(f"{' '.join(map(str, counts))}\n")
     sys.stdout.flush()
     start = time.monotonic()
     for index in range(frames):
@@ -176,7 +176,7 @@ class _Feed:
         qos = QoSProfile(depth=5, reliability=policy)
         self._images = node.create_publisher(class_of("sensor_msgs/msg/Image"), f"{namespace}/image", qos)
         self._infos = node.create_publisher(class_of("sensor_msgs/msg/CameraInfo"), f"{namespace}/camera_info", 5)
-        self._answered: set[int] = set()
+        self._answered: dict[int, tuple[int, int, int]] = {}
         self._status = node.create_subscription(class_of("flow3r_ros/msg/TrackingStatus"), f"{namespace}/flow3r/status", self._on_status, 5)
         self._rgb = np.random.default_rng(1).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
         self._intrinsics = Camera(WIDTH, HEIGHT, 550.0, 550.0, 319.5, 239.5)
@@ -189,8 +189,8 @@ class _Feed:
         self._images.publish(rgb_image(make, header, self._rgb))
         return ns
 
-    def wait_for_an_answer(self) -> None:
-        """Send images, one after the other, until the node has answered one."""
+    def wait_for_an_answer(self) -> tuple[int, int, int]:
+        """Send images, one after the other, until the node has answered one; its counts of received, estimated and dropped ones."""
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
             ns, deadline = self.publish(), time.monotonic() + 1.0
@@ -198,11 +198,12 @@ class _Feed:
                 rclpy.spin_once(self._node, timeout_sec=0.1)
             if ns in self._answered:
                 self._node.destroy_subscription(self._status)
-                return
+                return self._answered[ns]
         raise EvaluationError("the node under measurement answers no image", "run python -m flow3r_ros.ros.bench_nodes ours by hand")
 
     def _on_status(self, message: Any) -> None:
-        self._answered.add(stamp_ns(message.header.stamp))
+        counts = (int(message.frames_received), int(message.frames_estimated), int(sum(message.drop_counts)))
+        self._answered[stamp_ns(message.header.stamp)] = counts
 
 
 if __name__ == "__main__":

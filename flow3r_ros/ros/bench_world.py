@@ -23,7 +23,6 @@ from flow3r_ros.errors import EvaluationError
 from flow3r_ros.ros.dds_profile import VARIABLES, profile_path
 from flow3r_ros.ros.messages import class_of
 from flow3r_ros.wire.outputs import TOPICS
-from flow3r_ros.wire.transforms import stamp_ns
 
 DIAGNOSTICS_WITHIN_S = 20.0
 _PROGRAM = (sys.executable, "-m", "flow3r_ros.ros.bench_nodes")
@@ -48,7 +47,7 @@ class NodeProcess:
 
 
 class World:
-    """Starts nodes and cameras; listens to `/diagnostics` and to the status of every namespace."""
+    """Starts nodes and cameras; listens to `/diagnostics`."""
 
     def __init__(self, environment: dict[str, str], context: Context) -> None:
         self._environment = environment
@@ -58,7 +57,6 @@ class World:
         self._changed = threading.Condition()
         self._rounds = 0
         self._values: dict[str, str] = {}
-        self._counts: dict[int, tuple[int, int, int]] = {}
         self._node.create_subscription(class_of("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", self._on_diagnostics, 10)
         threading.Thread(target=self._spin, daemon=True).start()
 
@@ -83,12 +81,11 @@ class World:
             name = topic.replace("~", f"{namespace}/flow3r")
             self._node.create_subscription(class_of(type_name), name, lambda data: None, qos, raw=True)
 
-    def count(self, namespace: str) -> None:
-        """Note what the node of a namespace says about received, estimated and dropped images."""
-        self._node.create_subscription(class_of("flow3r_ros/msg/TrackingStatus"), f"{namespace}/flow3r/status", self._on_status, 50)
+    def play(self, frames: int, rate: float, reliability: str, *namespaces: str) -> tuple[int, ...]:
+        """A camera process serves the namespaces in turn, until a round of diagnostics after the last image.
 
-    def play(self, frames: int, rate: float, reliability: str, *namespaces: str) -> int:
-        """A camera process serves the namespaces in turn; returns, a round of diagnostics after the last image, the first one's stamp."""
+        Returns how many images the last of the nodes had received, estimated and dropped before the first that counts.
+        """
         command = [*_PROGRAM, "camera", str(frames), str(rate), reliability, *namespaces]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, env=self._environment, **pipes) as process:
@@ -101,7 +98,7 @@ class World:
                 process.communicate(timeout=10)
             finally:
                 process.kill()
-        return int(first)
+        return tuple(int(count) for count in first.split())
 
     def diagnostics(self) -> dict[str, str]:
         """The values of the next but one round: it was made after the call."""
@@ -111,21 +108,11 @@ class World:
                 raise EvaluationError("the node under measurement gives no diagnostics")
             return self._values
 
-    def counts_before(self, stamp: int) -> tuple[int, int, int]:
-        """Received, estimated and dropped images as of the last status before the image stamped `stamp`."""
-        with self._changed:
-            return self._counts[max(ns for ns in self._counts if ns < stamp)]
-
     def _on_diagnostics(self, message: Any) -> None:
         with self._changed:
             self._values = {pair.key: pair.value for pair in message.status[0].values}
             self._rounds += 1
             self._changed.notify_all()
-
-    def _on_status(self, message: Any) -> None:
-        with self._changed:
-            counts = (int(message.frames_received), int(message.frames_estimated), int(sum(message.drop_counts)))
-            self._counts[stamp_ns(message.header.stamp)] = counts
 
     def _spin(self) -> None:
         try:

@@ -19,6 +19,7 @@ from typing import IO, Any
 import pytest
 import rclpy
 from rclpy.context import Context
+from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
@@ -151,14 +152,20 @@ class Client:
 
     def wait(self, condition: Callable[[], object], timeout: float = 15.0, what: str = "") -> None:
         """Until the condition holds; fails the test otherwise."""
+        if not self.within(timeout, condition):
+            counts = {topic: len(messages) for topic, messages in self.received.items()}
+            pytest.fail(f"not within {timeout} s: {what or 'condition'}; received {counts}")
+
+    def within(self, timeout: float, condition: Callable[[], object]) -> bool:
+        """Whether the condition comes to hold in time; it is looked at whenever a message arrives, and every 50 ms."""
         end = time.monotonic() + timeout
         with self._changed:
             while not condition():
                 left = end - time.monotonic()
                 if left <= 0:
-                    counts = {topic: len(messages) for topic, messages in self.received.items()}
-                    pytest.fail(f"not within {timeout} s: {what or 'condition'}; received {counts}")
+                    return False
                 self._changed.wait(min(left, 0.05))
+        return True
 
     def count(self, topic: str) -> int:
         return len(self.received[topic])
@@ -201,7 +208,7 @@ class Client:
             infos = self.publisher("sensor_msgs/msg/CameraInfo", "camera_info")
             self.wait(lambda: self.listened("camera_info", RELIABLE), 20.0, "a subscription on camera_info")
             infos.publish(self.info())
-            time.sleep(0.2)
+            assert infos.wait_for_all_acked(Duration(seconds=10)), "the CameraInfo was not delivered"
 
     def listened(self, topic: str, qos: QoSProfile) -> bool:
         """Whether somebody subscribes in the reliability that we offer."""
@@ -211,9 +218,13 @@ class Client:
         )
 
     def play(self, count: int, period: float = 0.0, lockstep: str = "") -> list[int]:
-        """Publish the next pictures of the pan; with `lockstep`, wait for that topic after each. Returns the stamps."""
+        """Publish the next pictures of the pan, one every `period` seconds; with `lockstep`, wait for that topic after each.
+
+        Returns the stamps.
+        """
         stamps = []
-        for _ in range(count):
+        start = time.monotonic()
+        for number in range(1, count + 1):
             before, index = self.count(lockstep), self.pictures
             message = self.image(picture(index))
             self.pictures += 1
@@ -221,18 +232,15 @@ class Client:
             stamps.append(self._stamp)
             if lockstep:
                 self.wait(lambda before=before: self.count(lockstep) > before, 10.0, f"an answer to picture {index} on {lockstep}")
-            time.sleep(period)
+            time.sleep(max(0.0, start + number * period - time.monotonic()))
         return stamps
 
     def warm_up(self, *topics: str) -> None:
         """Play until each topic has arrived once, which shows that DDS has matched everybody."""
         for _ in range(20):
             self.play(1)
-            end = time.monotonic() + 1.0
-            while time.monotonic() < end:
-                if all(self.count(topic) for topic in topics):
-                    return
-                time.sleep(0.02)
+            if self.within(1.0, lambda: all(self.count(topic) for topic in topics)):
+                return
         pytest.fail(f"no answer on {[topic for topic in topics if not self.count(topic)]}")
 
     def of(self, topic: str, stamps: list[int]) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from flow3r_ros.ros.messages import make
 from flow3r_ros.types import Camera
 from flow3r_ros.wire.transforms import header_of
-from test.ros.harness import BEST_EFFORT, RELIABLE, Client, NodeProcess, fresh_domain, stamp_of
+from test.ros.harness import BEST_EFFORT, LATCHED, RELIABLE, Client, NodeProcess, fresh_domain, stamp_of
 from test.ros.scene import HEIGHT, WIDTH, picture, wall_camera
 
 Encoder = Callable[[np.ndarray], tuple[np.ndarray, int]]
@@ -67,11 +66,8 @@ def _publish_until_answered(client: Client, message: Callable[[], Any]) -> None:
     for _ in range(10):
         built = message()
         client.publisher("sensor_msgs/msg/Image", "image").publish(built)
-        end = time.monotonic() + 2.0
-        while time.monotonic() < end:
-            if any(stamp_of(status) == stamp_of(built) for status in list(client.received["~/status"])):
-                return
-            time.sleep(0.02)
+        if client.within(2.0, lambda built=built: any(stamp_of(status) == stamp_of(built) for status in client.received["~/status"])):
+            return
     pytest.fail("no estimate of this image")
 
 
@@ -187,12 +183,34 @@ def test_compressed_images_of_either_reliability(quality):
                 jpeg = jpeg[: len(jpeg) // 2]
             header = header_of(make, client.next_stamp(), "cam_optical")
             images.publish(make("sensor_msgs/msg/CompressedImage", header=header, format="jpeg", data=jpeg))
-            if client.count("~/status") >= 4 and _drops(client).get("corrupt_image", 0) >= 2:
+            if client.within(0.1, lambda: client.count("~/status") >= 4 and _drops(client).get("corrupt_image", 0) >= 2):
                 break
-            time.sleep(0.1)
         assert client.count("~/status") >= 4
         assert _drops(client)["corrupt_image"] >= 2
         assert process.output().count("(corrupt_image)") == 1
+
+
+def test_raw_images_of_a_best_effort_camera():
+    domain = fresh_domain()
+    with NodeProcess(domain), Client(domain) as client:
+        client.listen("~/status")
+        client.connect_camera(BEST_EFFORT)
+        client.warm_up("~/status")
+        (info,) = client.node.get_subscriptions_info_by_topic("/image")
+        assert info.qos_profile.reliability is BEST_EFFORT.reliability
+        assert client.of("~/status", client.play(1, lockstep="~/status"))
+
+
+def test_a_subscriber_that_asks_for_too_much_is_told_so_in_words_once():
+    domain = fresh_domain()
+    with NodeProcess(domain) as process, Client(domain) as client:
+        client.listen("~/odometry", qos=LATCHED)
+        client.wait(lambda: "a subscriber of ~/odometry asks for more than we offer (durability" in process.output(), 20.0, "the sentence")
+        client.listen("~/odometry", qos=LATCHED)
+        client.listen("~/status")
+        client.connect_camera()
+        client.warm_up("~/status")
+        assert process.output().count("asks for more than we offer") == 1
 
 
 def test_without_camera_info_the_node_says_so_once_and_estimates():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rclpy.duration import Duration
 from rclpy.qos import QoSProfile
 
 from flow3r_ros.config import Config
@@ -131,8 +132,7 @@ def test_namespace_and_remaps():
         for index in range(50):
             infos.publish(client.info())
             images.publish(client.image(picture(index)))
-            time.sleep(0.1)
-            if client.count("~/odometry"):
+            if client.within(0.1, lambda: client.count("~/odometry")):
                 break
         assert client.name("~/odometry") == "/robot/eye/odometry"
         assert client.count("~/odometry")
@@ -156,6 +156,21 @@ def test_tf_goes_through_the_static_extrinsics():
         moved = matrix_of_pose(odometry.pose.pose)[:3, 3]
         # the camera looks along R z and moves along R x: so does the base
         assert np.dot(moved / np.linalg.norm(moved), mounted[:3, 0]) == pytest.approx(1.0, abs=0.02)
+
+
+def test_an_inverted_edge_hangs_under_the_camera():
+    domain = fresh_domain()
+    with NodeProcess(domain, "-p", "node.invert_tf:=true"), Client(domain) as client:
+        client.listen("/tf", "~/odometry")
+        client.connect_camera()
+        client.warm_up("/tf", "~/odometry")
+        stamps = client.play(5, lockstep="~/odometry")
+        for message, odometry in zip(client.of("/tf", stamps), client.of("~/odometry", stamps), strict=True):
+            (edge,) = message.transforms
+            assert (edge.header.frame_id, edge.child_frame_id) == ("cam_optical", "odom")
+            back = matrix_of_pose(SimpleNamespace(position=edge.transform.translation, orientation=edge.transform.rotation))
+            np.testing.assert_allclose(back @ matrix_of_pose(odometry.pose.pose), np.eye(4), atol=1e-12)
+        assert np.linalg.norm(back[:3, 3]) > 0.01
 
 
 def test_services_under_load(tmp_path):
@@ -189,8 +204,8 @@ def test_drops_under_load_are_counted():
     with NodeProcess(domain, program=("-m", "test.ros.plane_node", "--step-seconds", "0.1")), Client(domain) as client:
         client.listen("~/status")
         client.connect_camera()
-        client.play(40, period=0.02)
-        time.sleep(1.5)
+        stamps = client.play(40, period=0.02)
+        client.of("~/status", stamps[-1:])
         status = client.of("~/status", client.play(1))[-1]
         drops = dict(zip(status.drop_reasons, status.drop_counts, strict=True))
         assert status.frames_received == 41
@@ -224,7 +239,7 @@ def test_wheel_odometry_makes_the_scale_metric():
             message.pose.pose.position.x = 0.5 * index
             message.pose.pose.orientation.w = 1.0
             wheels.publish(message)
-            time.sleep(0.02)
+            assert wheels.wait_for_all_acked(Duration(seconds=5))
             client.publisher("sensor_msgs/msg/Image", "image").publish(image)
             client.wait(lambda index=index: client.count("~/status") > index, 10.0, "an estimate")
             if client.received["~/status"][-1].scale_state == 2:

@@ -1,0 +1,69 @@
+"""Time that stands still, jumps back or runs from a clock of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flow3r_ros.ros.messages import class_of, make
+from flow3r_ros.wire.transforms import matrix_of_pose
+from test.ros.harness import Client, NodeProcess, fresh_domain
+
+
+def test_a_camera_that_is_silent_for_ten_seconds_and_comes_back():
+    domain = fresh_domain()
+    with NodeProcess(domain) as process, Client(domain) as client:
+        client.listen("~/status", "~/odometry", "/diagnostics")
+        client.connect_camera()
+        client.warm_up("~/status", "~/odometry", "/diagnostics")
+        before = client.of("~/status", client.play(5, lockstep="~/status"))[-1]
+        client.wait(lambda: _silence(client) >= 10.0, 30.0, "ten seconds of silence in the diagnostics")
+        warned = client.received["/diagnostics"][-1].status[0]
+        assert warned.level == b"\1"
+        assert process.output().count("no image for") == 1
+        after = client.of("~/status", client.play(5, lockstep="~/status"))
+        assert [status.frames_received for status in after] == [before.frames_received + number for number in range(1, 6)]
+        assert after[-1].state == after[-1].STATE_TRACKING
+        client.wait(lambda: client.play(1, period=0.1) and client.received["/diagnostics"][-1].status[0].level == b"\0", 10.0, "all well")
+        assert "odometry starts anew" not in process.output()
+
+
+def _silence(client: Client) -> float:
+    text = client.received["/diagnostics"][-1].status[0].message
+    return float(text.split()[3]) if text.startswith("no image for") else 0.0
+
+
+class SimulatedClock:
+    """`/clock` in steps of 20 ms, at the pace of the wall clock."""
+
+    def __init__(self, client: Client) -> None:
+        self.ns = 1_000_000_000_000
+        self._clock = client.publisher("rosgraph_msgs/msg/Clock", "/clock")
+        client.node.create_timer(0.02, self._tick)
+
+    def _tick(self) -> None:
+        self.ns += 20_000_000
+        time = make("builtin_interfaces/msg/Time", sec=self.ns // 10**9, nanosec=self.ns % 10**9)
+        self._clock.publish(class_of("rosgraph_msgs/msg/Clock")(clock=time))
+
+
+def test_a_simulated_clock_that_jumps_back_starts_the_odometry_anew_and_says_so():
+    domain = fresh_domain()
+    with NodeProcess(domain, "-p", "use_sim_time:=true") as process, Client(domain) as client:
+        clock = SimulatedClock(client)
+        client.listen("~/status", "~/odometry", "/diagnostics")
+        client.connect_camera()
+        client.warm_up("~/status", "~/odometry", "/diagnostics")
+        client.play(10, lockstep="~/odometry")
+        assert _distance(client) > 0.1
+        assert "starts anew" not in process.output(), process.output()
+        assert client.received["/diagnostics"][-1].header.stamp.sec < 10_000, "stamped by the simulated clock"
+        clock.ns -= 500_000_000_000
+        said = "odometry starts anew: the clock jumped back by 499."
+        client.wait(lambda: client.play(1, lockstep="~/odometry") and said in process.output(), 10.0, "a restart")
+        assert _distance(client) < 0.1
+        client.play(5, lockstep="~/odometry")
+        assert process.output().count("starts anew") == 1
+
+
+def _distance(client: Client) -> float:
+    return float(np.linalg.norm(matrix_of_pose(client.received["~/odometry"][-1].pose.pose)[:3, 3]))
