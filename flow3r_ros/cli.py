@@ -16,8 +16,9 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from flow3r_ros.cli_evaluate import evaluate_app
 from flow3r_ros.cli_models import models_app
-from flow3r_ros.console import AsJson, print_result, progress
+from flow3r_ros.console import AsJson, ConfigFile, Model, Topic, print_result, progress, settings_of
 from flow3r_ros.errors import Flow3rError
 
 app = typer.Typer(
@@ -27,23 +28,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-evaluate_app = typer.Typer(help="Compare a trajectory, a recording or a model with the truth.", no_args_is_help=True)
 bags_app = typer.Typer(help="Small tools around rosbags.", no_args_is_help=True)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(models_app, name="models")
 app.add_typer(bags_app, name="bags")
-
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of settings (docs/parameters.md)")]
-Topic = Annotated[str | None, typer.Option("--topic", help="image topic, when the bag has several")]
-Model = Annotated[str | None, typer.Option("--model", help="model name or folder")]
-
-
-class Alignment(str, Enum):
-    """Choices of `--align`."""
-
-    none = "none"
-    se3 = "se3"
-    sim3 = "sim3"
 
 
 class Storage(str, Enum):
@@ -98,15 +86,9 @@ def run(
     """Poses, depth, a cloud and a report from a video, image folder or bag."""
     from flow3r_ros.offline.run import run_to_folder
 
-    settings = _settings(config, model)
+    settings = settings_of(config, model)
     summary = run_to_folder(source, output, settings, camera_file=camera, topic=topic, every=every, max_frames=max_frames, quiet=as_json)
     print_result(summary, as_json)
-
-
-def _settings(config: Path | None, model: str | None) -> Any:
-    from flow3r_ros.config import load_config
-
-    return load_config(config, {"model.name": model} if model else None)
 
 
 @app.command()
@@ -127,7 +109,7 @@ def replay(
     from flow3r_ros.bags.replay import replay_bags
 
     options: dict[str, Any] = {"start": start, "duration": duration, "every": every, "rerun": rerun, "quiet": as_json}
-    summaries, failures = replay_bags(bags, output, _settings(config, model), topic, camera, **options)
+    summaries, failures = replay_bags(bags, output, settings_of(config, model), topic, camera, **options)
     if len(bags) == 1:
         print_result(next(iter(summaries.values())), as_json)
     else:
@@ -177,60 +159,6 @@ def node(context: typer.Context) -> None:
     except ImportError as error:
         raise Flow3rError(f"ROS 2 is not importable ({error})", "source /opt/ros/DISTRO/setup.bash or run make setup") from error
     raise typer.Exit(node_main(context.args))
-
-
-@evaluate_app.command()
-def trajectory(
-    estimate: Annotated[Path, typer.Argument(metavar="EST.tum")],
-    reference: Annotated[Path, typer.Argument(metavar="REF.tum")],
-    align: Annotated[Alignment, typer.Option(help="what of the estimate is free")] = Alignment.sim3,
-    as_json: AsJson = False,
-) -> None:
-    """ATE and RPE of a TUM trajectory against a reference."""
-    from flow3r_ros.evaluation.trajectory import evaluate_trajectory
-
-    print_result(evaluate_trajectory(estimate, reference, align.value), as_json)
-
-
-@evaluate_app.command()
-def benchmark(
-    name: Annotated[str, typer.Argument(help="kinetics, epic, sintel, bonn, co3d, scannet, nrgbd, 7scenes, tum_dynamics, kitti, euroc")],
-    data: Annotated[Path, typer.Option("--data", help="folder of the download")],
-    model: Model = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Score a model on a benchmark, beside the published rows."""
-    from flow3r_ros.evaluation.benchmarks.run import evaluate_benchmark, render_benchmark
-    from flow3r_ros.network.runner import open_predictor
-
-    settings = _settings(config, model)
-    result = evaluate_benchmark(name, data, open_predictor(settings.model), settings)
-    print(json.dumps(result, default=str) if as_json else render_benchmark(result))
-
-
-@evaluate_app.command()
-def recording(
-    source: Annotated[Path, typer.Argument(metavar="BAG_OR_DIR", help="rosbag, video, image folder or clip folder")],
-    output: Annotated[Path | None, typer.Option("--output", help="HTML page to write")] = None,
-    reference: Annotated[Path | None, typer.Option(help="TUM file of true camera poses")] = None,
-    truth_topic: Annotated[str | None, typer.Option(help="topic of the bag with true poses")] = None,
-    depth_topic: Annotated[str | None, typer.Option(help="topic of the bag with true depth")] = None,
-    camera: Annotated[Path | None, typer.Option(help="camera.json")] = None,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="stop after this many frames")] = None,
-    model: Model = None,
-    topic: Topic = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Judge a recording of yours against its truth, or against its own pictures where it has none."""
-    from flow3r_ros.evaluation.recording import evaluate_recording
-    from flow3r_ros.network.runner import open_predictor
-
-    settings = _settings(config, model)
-    predictor = open_predictor(settings.model)
-    result = evaluate_recording(source, predictor, settings, output, reference, truth_topic, depth_topic, topic, camera, max_frames)
-    print_result(result, as_json)
 
 
 @app.command()

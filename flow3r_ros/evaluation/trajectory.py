@@ -67,7 +67,7 @@ def evaluate_trajectory(
     Returns:
         `ate_rmse, ate_mean, ate_median, ate_max` (metres of the reference), `rpe_trans_rmse` (metres), `rpe_rot_deg_rmse`, `scale`
         applied to the estimate, `matched`, `est_frames`, `ref_frames`, `unmatched`, `gaps` (holes in the matched stamps wider than
-        1.5 median steps; RPE pairs span them), `rpe_pairs`, `path_length` (metres, reference), `align`.
+        1.5 median steps; RPE pairs span them), `rpe_pairs`, `path_length` (metres, reference), `align`, `offset_s`.
 
     Raises:
         EvaluationError: no overlap in time (the offset is reported), fewer than 3 matches, or a motion without extent where a scale is
@@ -104,6 +104,7 @@ def evaluate_trajectory(
         "rpe_pairs": len(pairs),
         "path_length": path_length(ref_poses),
         "align": align,
+        "offset_s": offset_s,
     }
 
 
@@ -132,7 +133,7 @@ def associate(est: Trajectory, ref: Trajectory, max_difference_s: float = 0.01) 
         if target not in best or difference[index] < difference[best[target]]:
             best[target] = int(index)
     if len(best) < 3:
-        raise EvaluationError(_no_overlap(est, ref, len(best), max_difference_s), "give the offset between the time bases explicitly")
+        raise EvaluationError(_no_overlap(est, ref, len(best), max_difference_s), "give the time offset with --offset")
     long_ids = np.array(sorted(best), np.int64)
     short_ids = np.array([best[int(target)] for target in long_ids], np.int64)
     return (long_ids, short_ids) if swapped else (short_ids, long_ids)

@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from flow3r_ros.cli import app
 from flow3r_ros.errors import EvaluationError
 from flow3r_ros.evaluation.benchmarks.run import BENCHMARKS
+from flow3r_ros.network.checkpoint import write_folder
 from test.evaluation.benchmark_samples import SAMPLES
+from test.network.factories import tiny_folder
 
 
 @pytest.mark.parametrize("name", sorted(BENCHMARKS))
@@ -30,3 +33,23 @@ def test_a_missing_download_is_one_typed_error(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["evaluate", "benchmark", "sintel", "--data", str(tmp_path), "--model", "flow3r_nano"])
     assert isinstance(done.exception, EvaluationError)
     assert "final" in str(done.exception)
+
+
+def test_a_pi3_checkpoint_is_a_baseline_of_the_same_protocol(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Pi3 has the same architecture without the flow head, and poses and points do not depend on that head."""
+    SAMPLES["co3d"][0](tmp_path / "data")
+    whole = tiny_folder(tmp_path / "models" / "tiny")
+    assert whole.weights is not None
+    tensors = {key: value for key, value in load_file(whole.weights).items() if not key.startswith("flow_head.")}
+    pi3 = write_folder(tmp_path / "models" / "pi3", whole.architecture(), tensors, whole.manifest.model_copy(update={"name": "pi3"}))
+    scores = {}
+    for folder in (whole.path, pi3.path):
+        options = ["--data", str(tmp_path / "data"), "--model", str(folder), "--json"]
+        done = CliRunner().invoke(app, ["evaluate", "benchmark", "co3d", *options])
+        assert done.exit_code == 0, done.output
+        result = json.loads(done.stdout)
+        assert result["failed"] == {}
+        scores[result["model"]] = result["mean"]
+    assert "no flow head" in caplog.text
+    assert {"AUC@30", "depth_abs_rel", "fscore@0.05"} <= scores["pi3"].keys()
+    assert scores["pi3"] == scores["tiny"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,17 @@ import pytest
 from evo.core import metrics, sync
 from evo.core.trajectory import PoseTrajectory3D
 from evo.tools import file_interface
+from typer.testing import CliRunner
 
+from flow3r_ros.cli import app
 from flow3r_ros.errors import EvaluationError
+from flow3r_ros.evaluation.machine import PACKAGE
 from flow3r_ros.evaluation.trajectory import evaluate_trajectory
 from flow3r_ros.evaluation.tum import Trajectory, write_tum
 from test.conftest import shared_path
 from test.evaluation.factories import disturbed, random_poses, trajectory
+
+BUNDLED = PACKAGE.parent / "demo" / "clip" / "groundtruth.tum"
 
 
 def evo_values(est: Trajectory, ref: Trajectory, align: str, delta: float, unit: metrics.Unit, all_pairs: bool) -> tuple[float, ...]:
@@ -51,15 +57,16 @@ def test_values_equal_evo(align: str, delta: float, unit: str, all_pairs: bool) 
         np.testing.assert_allclose([ours["ate_rmse"], ours["rpe_trans_rmse"], ours["rpe_rot_deg_rmse"]], theirs, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("clip", ["kitti_curve_51", "nerf_fox_50", "sevenscenes_redkitchen"])
-def test_values_equal_evo_on_the_clips(clip: str, tmp_path: Path) -> None:
-    path = shared_path(f"video/{clip}/groundtruth.tum")
+@pytest.mark.parametrize("align", ["scale", "se3", "sim3"])
+@pytest.mark.parametrize("clip", ["bundled", "kitti_curve_51", "nerf_fox_50", "sevenscenes_redkitchen"])
+def test_values_equal_evo_on_the_clips(clip: str, align: str, tmp_path: Path) -> None:
+    path = BUNDLED if clip == "bundled" else shared_path(f"video/{clip}/groundtruth.tum")
     truth = file_interface.read_tum_trajectory_file(str(path))
     stamps = np.array([round(stamp * 1e9) for stamp in truth.timestamps], np.int64)
     est = Trajectory(stamps, disturbed(np.random.default_rng(1), np.array(truth.poses_se3)))
     write_tum(tmp_path / "est.tum", est)
-    ours = evaluate_trajectory(tmp_path / "est.tum", path, align="sim3")
-    theirs = evo_values(est, Trajectory(stamps, np.array(truth.poses_se3)), "sim3", 1, metrics.Unit.frames, False)
+    ours = evaluate_trajectory(tmp_path / "est.tum", path, align=align)
+    theirs = evo_values(est, Trajectory(stamps, np.array(truth.poses_se3)), align, 1, metrics.Unit.frames, False)
     np.testing.assert_allclose([ours["ate_rmse"], ours["rpe_trans_rmse"], ours["rpe_rot_deg_rmse"]], theirs, rtol=1e-9, atol=1e-9)
 
 
@@ -114,3 +121,20 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         evaluate_trajectory(line, line, delta=100)
     with pytest.raises(EvaluationError, match="positive"):
         evaluate_trajectory(line, line, delta=0)
+
+
+def test_delta_scale_and_offset_from_the_command_line(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    poses = random_poses(rng, 60)
+    est, ref = trajectory(disturbed(rng, poses)), trajectory(poses, start_s=50.0)
+    write_tum(tmp_path / "est.tum", est)
+    write_tum(tmp_path / "ref.tum", ref)
+    command = ["evaluate", "trajectory", str(tmp_path / "est.tum"), str(tmp_path / "ref.tum"), "--json", "--align", "scale"]
+    refused = CliRunner().invoke(app, command)
+    assert "--offset" in str(refused.exception)
+    done = CliRunner().invoke(app, [*command, "--offset", "50", "--delta", "0.5", "--delta-unit", "metres"])
+    shifted = Trajectory(est.stamps_ns + 50_000_000_000, est.poses)
+    theirs = evo_values(shifted, ref, "scale", 0.5, metrics.Unit.meters, False)
+    ours = json.loads(done.stdout)
+    np.testing.assert_allclose([ours["ate_rmse"], ours["rpe_trans_rmse"], ours["rpe_rot_deg_rmse"]], theirs, rtol=1e-6)
+    assert ours["offset_s"] == 50.0
