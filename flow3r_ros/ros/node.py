@@ -234,7 +234,8 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
 
     def _on_clock_jump(self, jump: TimeJump) -> None:
         """The clock was set back or replaced (bag loop, simulation restarted)."""
-        backwards = jump.clock_change is ClockChange.ROS_TIME_NO_CHANGE and jump.delta.nanoseconds < 0
+        # rclpy hands over the enumeration of its C++ side, not the one of its type hints: only the numbers are equal
+        backwards = int(jump.clock_change) == int(ClockChange.ROS_TIME_NO_CHANGE) and jump.delta.nanoseconds < 0
         if backwards and self._framing is not None:
             self._framing.restart_before_next(f"the clock jumped back by {-jump.delta.nanoseconds / 1e9:.2f} s")
 
