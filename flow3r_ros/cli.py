@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Callable
 from enum import Enum
@@ -39,6 +40,12 @@ class Storage(str, Enum):
 
     mcap = "mcap"
     sqlite3 = "sqlite3"
+
+
+class Experiment(str, Enum):
+    """Choices of `--experiment`."""
+
+    factored = "factored"
 
 
 class LabelEngine(str, Enum):
@@ -186,14 +193,31 @@ def label(
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Option("--config", help="YAML file of training settings (config/train/)")],
-    data: Annotated[list[Path], typer.Option("--data", help="bags, videos, label caches or scene shards; repeat for several")],
     output: Annotated[Path, typer.Option("--output", help="run folder: checkpoints/, metrics.csv, model/")],
+    config: Annotated[Path | None, typer.Option("--config", help="YAML file of training settings (config/train/)")] = None,
+    data: Annotated[list[Path] | None, typer.Option("--data", help="bags, videos, label caches or scene shards")] = None,
+    more_data: Annotated[list[Path] | None, typer.Argument(metavar="[DATA]...", help="what follows the first --data")] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="stop after this many steps")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue from the newest checkpoint")] = False,
+    experiment: Annotated[
+        Experiment | None, typer.Option(help="the paper's experiment instead; --data: scene shards to train on, held-out ones")
+    ] = None,
+    seeds: Annotated[list[int] | None, typer.Option(help="seeds of the experiment, default 1 2 3; repeat for several")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train or fine-tune; writes a model folder that run, replay and the node load."""
+    data = [*(data or []), *(more_data or [])]
+    if experiment is not None:
+        if config or resume or len(data) > 2:
+            raise typer.BadParameter("an experiment takes at most two --data, and neither --config nor --resume: it always resumes")
+        from flow3r_ros.training.experiment import Budget, run_experiment
+
+        budget = Budget(steps=max_steps) if max_steps else Budget()
+        page = run_experiment(output, data, seeds or [1, 2, 3], budget, shlex.join(["flow3r", *sys.argv[1:]]))
+        print_result({"page": str(page)}, as_json)
+        return
+    if config is None or not data or seeds:
+        raise typer.BadParameter("training takes --config and --data; --seeds is for experiments")
     from flow3r_ros.training.loop import train as train_model
 
     result = train_model(config, data, output, max_steps, resume)

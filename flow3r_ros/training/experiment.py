@@ -1,18 +1,21 @@
 """`flow3r train --experiment factored`: the paper's controlled experiment at a scale that a CPU can afford.
 
-Equal budgets, several seeds, one small network that starts from the same weights in every row: 3-D labels on few clips (`3d-sup`); the
-same plus unlabelled clips taught by flow in three ways; labels for everything (`3d-sup++`); then the factored way with 3x and 10x as
-many unlabelled clips. Flow of the unlabelled clips is the factory's own: an ideal 2-D teacher, so that the *form* of supervision is
-compared and not a teacher. The network sees images, rays and flow, but neither triangulated depth nor prior poses, which would hand it
-the answer.
+One small network is pretrained with labels on clips of its own (the paper starts from a pretrained network too). From there every row
+trains for the same number of steps on batches of the same size: 3-D labels on few clips (`3d-sup`); the same plus unlabelled clips
+taught by flow in three ways; labels for everything (`3d-sup++`); then the factored way with 3x and 10x as many unlabelled clips. A seed
+chooses which clips are labelled, and the order of the data. Flow of the unlabelled clips is the factory's own: an ideal 2-D teacher, so
+that the *form* of supervision is compared and not a teacher. The network sees images, rays and DIS flow, but neither triangulated depth
+nor prior poses, which would hand it the answer.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import platform
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,23 +27,19 @@ from flow3r_ros.network.catalog import InputSpec, Manifest
 from flow3r_ros.network.checkpoint import save_model_folder
 from flow3r_ros.network.config import DecoderConfig, EncoderConfig, EvidenceConfig, Flow3rConfig, FlowHeadConfig, HeadDecoderConfig
 from flow3r_ros.network.model import Flow3r
-from flow3r_ros.training.loop import run
+from flow3r_ros.training.checkpointing import checkpoint_steps
+from flow3r_ros.training.experiment_page import METRICS, Results, write_page
+from flow3r_ros.training.loop import SampleSource, run
 from flow3r_ros.training.sample import Sample
-from flow3r_ros.training.scene_shards import SceneShards
+from flow3r_ros.training.scene_shards import SceneShards, write_shards
 from flow3r_ros.training.shards import write_atomically
 from flow3r_ros.training.train_config import TrainSettings
 from flow3r_ros.types import Evidence
 
+logger = logging.getLogger(__name__)
+
 Kind = Literal["factored", "projective", "tracking"]
-METRICS = ("rra_5", "rta_15", "rotation_deg", "direction_deg", "abs_rel", "epe_geometry")
-PUBLISHED = {
-    "3d-sup": (0.7500, 0.6929),
-    "flow-projective": (0.6700, 0.4572),
-    "flow-tracking": (0.7438, 0.7021),
-    "flow-factored": (0.7700, 0.7366),
-    "3d-sup++": (0.8033, 0.7333),
-}
-"""ScanNet++ RRA@30, RTA@30 of the paper (`flow3r_training_and_results.md`, section 6)"""
+_TRAINING_SHARDS, _HELD_OUT_SHARDS, _HELD_OUT_FIRST = 60, 3, 900_000
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,21 @@ class Row:
     unlabelled: int
     labels: bool = False
     kind: Kind = "factored"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every row gets: `steps` of `clips_per_step` clips, half of them labelled; `unlabelled` clips at 1x.
+
+    The clips that no row needs are those of the pretraining.
+    """
+
+    steps: int = 220
+    pretraining_steps: int = 1000
+    clips_per_step: int = 6
+    labelled: int = 24
+    unlabelled: int = 48
+    held_out: int = 72
 
 
 def rows_of(unlabelled: int) -> list[Row]:
@@ -66,73 +80,119 @@ def rows_of(unlabelled: int) -> list[Row]:
     ]
 
 
-def experiment(
-    data: Path, held_out: Path, output: Path, seeds: Sequence[int] = (1, 2), steps: int = 200, labelled: int = 24, unlabelled: int = 48
-) -> list[dict[str, Any]]:
-    """Train every row with every seed and write `output/experiment.json`; rows that are there already are not trained again.
+def run_experiment(output: Path, data: Sequence[Path], seeds: Sequence[int], budget: Budget, command: str) -> Path:
+    """Train every row with every seed; write `output/experiment.json`, the page `output/experiments.md` and its figure.
+
+    Rows that are finished are not trained again, others continue from their newest checkpoint.
 
     Args:
-        data, held_out: folders of scene shards of one grid or several.
-        steps: of two clips each, for every row.
-        labelled: clips with 3-D labels, in every row.
-        unlabelled: further clips at 1x.
+        data: a folder of scene shards to train on and one of held-out shards; what is missing is rendered into `output`.
+        command: what the page says it was made by.
 
-    Raises TrainingError when `data` holds fewer clips than the 10x row needs.
+    Raises TrainingError when the clips are fewer than the 10x row and a pretraining need.
     """
-    clips = _clips(SceneShards([data], 0, 1), labelled + 10 * unlabelled)
-    validation = SceneShards([held_out], 0, 1)
-    results: list[dict[str, Any]] = []
-    for row in rows_of(unlabelled):
+    training = data[0] if data else _render(output / "shards", 0, _TRAINING_SHARDS, "train")
+    held_out = data[1] if len(data) > 1 else _render(output / "held_out", _HELD_OUT_FIRST, _HELD_OUT_SHARDS, "held_out")
+    clips = _clips(SceneShards([training], 0, 1))
+    pool = budget.labelled + 10 * budget.unlabelled
+    if len(clips) <= pool:
+        raise TrainingError(
+            f"the experiment needs {pool} clips and some to pretrain on, there are {len(clips)}", "render more, or leave out --data"
+        )
+    held = Blinded(SceneShards([held_out], 0, 1))
+    start, before = _pretrained(output / "pretraining", OneGrid(clips[pool:], [], budget.clips_per_step, 0), held, budget)
+    rows = [{"row": "start", "seed": 0, **before}]
+    for row in rows_of(budget.unlabelled):
         for seed in seeds:
             folder = output / f"{row.name.replace(' ', '_')}_{seed}"
-            done = folder / "scores.json"
-            if not done.exists():
-                scores = _train_row(row, seed, steps, clips, labelled, validation, folder)
-                write_atomically(done, json.dumps({"row": row.name, "seed": seed, **scores}).encode())
-            results.append(json.loads(done.read_text(encoding="utf-8")))
+            source = _source(row, clips[:pool], seed, budget)
+            weights = {"flow": 0.0 if row.labels or row.unlabelled == 0 else 2.0, "flow_kind": row.kind}
+            rows.append({"row": row.name, "seed": seed, **_train(folder, start, source, held, seed, budget.steps, weights, budget)})
+    machine = f"{platform.machine()}, one CPU thread, torch {torch.__version__}"
+    results = Results(
+        command=command,
+        machine=machine,
+        seeds=list(seeds),
+        budget=asdict(budget),
+        introduction=(__doc__ or "").partition("\n\n")[2],
+        rows=rows,
+    )
     write_atomically(output / "experiment.json", json.dumps(results, indent=1).encode())
-    return results
+    return write_page(output / "experiments.md", results)
 
 
-def _train_row(
-    row: Row, seed: int, steps: int, clips: list[Sample], labelled: int, validation: SceneShards, folder: Path
+def _train(
+    folder: Path,
+    start: Path,
+    source: SampleSource,
+    held: Blinded,
+    seed: int,
+    steps: int,
+    loss: dict[str, Any],
+    budget: Budget,
 ) -> dict[str, float]:
+    """One training on one thread; its scores are kept in `folder/scores.json`, and only read when they are there."""
+    done = folder / "scores.json"
+    if done.exists():
+        kept: dict[str, float] = json.loads(done.read_text(encoding="utf-8"))
+        return kept
     began = time.monotonic()
     settings = TrainSettings.model_validate(
         {
-            "start_from": str(_small_network(folder.parent / f"start_{seed}", seed)),
+            "start_from": str(start),
+            "name": "flow3r_experiment",
             "seed": seed,
             "steps": steps,
-            "clips_per_step": 2,
+            "clips_per_step": budget.clips_per_step,
             "pairs_per_clip": 2,
+            "threads": 1,
             "precision": "32-true",
-            "checkpoint_every": steps,
-            "validation_clips": 24,
-            "loss": {"flow": 0.0 if row.labels or row.unlabelled == 0 else 2.0, "flow_kind": row.kind},
+            "checkpoint_every": 100,
+            "validation_clips": budget.held_out,
+            "loss": loss,
             "dropout": {"everything": 0.0, "correspondence": 0.0, "depth": 0.0, "poses": 0.0},
-            "optimisation": {"learning_rate": 1e-3, "warmup_steps": 20},
+            "optimisation": {"learning_rate": 1e-3, "warmup_steps": min(50, steps // 5)},
         }
     )
-    source = HalfLabelled(clips[:labelled], clips[labelled : labelled + row.unlabelled], row.labels, seed)
-    held = Blinded(validation)
-    run(settings, source, folder, validation=held)
-    scores = json.loads((folder / "validation.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-    return {**{name: scores[name] for name in METRICS if name in scores}, "seconds": time.monotonic() - began}
+    logger.info("%s: %d steps", folder.name, steps)
+    metrics = run(settings, source, folder, validation=held, resume=bool(checkpoint_steps(folder / "checkpoints"))).metrics
+    scores = {**{name: metrics[name] for name in METRICS if name in metrics}, "seconds": time.monotonic() - began}
+    write_atomically(done, json.dumps(scores).encode())
+    return scores
 
 
-class HalfLabelled:
-    """Each step: one clip with 3-D labels and, where there are any, one without."""
+def _pretrained(folder: Path, source: SampleSource, held: Blinded, budget: Budget) -> tuple[Path, dict[str, float]]:
+    """The model folder that every row starts from, with its scores: random weights, then labels of every kind."""
+    random = _small_network(folder / "random", 0)
+    return folder / "model", _train(folder, random, source, held, 0, budget.pretraining_steps, {}, budget)
 
-    def __init__(self, labelled: list[Sample], unlabelled: list[Sample], keep_labels: bool, seed: int) -> None:
-        others = unlabelled if keep_labels else [replace(sample, depth=None, poses=None) for sample in unlabelled]
-        self._labelled, self._others, self._seed = labelled, others or labelled, seed
+
+def _source(row: Row, pool: list[Sample], seed: int, budget: Budget) -> OneGrid:
+    """Which clips of the pool a seed labels, and which of the others a row sees."""
+    order = np.random.default_rng((seed, 0)).permutation(len(pool))
+    chosen = [pool[index] for index in order]
+    others = chosen[budget.labelled : budget.labelled + row.unlabelled]
+    if not row.labels:
+        others = [replace(sample, depth=None, poses=None) for sample in others]
+    return OneGrid(chosen[: budget.labelled], others, budget.clips_per_step, seed)
+
+
+class OneGrid:
+    """Each step: clips of one grid, half of them from `first` and half from `second` (all from `first` where `second` has none)."""
+
+    def __init__(self, first: list[Sample], second: list[Sample], clips_per_step: int, seed: int) -> None:
+        self._first, self._second, self._clips_per_step, self._seed = first, second, clips_per_step, seed
 
     def batch(self, step: int, part: slice = slice(None)) -> list[Sample]:
-        """The two samples of a step, of one shape."""
+        """The samples of a step, or only some of them."""
         rng = np.random.default_rng((self._seed, step))
-        first = self._labelled[int(rng.integers(len(self._labelled)))]
-        fitting = [sample for sample in self._others if sample.rgb.shape == first.rgb.shape] or [first]
-        return [first, fitting[int(rng.integers(len(fitting)))]][part]
+        shape = self._first[int(rng.integers(len(self._first)))].rgb.shape
+        first = [sample for sample in self._first if sample.rgb.shape == shape]
+        second = [sample for sample in self._second if sample.rgb.shape == shape] or first
+        half = (self._clips_per_step + 1) // 2
+        drawn = [first[int(index)] for index in rng.integers(len(first), size=half)]
+        drawn += [second[int(index)] for index in rng.integers(len(second), size=self._clips_per_step - half)]
+        return drawn[part]
 
 
 class Blinded:
@@ -153,16 +213,21 @@ def _without_answer(sample: Sample) -> Sample:
     return replace(sample, evidence=Evidence(planes, np.tile(np.eye(4), (len(planes), 1, 1))))
 
 
-def _clips(shards: SceneShards, count: int) -> list[Sample]:
-    found = [_without_answer(samples[0]) for samples in shards.all(len(shards))][:count]
-    if len(found) < count:
-        raise TrainingError(f"the experiment needs {count} clips, there are {len(found)}", "render more, or use fewer unlabelled clips")
-    order = np.random.default_rng(0).permutation(len(found))
-    return [found[index] for index in order]
+def _clips(shards: SceneShards) -> list[Sample]:
+    """All clips in an order of chance, so that every part has clips of every grid."""
+    found = [_without_answer(samples[0]) for samples in shards.all(len(shards))]
+    return [found[index] for index in np.random.default_rng(0).permutation(len(found))]
+
+
+def _render(folder: Path, first: int, shards: int, textures: Literal["train", "held_out"]) -> Path:
+    """Scene shards on small grids; those that exist are kept. Returns the folder that holds them."""
+    for path in write_shards(folder, first, shards, textures, sizes=("small",)):
+        logger.info("%s", path)
+    return folder / "small"
 
 
 def _small_network(folder: Path, seed: int) -> Path:
-    """The network every row of a seed starts from: 1 M parameters, flow head on top of zero flow, not of a reprojection."""
+    """The network before any training: 1.7 M parameters, flow head on top of zero flow, not of a reprojection."""
     if folder.exists():
         return folder
     torch.manual_seed(seed)
@@ -183,52 +248,3 @@ def _small_network(folder: Path, seed: int) -> Path:
     )
     save_model_folder(folder, Flow3r(config), manifest)
     return folder
-
-
-def render_table(results: Sequence[dict[str, Any]]) -> str:
-    """Markdown: mean and spread (half the range over seeds) of every row, beside the published RRA@30 / RTA@30."""
-    names = list(dict.fromkeys(str(result["row"]) for result in results))
-    lines = ["| supervision | seeds | " + " | ".join(METRICS) + " | published RRA@30 / RTA@30 |", "|---" * (len(METRICS) + 3) + "|"]
-    for name in names:
-        rows = [result for result in results if result["row"] == name]
-        cells = [_cell([float(row[metric]) for row in rows if metric in row]) for metric in METRICS]
-        published = "{:.3f} / {:.3f}".format(*PUBLISHED[name]) if name in PUBLISHED else "-"
-        lines.append(f"| {name} | {len(rows)} | " + " | ".join(cells) + f" | {published} |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(values: list[float]) -> str:
-    if not values:
-        return "-"
-    spread = f" ± {(max(values) - min(values)) / 2:.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread}"
-
-
-def write_page(path: Path, results: Sequence[dict[str, Any]], command: str, budget: str) -> Path:
-    """`docs/experiments.md` with command, budget, table, and a figure of every seed beside it (`experiments.svg`)."""
-    from matplotlib.figure import Figure
-
-    names = list(dict.fromkeys(str(result["row"]) for result in results))
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    axes = figure.subplots(1, 3)
-    for axis, metric in zip(axes, ("rta_15", "direction_deg", "abs_rel"), strict=True):
-        for result in results:
-            axis.plot(names.index(str(result["row"])), result.get(metric, np.nan), "o", color="tab:blue", alpha=0.7)
-        axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
-        axis.set_title(metric, fontsize=9)
-        axis.grid(alpha=0.3)
-    figure.savefig(path.with_suffix(".svg"))
-    seconds = sum(float(result["seconds"]) for result in results)
-    text = f"""# The paper's controlled experiment at our scale
-
-`{command}`
-
-{__doc__ or ""}
-Budget: {budget}; {seconds / 60:.0f} minutes in all. Cells are means over seeds, ± half their range; held-out scenes with other textures.
-The published columns are another network, data and measure (RRA@30, RTA@30 on ScanNet++): compare the order of rows, not the numbers.
-
-{render_table(results)}
-![every seed]({path.with_suffix(".svg").name})
-"""
-    write_atomically(path, text.encode())
-    return path

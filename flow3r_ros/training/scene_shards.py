@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 # (width, height) as at run time, about 21 000 pixels, and with half the pixels for cheap early steps
 GRIDS = ((168, 126), (182, 98), (126, 168), (196, 98), (154, 140), (224, 84))
 SMALL_GRIDS = ((112, 84), (126, 70), (84, 112), (140, 70), (112, 98), (154, 56))
+Size = Literal["full", "small"]
+_GRIDS: dict[Size, Sequence[tuple[int, int]]] = {"full": GRIDS, "small": SMALL_GRIDS}
 _FRAMES = 4
 _MATCHING_WIDTH = 336
 _CLIPS_PER_SHARD = 24
@@ -76,20 +78,20 @@ def make_sample(clip: SceneClip, grid: tuple[int, int], pairs: list[tuple[int, i
     )
 
 
-def write_shards(folder: Path, first: int, shards: int, textures: Split) -> Iterator[Path]:
+def write_shards(folder: Path, first: int, shards: int, textures: Split, sizes: Sequence[Size] = ("full", "small")) -> Iterator[Path]:
     """Render shards `first .. first + shards - 1` into `folder/full` and `folder/small`, skipping those that exist.
 
-    Yields the path of each full-size shard as it is complete.
+    Yields the path of each shard of the first of `sizes` as it is complete.
     """
     cv2.setNumThreads(1)
     for number in range(first, first + shards):
-        small, full = (folder / size / f"scenes_{number:06d}.safetensors" for size in ("small", "full"))
-        if not full.exists():
-            grids = GRIDS[number % len(GRIDS)], SMALL_GRIDS[number % len(GRIDS)]
+        paths = [folder / size / f"scenes_{number:06d}.safetensors" for size in sizes]
+        if not paths[0].exists():
+            grids = [_GRIDS[size][number % len(_GRIDS[size])] for size in sizes]
             clips = [training_clip(number * _CLIPS_PER_SHARD + index, grids, textures) for index in range(_CLIPS_PER_SHARD)]
-            write_safetensors(small, _pack([samples[1] for samples in clips]))
-            write_safetensors(full, _pack([samples[0] for samples in clips]))
-        yield full
+            for position in reversed(range(len(sizes))):
+                write_safetensors(paths[position], _pack([samples[position] for samples in clips]))
+        yield paths[0]
 
 
 @dataclass(frozen=True)
