@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from flow3r_ros.errors import ModelError, OutputError
+from flow3r_ros.evaluation import bench_odometry
 from flow3r_ros.evaluation.bench import Timing, measure_in_turns, row, run_suites, write_performance
-from flow3r_ros.evaluation.bench_odometry import bench_odometry
 from flow3r_ros.evaluation.plane_scene import CAMERA, PlanePredictor, plane_picture
 from flow3r_ros.geometry.camera import scaled
 from flow3r_ros.geometry.flow import geometric_flow, warp
@@ -65,9 +65,14 @@ def test_the_stand_in_network_and_its_pictures_agree() -> None:
     assert np.median(error) < 0.3 * np.median(np.abs(second - first))
 
 
-def test_the_odometry_suite_lists_every_stage() -> None:
-    result = bench_odometry(frames=14)
+def test_the_odometry_suite_lists_every_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = bench_odometry.video_memory
+    monkeypatch.setattr(bench_odometry, "video_memory", lambda frames: measured(frames // 15))
+    result = bench_odometry.bench_odometry(frames=14)
     names = [entry["name"] for entry in result["rows"]]
     assert "outside network and assist" in names
     assert {"stage align", "stage depth", "stage network"} <= set(names)
     assert result["seams_refused"] == 0
+    memory = next(entry for entry in result["rows"] if "40 frames" in entry["name"])
+    assert memory["baseline"] == "4 frames"
+    assert 20 < memory["baseline_median"] < memory["median"] * 1.1
