@@ -20,9 +20,8 @@ class Recorder:
 
     def __init__(self, node: Node, bag: BagWriter) -> None:
         self._bag = bag
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self.counts = dict.fromkeys(TOPICS, 0)
-        self.last_arrival = time.monotonic()
         self._subscriptions = []
         for topic, type_name in TOPICS.items():
             latched = topic == "~/map"
@@ -33,11 +32,17 @@ class Recorder:
             self._subscriptions.append(node.create_subscription(class_of(type_name), bag_topic(topic), write, qos, raw=True))
 
     def _write(self, topic: str, data: bytes) -> None:
-        with self._lock:
+        with self._changed:
             self._bag.write(bag_topic(topic), time.time_ns(), data)
             self.counts[topic] += 1
             if topic != "~/map":
-                self.last_arrival = time.monotonic()
+                self._changed.notify_all()
+
+    def wait_for_quiet(self, seconds: float) -> None:
+        """Until nothing but the map has come for so long."""
+        with self._changed:
+            while self._changed.wait(seconds):
+                pass
 
     def matched(self, node: Node) -> bool:
         """Whether the node publishes every topic by now."""

@@ -28,8 +28,8 @@ from flow3r_ros.errors import Flow3rError, InputError, OutputError
 from flow3r_ros.ros.dds_profile import use_large_messages
 
 ROOT = Path(__file__).resolve().parents[1]
-START_S, QUIET_S = 60.0, 2.0
-"""longest wait for the node to be ready; silence after the clip that says that everything came"""
+START_S, LOOK_S, QUIET_S = 60.0, 0.1, 2.0
+"""longest wait for the node to be ready; how often it is looked at; silence after the clip that says that everything came"""
 
 
 def demonstrate(clip: Path, output: Path, model: str, seconds: float) -> dict[str, Any]:
@@ -51,8 +51,7 @@ def demonstrate(clip: Path, output: Path, model: str, seconds: float) -> dict[st
             spinning = _spin(listener, context)
             _wait(lambda: recorder.matched(listener), node, output / "node.log")
             sent = _play(clip, seconds)
-            while time.monotonic() - recorder.last_arrival < QUIET_S:
-                time.sleep(0.1)
+            recorder.wait_for_quiet(QUIET_S)
         finally:
             node.send_signal(signal.SIGINT)
             code = node.wait(10.0)
@@ -94,11 +93,13 @@ def _spin(node: Any, context: Any) -> threading.Thread:
 def _wait(ready: Any, node: subprocess.Popen[str], log: Path) -> None:
     end = time.monotonic() + START_S
     while not ready():
-        if node.poll() is not None:
-            raise OutputError(f"the node did not start: {log.read_text().strip().splitlines()[-1:]}", f"see {log}")
         if time.monotonic() > end:
             raise OutputError(f"the node was not ready within {START_S:.0f} s", f"see {log}")
-        time.sleep(0.1)
+        try:
+            node.wait(LOOK_S)
+        except subprocess.TimeoutExpired:
+            continue
+        raise OutputError(f"the node did not start: {log.read_text().strip().splitlines()[-1:]}", f"see {log}")
 
 
 def _play(clip: Path, seconds: float) -> int:
