@@ -17,28 +17,46 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from flow3r_ros.errors import OutputError, TrainingError
+from flow3r_ros.training.sharding import gather, placed_like, restore
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 def save_checkpoint(
-    folder: Path, step: int, model: nn.Module, average: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, settings: str, keep: int
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    average: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    settings: str,
+    keep: int,
+    base: str = "",
+    write: bool = True,
 ) -> Path:
-    """Write the state after `step` steps and remove all but the newest `keep` checkpoints. Raises OutputError on a full disk."""
-    state: dict[str, Tensor] = {f"average.{name}": value for name, value in average.items()}
+    """Write the state after `step` steps and remove all but the newest `keep` checkpoints. Raises OutputError on a full disk.
+
+    With `base`, the sha256 of the weights started from, frozen parameters are left out: they are in that model's folder. All processes
+    of a sharded run must call this; those without `write` only give their share.
+    """
+    moments: dict[str, Tensor] = {f"average.{name}": value for name, value in average.items()}
     for name, parameter in model.named_parameters():
-        moments = optimizer.state.get(parameter, {})
-        state.update({f"{key}.{name}": moments[key] for key in _MOMENTS if key in moments})
+        known = optimizer.state.get(parameter, {})
+        moments.update({f"{key}.{name}": known[key] for key in _MOMENTS if key in known})
+    omitted = _frozen(model) if base else set()
+    weights = gather({name: value for name, value in model.state_dict().items() if name not in omitted})
+    moments = gather(moments)
     path = folder / f"step_{step:06d}.safetensors"
-    write_safetensors(folder / f"optimizer_{step:06d}.safetensors", state, {"step": str(step), "settings": settings})
-    write_safetensors(path, dict(model.state_dict()), {"step": str(step)})
+    if not write:
+        return path
+    write_safetensors(folder / f"optimizer_{step:06d}.safetensors", moments, {"step": str(step), "settings": settings, "base": base})
+    write_safetensors(path, weights, {"step": str(step)})
     for old in checkpoint_steps(folder)[:-keep]:
         for kind in ("step", "optimizer"):
             (folder / f"{kind}_{old:06d}.safetensors").unlink(missing_ok=True)
     return path
 
 
-def load_checkpoint(folder: Path, model: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> int:
+def load_checkpoint(folder: Path, model: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer, base: str = "") -> int:
     """Restore the newest checkpoint in place and return its step. Raises TrainingError when there is none or it does not fit."""
     steps = checkpoint_steps(folder)
     if not steps:
@@ -46,18 +64,30 @@ def load_checkpoint(folder: Path, model: nn.Module, average: dict[str, Tensor], 
     weights = folder / f"step_{steps[-1]:06d}.safetensors"
     moments = folder / f"optimizer_{steps[-1]:06d}.safetensors"
     try:
-        model.load_state_dict(load_file(weights))
+        values, state = load_file(weights), model.state_dict()
+        wanted = state.keys() - (_frozen(model) if base else set())
+        if different := sorted(wanted ^ values.keys()):
+            raise RuntimeError(f"{len(different)} tensors missing or unexpected, the first is {different[0]}")
+        restore(state, values)
         with safe_open(moments, framework="pt") as file:
+            if (file.metadata() or {}).get("base", "") != base:
+                raise RuntimeError("the model it started from has other weights now")
             names = set(file.keys())
             for name, parameter in model.named_parameters():
                 if f"exp_avg.{name}" in names:
-                    optimizer.state[parameter] = {key: file.get_tensor(f"{key}.{name}") for key in _MOMENTS}
-            for name in average:
-                average[name].copy_(file.get_tensor(f"average.{name}"))
+                    optimizer.state[parameter] = {
+                        key: value if key == "step" else placed_like(value, parameter.data)
+                        for key, value in ((key, file.get_tensor(f"{key}.{name}")) for key in _MOMENTS)
+                    }
+            restore(average, {name: file.get_tensor(f"average.{name}") for name in average})
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:160]
         raise TrainingError(f"{weights}: does not fit this run ({reason})", "resume with the settings it was made with") from error
     return steps[-1]
+
+
+def _frozen(model: nn.Module) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
 
 
 def checkpoint_steps(folder: Path) -> list[int]:

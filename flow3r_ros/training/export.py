@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +17,7 @@ from flow3r_ros.network.checkpoint import load_model, write_folder
 from flow3r_ros.network.config import preset
 from flow3r_ros.network.efficientnet_lite import ConvolutionalPatchEmbedding, load_imagenet_weights
 from flow3r_ros.network.model import Flow3r
+from flow3r_ros.training.adapters import merged
 from flow3r_ros.training.flow_losses import TRACKING, attach_tracking
 from flow3r_ros.training.train_config import TrainSettings
 
@@ -51,22 +51,24 @@ def export(
     metrics: dict[str, float],
     provenance: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the averaged weights (float16 where that is exact enough) as a deployable model folder with an honest manifest."""
-    finished = copy.deepcopy(network)
-    finished.load_state_dict(average, strict=False)
-    state = finished.state_dict()
+    """Write the averaged weights (float16 where that is exact enough, adapters merged) as a deployable folder with an honest manifest.
+
+    Input size and licence are those of the model that the run started from.
+    """
+    state = merged(network, {**network.state_dict(), **average})
+    start = None if settings.start_from == "nano" else read_folder(find_model(settings.start_from).path).manifest
     weights = {name: compact(value) for name, value in state.items() if not name.startswith(f"{TRACKING}.")}
     manifest = Manifest(
         name=settings.name,
         source="trained with flow3r train on this machine",
-        license="Apache-2.0",
+        license="Apache-2.0" if start is None else start.license,
         parameters=0,
-        input=InputSpec(resolution=(168, 126), pixels=168 * 126, window=4),
-        trained_on=_history(settings, steps, seconds),
+        input=InputSpec(resolution=(168, 126), pixels=168 * 126, window=4) if start is None else start.input,
+        trained_on=_history(settings, start, steps, seconds),
         metrics={key: round(value, 4) for key, value in metrics.items()},
         **dict(provenance or {}),
     )
-    return write_folder(folder, finished.config, weights, manifest).path
+    return write_folder(folder, network.config, weights, manifest).path
 
 
 def compact(value: Tensor) -> Tensor:
@@ -75,11 +77,11 @@ def compact(value: Tensor) -> Tensor:
     return (value.detach().cpu().half() if fits else value.detach().cpu()).contiguous()
 
 
-def _history(settings: TrainSettings, steps: int, seconds: float) -> str:
+def _history(settings: TrainSettings, start: Manifest | None, steps: int, seconds: float) -> str:
     """What the weights have seen, this run and the ones before."""
     before = f"{PRETRAINED_PART}; " if settings.imagenet else ""
-    if settings.start_from != "nano":
-        before = f"{read_folder(find_model(settings.start_from).path).manifest.trained_on}; then "
+    if start is not None:
+        before = f"{start.trained_on}; then "
     hardware = (
         f"{torch.get_num_threads()} threads of a {os.cpu_count()}-core CPU"
         if not torch.cuda.is_available()

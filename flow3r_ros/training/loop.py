@@ -2,19 +2,16 @@
 
 A step is a pure function of (settings, data, step number), so a resumed run gives the losses of an uninterrupted one. What is exported
 and validated are the averaged weights. Under `torchrun` every process takes its share of each step's clips and gradients are averaged
-(DDP), which gives the losses of one process with all clips.
+(DDP), which gives the losses of one process with all clips; with `strategy: fsdp` they share the network as well (`sharding`).
 """
 
 from __future__ import annotations
 
-import csv
 import json
-import logging
 import math
-import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,21 +23,21 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from flow3r_ros.errors import OutputError, TrainingError
-from flow3r_ros.network.efficientnet_lite import STRIDE_8_BLOCKS, ConvolutionalPatchEmbedding
+from flow3r_ros.network.catalog import find_model
+from flow3r_ros.network.efficientnet_lite import ConvolutionalPatchEmbedding
 from flow3r_ros.network.model import Flow3r
+from flow3r_ros.training.adapters import prepare
 from flow3r_ros.training.checkpointing import checkpoint_steps, load_checkpoint, save_checkpoint, write_safetensors
 from flow3r_ros.training.data import HeldOut, open_data
 from flow3r_ros.training.export import export, initial_network
+from flow3r_ros.training.journal import Journal, Silent
 from flow3r_ros.training.loader import Loader
 from flow3r_ros.training.objective import objective
-from flow3r_ros.training.sample import Batch, Dropout, Sample, augment, collate
+from flow3r_ros.training.pictures import draw
+from flow3r_ros.training.sample import Batch, Dropout, Sample, augment, collate, to_device
+from flow3r_ros.training.sharding import gather, launch, whole
 from flow3r_ros.training.train_config import Optimisation, TrainSettings, load_train_settings
-from flow3r_ros.training.validation import validate
-
-logger = logging.getLogger(__name__)
-
-_TERMS = ("flow", "point", "pose", "confidence", "normal")
-_COLUMNS = ("step", "loss", *_TERMS, "gradient_norm", "learning_rate", "skipped", "step_s", "wait_s")
+from flow3r_ros.training.validation import answer, validate
 
 
 class SampleSource(Protocol):
@@ -96,52 +93,39 @@ def run(
     fabric = launch(settings)
     torch.manual_seed(settings.seed)
     network = initial_network(settings)
-    optimizer = _optimizer(network, settings.optimisation)
-    average = {name: value.detach().clone() for name, value in network.state_dict().items() if value.is_floating_point()}
-    first = load_checkpoint(checkpoints, network, average, optimizer) if resume else 0
-    model, optimizer = fabric.setup(network, optimizer)
+    prepare(network, settings)
+    base = "" if settings.adapters is None else find_model(settings.start_from).manifest.sha256
+    model = fabric.setup_module(network)
+    adam = _optimizer(network, settings.optimisation)
+    optimizer = fabric.setup_optimizers(adam)
+    average = _averages(network)
+    first = load_checkpoint(checkpoints, network, average, adam, base) if resume else 0
     last = min(settings.steps, max_steps if max_steps is not None else settings.steps)
     started = time.monotonic()
-    if validation is not None and first == 0 and settings.start_from != "nano" and fabric.is_global_zero:
-        _validate(network, average, validation, settings, output, 0)
     make = partial(make_batch, settings, source, fabric.global_rank, fabric.world_size)
-    with _metrics(output, first, fabric) as metrics, Loader(make, settings.loader_threads) as batches:
+    saved, keep, writes = settings.model_dump_json(), settings.keep_checkpoints, fabric.is_global_zero
+    with Journal(output, first) if writes else Silent() as journal, Loader(make, settings.loader_threads) as batches:
+        if validation is not None and first == 0 and settings.start_from != "nano":
+            _validate(network, average, validation, settings, journal, 0)
         for step in range(first, last):
-            batch = _to(batches(step), fabric.device)
+            batch = to_device(batches(step), fabric.device)
             row = _step(fabric, model, optimizer, batch, settings, step, output)
             _follow(average, network, settings.optimisation.ema, step)
             row["wait_s"] = batches.wait_s
             done = step + 1
-            if metrics is None:
-                continue
             if done % settings.log_every == 0 or done == last:
-                metrics.write(row)
+                journal.write(row)
             if done % settings.checkpoint_every == 0 or done == last:
-                save_checkpoint(checkpoints, done, network, average, optimizer, settings.model_dump_json(), settings.keep_checkpoints)
+                save_checkpoint(checkpoints, done, network, average, adam, saved, keep, base, writes)
             if validation is not None and settings.validate_every and done % settings.validate_every == 0 and done != last:
-                _validate(network, average, validation, settings, output, done)
-    if not fabric.is_global_zero:
-        return TrainResult(last, output / "model", {})
-    scores = _validate(network, average, validation, settings, output, last) if validation is not None else {}
-    told = {**(provenance or {}), "steps": last, "metrics_before": _scores_before(output)}
-    seconds = time.monotonic() - started
-    folder = export(network, average, output / "model", settings, steps=last, seconds=seconds, metrics=scores, provenance=told)
-    return TrainResult(last, folder, scores)
-
-
-def launch(settings: TrainSettings) -> Fabric:
-    """One process, or this one of those that `torchrun` started. Raises TrainingError when the clips cannot be shared evenly."""
-    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if settings.clips_per_step % world:
-        raise TrainingError(f"{settings.clips_per_step} clips per step cannot be shared by {world} processes", "change clips_per_step")
-    strategy = "ddp_find_unused_parameters_true" if world > 1 else "auto"
-    fabric = Fabric(accelerator="auto", devices=local, num_nodes=world // local, strategy=strategy, precision=settings.precision)
-    fabric.launch()
-    return fabric
-
-
-def _metrics(output: Path, first: int, fabric: Fabric) -> AbstractContextManager[Metrics | None]:
-    return Metrics(output / "metrics.csv", first) if fabric.is_global_zero else nullcontext()
+                _validate(network, average, validation, settings, journal, done)
+        scores = _validate(network, average, validation, settings, journal, last) if validation is not None else {}
+    finished = gather({**network.state_dict(), **average})
+    if writes:
+        told = {**(provenance or {}), "steps": last, "metrics_before": _scores_before(output)}
+        seconds = time.monotonic() - started
+        export(network, finished, output / "model", settings, steps=last, seconds=seconds, metrics=scores, provenance=told)
+    return TrainResult(last, output / "model", scores)
 
 
 def _step(
@@ -154,6 +138,8 @@ def _step(
         group["lr"] = rate * group["factor"]
     outputs = model(batch.images, batch.pairs if batch.pairs.shape[1] else None, batch.evidence)
     loss, terms = objective(outputs, batch, settings.loss)
+    if not loss.requires_grad:
+        raise TrainingError("nothing that learns takes part in the loss", "change train_only, adapters or the loss weights")
     row: dict[str, float] = {"step": step + 1, "loss": _mean(fabric, loss), "learning_rate": rate, "skipped": 0.0}
     row |= {name: _mean(fabric, value) for name, value in terms.items()}
     if not math.isfinite(row["loss"]):
@@ -184,7 +170,7 @@ def _clip(model: nn.Module, limit: float) -> float:
             head = next((part for part in ("camera_head", "flow_head") if part in name), "rest")
             groups.setdefault(head, []).append(parameter)
     norms = [nn.utils.clip_grad_norm_(parameters, limit) for parameters in groups.values()]
-    return float(torch.stack(norms).norm())
+    return float(torch.stack([whole(norm) for norm in norms]).norm())
 
 
 def learning_rate(settings: Optimisation, steps: int, step: int) -> float:
@@ -196,13 +182,8 @@ def learning_rate(settings: Optimisation, steps: int, step: int) -> float:
 
 def _optimizer(network: Flow3r, settings: Optimisation) -> torch.optim.AdamW:
     """AdamW over four groups: trunk or not, decayed or not (biases, norms and tokens are not)."""
-    trunk: set[nn.Parameter] = set()
     embedding = network.encoder.patch_embed
-    if isinstance(embedding, ConvolutionalPatchEmbedding):
-        trunk = set(embedding.trunk.parameters())
-        if settings.freeze_to_stride_8:
-            for part in (embedding.trunk.stem, *embedding.trunk.blocks[:STRIDE_8_BLOCKS]):
-                part.requires_grad_(False)
+    trunk = set(embedding.trunk.parameters()) if isinstance(embedding, ConvolutionalPatchEmbedding) else set()
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
@@ -222,6 +203,13 @@ def _optimizer(network: Flow3r, settings: Optimisation) -> torch.optim.AdamW:
     )
 
 
+def _averages(network: nn.Module) -> dict[str, Tensor]:
+    """Where the averaged weights start: a copy of everything that may change."""
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    state = network.state_dict().items()
+    return {name: value.detach().clone() for name, value in state if value.is_floating_point() and name not in frozen}
+
+
 @torch.no_grad()
 def _follow(average: dict[str, Tensor], network: nn.Module, decay: float, step: int) -> None:
     """Exponential moving average with the usual warm-up (1 + t) / (10 + t)."""
@@ -239,20 +227,33 @@ def _scores_before(output: Path) -> dict[str, float]:
 
 
 def _validate(
-    network: Flow3r, average: dict[str, Tensor], clips: HeldOut, settings: TrainSettings, output: Path, step: int
+    network: Flow3r, average: dict[str, Tensor], clips: HeldOut, settings: TrainSettings, journal: Silent, step: int
 ) -> dict[str, float]:
-    """Metrics of the averaged weights on held-out clips; appended to `validation.jsonl`."""
-    trained = {name: value.clone() for name, value in network.state_dict().items()}
-    network.load_state_dict(average, strict=False)
-    try:
+    """Metrics and pictures of the averaged weights on held-out clips, into the journal; every process does the same."""
+    with _averaged(network, average):
         scores = validate(network, clips.all(settings.validation_clips))
-    finally:
-        network.load_state_dict(trained)
-    output.mkdir(parents=True, exist_ok=True)
-    with (output / "validation.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": step, **scores}) + "\n")
-    logger.info("step %d: %s", step, ", ".join(f"{key} {value:.3f}" for key, value in scores.items()))
+        network.eval()
+        for samples in clips.all(1):
+            batch = collate(samples[:1])
+            for name, image in draw(answer(network, batch, batch.pairs, batch.evidence), batch).items():
+                journal.picture(step, name, image)
+        network.train()
+    journal.scores(step, scores)
     return scores
+
+
+@contextmanager
+def _averaged(network: Flow3r, average: dict[str, Tensor]) -> Iterator[None]:
+    """The network with the averaged weights in place of the trained ones."""
+    state = network.state_dict()
+    trained = {name: state[name].clone() for name in average}
+    try:
+        for name, value in average.items():
+            state[name].copy_(value)
+        yield
+    finally:
+        for name, value in trained.items():
+            state[name].copy_(value)
 
 
 def _stop(output: Path, batch: Batch, what: str) -> None:
@@ -271,47 +272,9 @@ def _stop(output: Path, batch: Batch, what: str) -> None:
     raise TrainingError(what, f"the batch is saved in {path}; lower the learning rate or look at the batch, then --resume")
 
 
-def _to(batch: Batch, device: torch.device) -> Batch:
-    """The batch on a device, whatever its nesting."""
-
-    def move(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.to(device, non_blocking=True)
-        return type(value)(*(move(item) for item in value))
-
-    moved: Batch = move(batch)
-    return moved
-
-
 def make_batch(settings: TrainSettings, source: SampleSource, rank: int, world: int, step: int) -> Batch:
     """This process's share of the samples of a step, augmented and stacked: a pure function of its arguments."""
     dropout = Dropout(**settings.dropout.model_dump())
     samples = source.batch(step) if world == 1 else source.batch(step, slice(rank, None, world))
     rngs = [np.random.default_rng((settings.seed, step, index)) for index in range(rank, settings.clips_per_step, world)]
     return collate([augment(sample, rng, dropout, settings.pairs_per_clip) for sample, rng in zip(samples, rngs, strict=True)])
-
-
-class Metrics:
-    """`metrics.csv`: one row per logged step; rows after the step resumed from are dropped."""
-
-    def __init__(self, path: Path, first: int) -> None:
-        kept: list[dict[str, str]] = []
-        if first and path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                kept = [row for row in csv.DictReader(file) if int(float(row["step"])) <= first]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", newline="", encoding="utf-8")
-        self._writer = csv.DictWriter(self._file, _COLUMNS)
-        self._writer.writeheader()
-        self._writer.writerows(kept)
-
-    def __enter__(self) -> Metrics:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-    def write(self, row: dict[str, float]) -> None:
-        """Append a row and flush, so that a run can be watched."""
-        self._writer.writerow({name: int(value) if name in ("step", "skipped") else f"{value:.6g}" for name, value in row.items()})
-        self._file.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -90,6 +90,18 @@ def collate(samples: Sequence[Sample]) -> Batch:
         labelled=torch.tensor(labelled, dtype=torch.int64),
         truth=_stack_truth([samples[index] for index in labelled], (frames, height, width)),
     )
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device, whatever its nesting."""
+
+    def move(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.to(device, non_blocking=True)
+        return type(value)(*(move(item) for item in value))
+
+    moved: Batch = move(batch)
+    return moved
 
 
 def augment(sample: Sample, rng: np.random.Generator, dropout: Dropout, pairs: int) -> Sample:

@@ -49,6 +49,19 @@ class Optimisation(Settings):
     ema: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights, which are what is saved and validated")
 
 
+class Adapters(Settings):
+    """Low-rank adapters: what is learned in place of the transformer's matrices; merged into them at export."""
+
+    rank: int = Field(16, ge=1, description="of the learned change of every matrix")
+    alpha: float = Field(16.0, gt=0, description="the change counts alpha / rank")
+    parts: tuple[Literal["encoder", "decoder", "point_decoder", "conf_decoder", "camera_decoder"], ...] = Field(
+        ("decoder", "point_decoder", "camera_decoder"), min_length=1, description="stacks of blocks that get adapters"
+    )
+    layers: tuple[Literal["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"], ...] = Field(
+        ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"), min_length=1, description="matrices of a block that get adapters"
+    )
+
+
 class TrainSettings(Settings):
     """Everything about one run."""
 
@@ -62,6 +75,14 @@ class TrainSettings(Settings):
     threads: int = Field(0, ge=0, description="CPU threads, 0 = all")
     loader_threads: int = Field(1, ge=1, le=64, description="threads that make batches ahead of the step")
     precision: Literal["32-true", "bf16-mixed"] = Field("bf16-mixed", description="Lightning Fabric precision")
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto", description="several processes: every one holds the network (ddp, auto), or each a share of it (fsdp)"
+    )
+    activation_checkpointing: bool = Field(False, description="recompute transformer blocks in the backward pass: less memory, more time")
+    train_only: tuple[str, ...] = Field(
+        (), description="parameters that learn, by name or pattern (`flow_head`, `decoder.*.mlp`); empty = all, or adapters alone"
+    )
+    adapters: Adapters | None = Field(None, description="low-rank adapters; everything else that `train_only` does not name is frozen")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept")
     validate_every: int = Field(0, ge=0, description="steps between validations, 0 = only at the end")

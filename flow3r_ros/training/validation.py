@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flow3r_ros.network.evidence import reproject
-from flow3r_ros.network.model import Flow3r
+from flow3r_ros.network.model import EvidenceInput, Flow3r
 from flow3r_ros.training import losses
 from flow3r_ros.training.sample import Batch, Sample, collate
 from flow3r_ros.types import Float32, Float64
@@ -31,15 +31,24 @@ def validate(network: Flow3r, clips: Iterable[list[Sample]]) -> dict[str, float]
     rows: list[dict[str, list[float]]] = []
     for samples in clips:
         batch = collate(samples)
-        outputs = network(batch.images, batch.pairs, batch.evidence)
+        outputs = answer(network, batch, batch.pairs, batch.evidence)
         row = _flow(outputs, batch)
         if len(batch.labelled):
-            blind = network(batch.images, None, None)
+            blind = answer(network, batch, None, None)
             row |= _depth(outputs["local_points"], blind["local_points"], batch)
             row |= _poses(outputs["camera_poses"], batch) | _confidence(outputs, batch)
         rows.append(row)
     network.train(was_training)
     return _summary(rows)
+
+
+@torch.no_grad()
+def answer(network: Flow3r, batch: Batch, pairs: Tensor | None, evidence: EvidenceInput | None) -> dict[str, Tensor]:
+    """What the network says about a batch on the CPU, wherever the network is; tensors on the CPU, without flow for no pairs."""
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    seen = None if evidence is None else EvidenceInput(*(part.to(device) for part in evidence))
+    outputs = network(batch.images.to(device), None if pairs is None else pairs.to(device), seen)
+    return {name: value.float().cpu() for name, value in outputs.items() if isinstance(value, Tensor)}
 
 
 def _depth(local: Tensor, blind: Tensor, batch: Batch) -> dict[str, list[float]]:

@@ -1,0 +1,101 @@
+"""What a run writes to be watched: `metrics.csv`, `validation.jsonl`, pictures; the same as TensorBoard events where installed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from flow3r_ros.errors import OutputError
+from flow3r_ros.types import UInt8
+
+logger = logging.getLogger(__name__)
+
+TERMS = ("flow", "point", "pose", "confidence", "normal")
+_COLUMNS = ("step", "loss", *TERMS, "gradient_norm", "learning_rate", "skipped", "step_s", "wait_s")
+
+
+class Silent:
+    """The journal of a process that is not the first: takes everything, writes nothing."""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing is open."""
+
+    def write(self, row: dict[str, float]) -> None:
+        """A training step."""
+
+    def scores(self, step: int, scores: dict[str, float]) -> None:
+        """A validation."""
+
+    def picture(self, step: int, name: str, image: UInt8) -> None:
+        """A drawing of a held-out clip."""
+
+
+class Journal(Silent):
+    """The journal in a run's folder; rows of `metrics.csv` after the step resumed from (`first`) are dropped."""
+
+    def __init__(self, output: Path, first: int) -> None:
+        self._output = output
+        path = output / "metrics.csv"
+        kept: list[dict[str, str]] = []
+        if first and path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                kept = [row for row in csv.DictReader(file) if int(float(row["step"])) <= first]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("w", newline="", encoding="utf-8")
+        self._writer = csv.DictWriter(self._file, _COLUMNS)
+        self._writer.writeheader()
+        self._writer.writerows(kept)
+        self._events = _open_events(output / "tensorboard", first)
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+    def write(self, row: dict[str, float]) -> None:
+        """Append a row and flush, so that a run can be watched."""
+        self._writer.writerow({name: int(value) if name in ("step", "skipped") else f"{value:.6g}" for name, value in row.items()})
+        self._file.flush()
+        self._scalars("train", int(row["step"]), {name: value for name, value in row.items() if name != "step"})
+
+    def scores(self, step: int, scores: dict[str, float]) -> None:
+        """Append held-out metrics to `validation.jsonl`."""
+        with (self._output / "validation.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **scores}) + "\n")
+        logger.info("step %d: %s", step, ", ".join(f"{key} {value:.3f}" for key, value in scores.items()))
+        self._scalars("validation", step, scores)
+
+    def picture(self, step: int, name: str, image: UInt8) -> None:
+        """Write rgb uint8 `[H, W, 3]` as `pictures/step_000100_NAME.png`. Raises OutputError where it cannot be written."""
+        path = self._output / "pictures" / f"step_{step:06d}_{name}.png"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror})", "free disk space or choose another --output") from error
+        if self._events is not None:
+            self._events.add_image(name, image, step, dataformats="HWC")
+
+    def _scalars(self, group: str, step: int, values: dict[str, float]) -> None:
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(f"{group}/{name}", value, step)
+            self._events.flush()
+
+
+def _open_events(folder: Path, first: int) -> Any:
+    """A TensorBoard writer, or None where TensorBoard is not installed; events after step `first` of an earlier run are hidden."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        logger.warning("tensorboard is not installed: no event files, metrics.csv has the same numbers (pip install tensorboard)")
+        return None
+    return SummaryWriter(str(folder), purge_step=first + 1 if first else None)
