@@ -14,7 +14,7 @@ from typing import Any
 from flow3r_ros.bags import diagnostics
 from flow3r_ros.bags.rerun_log import RerunLog
 from flow3r_ros.bags.types import make
-from flow3r_ros.bags.writer import BagWriter
+from flow3r_ros.bags.writer import BagWriter, WriteBehind
 from flow3r_ros.config import Config
 from flow3r_ros.errors import BagError, Flow3rError
 from flow3r_ros.evaluation.record import RunRecord
@@ -60,7 +60,9 @@ def replay(
             writer = stack.enter_context(BagWriter(bag))
             log = stack.enter_context(RerunLog(rerun, record.title)) if rerun else None
             recorder = _Recorder(source, engine, writer, record, timing, log)
+            stack.enter_context(recorder.behind)
             drive(source, engine, recorder.take, quiet, timing)
+        timing.behind_s = recorder.behind.busy_s
         for file in sorted(bag.iterdir()):
             file.rename(unfinished.path / file.name)
         bag.rmdir()
@@ -76,6 +78,7 @@ class _Recorder:
         self, source: BagSource, engine: Engine, writer: BagWriter, record: RunRecord, timing: Timing, log: RerunLog | None
     ) -> None:
         self._source, self._engine, self._writer, self._record, self._timing, self._log = source, engine, writer, record, timing, log
+        self.behind = WriteBehind(writer)
         self._card = describe_predictor(engine.predictor)
         self._outputs: Outputs | None = None
         self._diagnosed_ns = -diagnostics.PERIOD_NS
@@ -95,7 +98,7 @@ class _Recorder:
         if self._outputs.map_due(estimate.stamp_ns) and self._engine.map is not None and len(self._engine.map):
             messages["~/map"] = self._outputs.map_message(estimate.stamp_ns, *self._engine.map.points())
         for topic, message in messages.items():
-            self._writer.write(bag_topic(topic), estimate.stamp_ns, message)
+            self.behind.write(bag_topic(topic), estimate.stamp_ns, message)
         if self._log:
             self._log.add(estimate, self._worth_showing(estimate))
 
@@ -111,7 +114,7 @@ class _Recorder:
                 raise BagError(what, "record /tf_static, or leave node.base_frame empty")
         if len(static):
             self._writer.add("/tf_static", "tf2_msgs/msg/TFMessage", latched=True)
-            self._writer.write("/tf_static", estimate.stamp_ns, static.message(make, estimate.stamp_ns))
+            self.behind.write("/tf_static", estimate.stamp_ns, static.message(make, estimate.stamp_ns))
         return Outputs(make, config.node, self._worth_showing, extrinsics)
 
     def _worth_showing(self, estimate: Estimate) -> Bool:

@@ -5,7 +5,10 @@ The writer fills a folder that its caller owns; `offline.folder.OutputFolder` gi
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal
 
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
@@ -70,3 +73,38 @@ class BagWriter:
             return action()
         except Exception as error:
             raise OutputError(f"{self.folder}: cannot be written ({error})", "check free space and permissions") from error
+
+
+class WriteBehind:
+    """Serializes and writes the messages of a BagWriter in another thread, in the order given; a context manager.
+
+    Memory is bounded: at most `DEPTH` messages wait. An error of the writer is raised here, at one of the next calls or at the end.
+    `busy_s` is the time the thread spent.
+    """
+
+    DEPTH = 32
+
+    def __init__(self, writer: BagWriter) -> None:
+        self.busy_s = 0.0
+        self._writer = writer
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="write behind")
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> WriteBehind:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=kind is not None)
+        while kind is None and self._waiting:
+            self._waiting.popleft().result()
+
+    def write(self, topic: str, stamp_ns: int, message: Any) -> None:
+        """As `BagWriter.write`; nobody may change the message afterwards."""
+        while self._waiting and (len(self._waiting) >= self.DEPTH or self._waiting[0].done()):
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(self._write, topic, stamp_ns, message))
+
+    def _write(self, topic: str, stamp_ns: int, message: Any) -> None:
+        start = perf_counter()
+        self._writer.write(topic, stamp_ns, message)
+        self.busy_s += perf_counter() - start

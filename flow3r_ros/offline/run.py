@@ -29,7 +29,8 @@ GROUND_TRUTH = "groundtruth.tum"
 
 @dataclass
 class Timing:
-    """Where the time of a run went: seconds overall, waiting for frames and writing results; milliseconds of each engine step.
+    """Where the time of a run went: seconds overall, waiting for frames, writing results; milliseconds of each engine step. `behind_s` is
+    the time of a thread that writes beside the engine.
 
     `unusable` counts, by reason, the images that could not be decoded up to now in the stream.
     """
@@ -37,6 +38,7 @@ class Timing:
     wall_s: float = 0.0
     wait_s: float = 0.0
     write_s: float = 0.0
+    behind_s: float = 0.0
     unusable: Counter[str] = field(default_factory=Counter)
     step_ms: array[float] = field(default_factory=lambda: array("f"))
 

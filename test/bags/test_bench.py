@@ -38,7 +38,7 @@ def test_shares_speed_and_error_of_a_clip(tmp_path: Path) -> None:
     shares = {name.split(": ")[1]: row["median"] for name, row in rows.items() if row["unit"] == "%"}
     assert all(0 <= share <= 100 for share in shares.values())
     assert shares["network busy"] < shares["engine busy"]
-    parts = shares["waiting for frames, read ahead in a thread"] + shares["building, serializing and writing messages"]
+    parts = shares["waiting for frames, read ahead in a thread"] + shares["building messages, written behind in a thread"]
     assert 90 < parts + shares["engine busy"] <= 100.1
     assert rows["chunked mode, speed"]["ratio"] > 0
     assert rows["chunked mode, ATE"]["median"] < 0.05

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from flow3r_ros.bags.from_video import bag_from_video
 from flow3r_ros.bags.reader import BagReader
 from flow3r_ros.bags.replay import bag_topic, replay
 from flow3r_ros.bags.types import make
+from flow3r_ros.bags.writer import BagWriter, WriteBehind
 from flow3r_ros.config import Config
 from flow3r_ros.errors import BagError, OutputError
 from flow3r_ros.odometry.engine import Engine
@@ -226,3 +228,15 @@ def test_bag_from_video_keeps_stamps_and_camera(tmp_path: Path) -> None:
     assert frames[0].camera is not None
     assert replace(frames[0].camera, distortion=()) == replace(small_clip().camera, distortion=())
     np.testing.assert_array_equal(frames[1].rgb, small_clip().rgb[2])
+
+
+def test_an_error_while_writing_behind_comes_back_and_leaves_no_thread(tmp_path: Path) -> None:
+    def write() -> None:
+        with BagWriter(tmp_path / "bag") as writer, WriteBehind(writer) as behind:
+            for stamp in range(100):
+                behind.write("/undeclared", stamp, b"")
+
+    with pytest.raises(KeyError, match="undeclared"):
+        write()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("write behind")]
+    assert not (tmp_path / "bag" / "metadata.yaml").exists()
