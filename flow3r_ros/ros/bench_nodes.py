@@ -22,6 +22,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from flow3r_ros.config import Config
 from flow3r_ros.errors import EvaluationError
+from flow3r_ros.geometry.camera import scaled
 from flow3r_ros.odometry.cloud import worth_showing
 from flow3r_ros.ros import process
 from flow3r_ros.ros.loading import Loaded
@@ -181,19 +182,22 @@ class _Feed:
         self._rgb = np.random.default_rng(1).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
         self._intrinsics = Camera(WIDTH, HEIGHT, 550.0, 550.0, 319.5, 239.5)
 
-    def publish(self) -> int:
+    def publish(self, shrink: int = 1) -> int:
         """Send one image with its CameraInfo; its stamp."""
         ns = time.time_ns()
         header = header_of(make, ns, "camera")
-        self._infos.publish(info_from_camera(make, header, self._intrinsics))
-        self._images.publish(rgb_image(make, header, self._rgb))
+        self._infos.publish(info_from_camera(make, header, scaled(self._intrinsics, WIDTH // shrink, HEIGHT // shrink)))
+        self._images.publish(rgb_image(make, header, self._rgb[::shrink, ::shrink]))
         return ns
 
     def wait_for_an_answer(self) -> tuple[int, int, int]:
-        """Send images, one after the other, until the node has answered one; its counts of received, estimated and dropped ones."""
+        """Send small images, which arrive over any transport, one after the other until the node has answered one.
+
+        Returns its counts of received, estimated and dropped images.
+        """
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
-            ns, deadline = self.publish(), time.monotonic() + 1.0
+            ns, deadline = self.publish(shrink=10), time.monotonic() + 1.0
             while ns not in self._answered and time.monotonic() < deadline:
                 rclpy.spin_once(self._node, timeout_sec=0.1)
             if ns in self._answered:

@@ -128,7 +128,8 @@ def world(with_profile: bool = True) -> Iterator[World]:
     environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     with tempfile.TemporaryDirectory() as folder:
         none = Path(folder) / "none.xml"
-        none.write_text('<profiles xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles"></profiles>\n')
+        unused = '<participant profile_name="unused"><rtps></rtps></participant>'  # Fast DDS complains on stdout when there is none
+        none.write_text(f'<profiles xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles">{unused}</profiles>\n')
         profile = profile_path() if with_profile else none
         environment |= dict.fromkeys(VARIABLES, str(profile or none))
         before = {name: os.environ.get(name) for name in (*VARIABLES, "ROS_AUTOMATIC_DISCOVERY_RANGE")}
