@@ -19,7 +19,7 @@ from flow3r_ros.types import Bool, Camera, Float32, Float64, UInt8
 
 Int32 = NDArray[np.int32]
 
-_NEAR = 1e-3
+NEAR = 1e-3
 _CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64)
 
 
@@ -143,9 +143,9 @@ def _bounds(scene: Scene, frame: int, primitive: int, pose: Float64) -> tuple[fl
         return everywhere
     camera_from_object = invert(_object_from_camera(scene, frame, primitive, pose))
     corners = (_CORNERS * scene.half[primitive]) @ camera_from_object[:3, :3].T + camera_from_object[:3, 3]
-    if corners[:, 2].max() <= _NEAR:
+    if corners[:, 2].max() <= NEAR:
         return None
-    if corners[:, 2].min() <= _NEAR:
+    if corners[:, 2].min() <= NEAR:
         return everywhere
     x, y = corners[:, 0] / corners[:, 2], corners[:, 1] / corners[:, 2]
     return float(x.min()), float(x.max()), float(y.min()), float(y.max())
@@ -168,8 +168,8 @@ def _intersect(scene: Scene, frame: int, primitive: int, pose: Float64, rays: Fl
         np.maximum(enter, middle - reach, out=enter)
         np.minimum(leave, middle + reach, out=leave)
     if scene.shape[primitive] == Shape.ROOM:
-        return np.where((leave > _NEAR) & (enter < leave), leave, np.float32(np.inf))
-    return np.where((enter > _NEAR) & (enter < leave), enter, np.float32(np.inf))
+        return np.where((leave > NEAR) & (enter < leave), leave, np.float32(np.inf))
+    return np.where((enter > NEAR) & (enter < leave), enter, np.float32(np.inf))
 
 
 def _intersect_ellipsoid(towards: list[Float32], origin: Float32, half: Float32) -> Float32:
@@ -180,7 +180,7 @@ def _intersect_ellipsoid(towards: list[Float32], origin: Float32, half: Float32)
     c = float(start @ start) - 1.0
     root = b * b - a * np.float32(c)
     hit = (-b - np.sqrt(np.maximum(root, 0))) / a
-    return np.asarray(np.where((root > 0) & (hit > _NEAR), hit, np.float32(np.inf)), np.float32)
+    return np.asarray(np.where((root > 0) & (hit > NEAR), hit, np.float32(np.inf)), np.float32)
 
 
 def _normals(scene: Scene, primitive: int, scaled: Float32, half: Float32, face: NDArray[np.intp], sign: Bool) -> Float32:

@@ -42,18 +42,20 @@ _CLIPS_PER_SHARD = 24
 _PATTERN = "scenes_*.safetensors"
 
 
-def training_clip(seed: int, grids: Sequence[tuple[int, int]], textures: Split, frames: int = _FRAMES) -> list[Sample]:
+def training_clip(
+    seed: int, grids: Sequence[tuple[int, int]], textures: Split, frames: int = _FRAMES, device: str | None = None
+) -> list[Sample]:
     """One clip as an odometry window looks: older keyframes further apart, the newest frame at any distance from the last of them.
 
     Rendered and matched once, on the first grid's aspect ratio; one sample per grid (width, height), with flow labels from the newest
-    frame to a random other frame and back.
+    frame to a random other frame and back. Torch casts rays on `device`, numpy where it is None.
     """
     rng = np.random.default_rng((seed, 17))
     width, height = _picture_size(grids[0])
     gaps = rng.uniform(0.6, 1.4, frames - 1)
     gaps[-1] *= rng.uniform(0.05, 1.0)
     times = np.concatenate([[0.0], np.cumsum(gaps)])
-    clip = render_clip(seed, frames, width, height, textures=textures, times=times)
+    clip = render_clip(seed, frames, width, height, textures=textures, times=times, device=device)
     other = int(rng.integers(0, frames - 1))
     pairs = [(frames - 1, other), (other, frames - 1)]
     matcher = Matcher(width=_MATCHING_WIDTH)
@@ -78,17 +80,19 @@ def make_sample(clip: SceneClip, grid: tuple[int, int], pairs: list[tuple[int, i
     )
 
 
-def write_shards(folder: Path, first: int, shards: int, textures: Split, sizes: Sequence[Size] = ("full", "small")) -> Iterator[Path]:
+def write_shards(
+    folder: Path, first: int, shards: int, textures: Split, sizes: Sequence[Size] = ("full", "small"), device: str | None = None
+) -> Iterator[Path]:
     """Render shards `first .. first + shards - 1` into `folder/full` and `folder/small`, skipping those that exist.
 
-    Yields the path of each shard of the first of `sizes` as it is complete.
+    Yields the path of each shard of the first of `sizes` as it is complete. Torch casts rays on `device`, numpy where it is None.
     """
     cv2.setNumThreads(1)
     for number in range(first, first + shards):
         paths = [folder / size / f"scenes_{number:06d}.safetensors" for size in sizes]
         if not paths[0].exists():
             grids = [_GRIDS[size][number % len(_GRIDS[size])] for size in sizes]
-            clips = [training_clip(number * _CLIPS_PER_SHARD + index, grids, textures) for index in range(_CLIPS_PER_SHARD)]
+            clips = [training_clip(number * _CLIPS_PER_SHARD + index, grids, textures, device=device) for index in range(_CLIPS_PER_SHARD)]
             for position in reversed(range(len(sizes))):
                 write_safetensors(paths[position], _pack([samples[position] for samples in clips]))
         yield paths[0]
@@ -211,9 +215,10 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first shard; numbers are seeds")
     parser.add_argument("--shards", type=int, default=100, help=f"shards of {_CLIPS_PER_SHARD} clips")
     parser.add_argument("--textures", choices=get_args(Split), default="train")
+    parser.add_argument("--device", help="cast rays in torch on this device (cuda); default: in numpy, the faster one on a CPU")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    for path in write_shards(options.folder, options.first, options.shards, options.textures):
+    for path in write_shards(options.folder, options.first, options.shards, options.textures, device=options.device):
         logger.info("%s", path)
 
 

@@ -41,15 +41,16 @@ _SEED = {"train": 11, "held_out": 1_000_003, "photographs": 77}
 class TextureAtlas:
     """Tiles `uint8 [TILE, TILE, 3]` that repeat, each with `LEVELS` mip levels.
 
-    `plain` are the indices of tiles with next to no texture: painted walls, overcast sky.
+    `plain` are the indices of tiles with next to no texture: painted walls, overcast sky. `image` uint8 `[., ., 3]` holds everything;
+    `origin` float32 `[tiles, LEVELS, 2]` is where (x, y) each level of a tile starts in it, inside a border of one repeated pixel.
     """
 
     def __init__(self, tiles: list[UInt8], plain: NDArray[np.int64]) -> None:
         self.plain = plain
         self.count = len(tiles)
         rows = (len(tiles) + _COLUMNS - 1) // _COLUMNS
-        self._image = np.zeros((rows * _CELL_HEIGHT, _COLUMNS * _CELL_WIDTH, 3), np.uint8)
-        self._origin = np.zeros((len(tiles), LEVELS, 2), np.float32)
+        self.image = np.zeros((rows * _CELL_HEIGHT, _COLUMNS * _CELL_WIDTH, 3), np.uint8)
+        self.origin = np.zeros((len(tiles), LEVELS, 2), np.float32)
         for index, tile in enumerate(tiles):
             self._place(index, tile)
 
@@ -59,8 +60,8 @@ class TextureAtlas:
         for level in range(LEVELS):
             size = TILE >> level
             padded = cv2.copyMakeBorder(tile, 1, 1, 1, 1, cv2.BORDER_WRAP)
-            self._image[y : y + size + 2, x : x + size + 2] = padded
-            self._origin[index, level] = (x + 1, y + 1)
+            self.image[y : y + size + 2, x : x + size + 2] = padded
+            self.origin[index, level] = (x + 1, y + 1)
             x, y = (left + TILE + 2, top) if level == 0 else (x, y + size + 2)
             tile = np.asarray(cv2.resize(tile, (size // 2, size // 2), interpolation=cv2.INTER_AREA), np.uint8)
 
@@ -74,10 +75,10 @@ class TextureAtlas:
         """
         level = np.clip(np.log2(np.maximum(texels, 1e-3)) + 0.25, 0, LEVELS - 1).astype(np.int32)
         size = np.float32(TILE) / (1 << level).astype(np.float32)
-        origin = self._origin[tile, level]
+        origin = self.origin[tile, level]
         x = origin[..., 0] + (u - np.floor(u)) * size - np.float32(0.5)
         y = origin[..., 1] + (v - np.floor(v)) * size - np.float32(0.5)
-        return np.asarray(cv2.remap(self._image, x, y, cv2.INTER_LINEAR), np.uint8)
+        return np.asarray(cv2.remap(self.image, x, y, cv2.INTER_LINEAR), np.uint8)
 
 
 @lru_cache(maxsize=3)

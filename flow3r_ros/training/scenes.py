@@ -21,6 +21,7 @@ from flow3r_ros.training.scene_paths import Motion, random_path
 from flow3r_ros.training.scene_photometry import develop, random_photometry
 from flow3r_ros.training.scene_shapes import Scene, cast_image, cast_rays, paint
 from flow3r_ros.training.scene_textures import Split, texture_atlas
+from flow3r_ros.training.scene_torch import TorchScene
 from flow3r_ros.types import Bool, Camera, Float32, Float64, UInt8
 
 _FILL = {"room": fill_room, "street": fill_street, "clutter": fill_clutter}
@@ -37,7 +38,7 @@ class SceneClip:
 
     `rgb` uint8 `[N, H, W, 3]`; `depth` float32 `[N, H, W]` along the optical axis, scene units; `poses` float64 `[N, 4, 4]`
     camera-to-world, first frame identity; `primitive` int32 `[N, H, W]`, what each pixel sees; `moving` bool `[N, H, W]`, pixels of
-    independently moving objects; `times` float64 `[N]`.
+    independently moving objects; `times` float64 `[N]`; `device` where torch casts rays, None = numpy does.
     """
 
     rgb: UInt8
@@ -47,6 +48,7 @@ class SceneClip:
     primitive: NDArray[np.int32]
     times: Float64
     scene: Scene
+    device: str | None = None
 
     @property
     def moving(self) -> Bool:
@@ -59,6 +61,8 @@ class SceneClip:
         Returns displacement float32 `[H, W, 2]` in pixels and covisibility bool `[H, W]`: the same surface point lies inside the
         target image, in front of it, and nothing hides it. Moving objects are followed.
         """
+        if self.device is not None:
+            return TorchScene(self.scene, self.poses, self.camera, self.device).flow(self.depth, self.primitive, source, target)
         points = rays_of(self.camera).astype(np.float64)
         points = np.concatenate([points, np.ones_like(points[..., :1])], axis=-1) * self.depth[source][..., None]
         camera_from_world = invert(self.poses[target])
@@ -82,10 +86,9 @@ class SceneClip:
     def resized(self, width: int, height: int) -> SceneClip:
         """The same clip on another grid: pictures by area averaging, ground truth cast anew."""
         camera = scaled(self.camera, width, height)
-        cast = [cast_image(self.scene, frame, pose, camera) for frame, pose in enumerate(self.poses)]
+        depth, primitive = _cast(self.scene, self.poses, camera, self.device)
         rgb = np.stack([cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in self.rgb])
-        depth, primitive = (np.stack(part) for part in zip(*cast, strict=True))
-        return SceneClip(rgb, depth, self.poses, camera, primitive, self.times, self.scene)
+        return SceneClip(rgb, depth, self.poses, camera, primitive, self.times, self.scene, self.device)
 
 
 def render_clip(
@@ -103,6 +106,7 @@ def render_clip(
     turn: float | None = None,
     times: Float64 | None = None,
     field_of_view: float | None = None,
+    device: str | None = None,
 ) -> SceneClip:
     """Render one clip; equal arguments give equal clips.
 
@@ -117,6 +121,7 @@ def render_clip(
         turn: rotation per unit of time in radians; None = random, 0.5-12 degrees.
         times: `[frames]` instants; None = frame number.
         field_of_view: horizontal, degrees; None = random, 40-95.
+        device: torch casts rays and paints there; None = numpy does. Both give the same clip up to rounding.
     """
     rng = np.random.default_rng((seed, 3))
     layout = layout or str(rng.choice(get_args(Layout), p=(0.5, 0.2, 0.3)))  # type: ignore[assignment]
@@ -137,14 +142,22 @@ def render_clip(
     scene = builder.build(_FILL[layout](builder, rng, size, movers))
     poses = invert(cameras[0]) @ cameras
     photometry = random_photometry(rng, frames, noise)
-    pictures, depths, primitives = [], [], []
-    for frame, pose in enumerate(poses):
-        depth, primitive = cast_image(scene, frame, pose, camera)
-        picture = paint(scene, frame, pose, camera, depth, primitive, atlas)
-        pictures.append(develop(picture, photometry, frame, rng) if noise > 0 else picture)
-        depths.append(depth)
-        primitives.append(primitive)
-    return SceneClip(np.stack(pictures), np.stack(depths), poses, camera, np.stack(primitives), times, scene)
+    depth, primitive = _cast(scene, poses, camera, device)
+    if device is None:
+        parts = zip(poses, depth, primitive, strict=True)
+        painted = [paint(scene, frame, pose, camera, z, seen, atlas) for frame, (pose, z, seen) in enumerate(parts)]
+    else:
+        painted = list(TorchScene(scene, poses, camera, device).paint(depth, primitive, atlas))
+    pictures = [develop(picture, photometry, frame, rng) for frame, picture in enumerate(painted)] if noise > 0 else painted
+    return SceneClip(np.stack(pictures), depth, poses, camera, primitive, times, scene, device)
+
+
+def _cast(scene: Scene, poses: Float64, camera: Camera, device: str | None) -> tuple[Float32, NDArray[np.int32]]:
+    """Depth and primitive `[N, H, W]` of every frame."""
+    if device is not None:
+        return TorchScene(scene, poses, camera, device).cast()
+    cast = [cast_image(scene, frame, pose, camera) for frame, pose in enumerate(poses)]
+    return np.stack([depth for depth, _ in cast]), np.stack([primitive for _, primitive in cast])
 
 
 def _random_camera(rng: np.random.Generator, width: int, height: int, field_of_view: float | None) -> Camera:
