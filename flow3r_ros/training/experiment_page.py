@@ -74,7 +74,7 @@ def write_page(path: Path, results: Results) -> Path:
 {results["introduction"]}
 - Pretraining: {budget["pretraining_steps"]} steps; every row: {budget["steps"]} steps; {budget["clips_per_step"]} clips a step.
 - Clips: {budget["labelled"]} labelled, {budget["unlabelled"]} unlabelled at 1x, {budget["held_out"]} held out (other scenes and textures).
-- Seeds {", ".join(map(str, results["seeds"]))}; {minutes:.0f} minutes of training and validation; {results["machine"]}.
+- Seeds {", ".join(map(str, results["seeds"]))}; {minutes:.0f} minutes of wall time over all trainings; {results["machine"]}.
 
 Cells are means over seeds, ± half their range. `rra_5`, `rta_15`: share of pairs with rotation within 5 and translation direction within
 15 degrees (more is better); `rotation_deg`, `direction_deg`: medians; `abs_rel`: depth, scaled by medians; `epe_geometry`, `epe_head`:
