@@ -19,8 +19,10 @@ from flow3r_ros.odometry.uncertainty import bridged, pose_covariance, spread
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Float64, PoseSource, Prediction, Seam
 
-GATE = 5.35
-"""the network's pose stays when its likelihood ratio to the refined pose is below it: the median of chi-square with 6 degrees of freedom"""
+GATE = 12.59
+"""the network's pose stays when its likelihood ratio to the refined pose is below it: 95 % of chi-square with 6 degrees of freedom"""
+TOLD_GATE = 5.35
+"""the same (the median) for a network that was told the prior pose: that it repeats it is no second opinion"""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def choose_pose(
     predicted: Float64,
     before: Float64,
     median_depth: float,
+    gate: float = GATE,
 ) -> Choice:
     """Pose of a new frame.
 
@@ -54,6 +57,7 @@ def choose_pose(
         prediction, seam, known: the window's geometry, its seam and the shared frames (None, or a refused seam: no network pose).
         predicted: pose from the last velocity; before: covariance of the frame before.
         median_depth: of the scene, odometry units.
+        gate: `GATE` or `TOLD_GATE`.
     """
     if track is not None and track.still is not None:
         return Choice(track.pose, PoseSource.STATIONARY, pose_covariance(np.zeros((6, 6)), None, median_depth))
@@ -63,7 +67,7 @@ def choose_pose(
     refined = track.refined if track is not None else None
     if track is not None and refined is not None:
         others = [] if network is None else [network]
-        if network is not None and track.likelihood_ratio(network, view) <= GATE:
+        if network is not None and track.likelihood_ratio(network, view) <= gate:
             return Choice(network, PoseSource.NETWORK, pose_covariance(spread(network, [refined.T_world_cam]), None, median_depth))
         doubt = 0.01 * spread(refined.T_world_cam, others)
         return Choice(track.pose, track.source, pose_covariance(doubt + refined.covariance, None, median_depth))

@@ -31,7 +31,9 @@ MAX_COST = 2.5
 """whitened robust rms above which geometry does not know the pose"""
 MIN_INLIERS = 0.4
 """share of correspondences within three sigma below which geometry does not know the pose"""
-CORRELATED = 12.0
+DOUBT, DOUBTED_SIGMA = 4.0, 0.3
+"""factor on the sigma of depth that no pose fits, and the relative sigma it then has at least"""
+CORRELATED = 6.0
 """flow vectors that count as one independent measurement"""
 MOVED_ON = 0.02
 """median displacement from the latest keyframe, as a share of the width, from which on older keyframes are matched as well"""
@@ -106,8 +108,10 @@ class Assist:
         if not targets:
             return Track(tuple(links), step, targets, None, PoseSource.PREDICTED, predicted)
         refined, source = self._refine(view, previous, references[0], list(targets), predicted)
-        known = refined.cost < MAX_COST and refined.inliers > MIN_INLIERS
-        if not known:
+        if not _fits(refined):
+            targets = tuple(_doubted(target) for target in targets)
+            refined, source = self._refine(view, previous, references[0], list(targets), refined.T_world_cam)
+        if not _fits(refined):
             return Track(tuple(links), step, targets, None, PoseSource.PREDICTED, predicted)
         return Track(tuple(links), step, targets, refined, source, refined.T_world_cam)
 
@@ -163,6 +167,16 @@ class Assist:
                 if other.objective < best.objective:
                     best, source = other, pair.source
         return best, source
+
+
+def _fits(refined: RefinedPose) -> bool:
+    """Whether a refined pose explains the correspondences well enough to be known."""
+    return refined.cost < MAX_COST and refined.inliers > MIN_INLIERS
+
+
+def _doubted(target: Target) -> Target:
+    """The same points with depth that is hardly believed: where no pose fits, it is the depth that was too sure of itself."""
+    return replace(target, sigma=np.maximum(DOUBT * target.sigma, DOUBTED_SIGMA * target.inverse_depth))
 
 
 def _unmoved(links: list[Link], step: Link | None, previous: View | None, before: dict[int, Correspondence]) -> View | None:

@@ -25,7 +25,7 @@ from flow3r_ros.geometry.correspondence import Matcher
 from flow3r_ros.geometry.lie import invert, nearest_rotation
 from flow3r_ros.odometry.admission import Admission, same_picture
 from flow3r_ros.odometry.align import Known, fit_seam
-from flow3r_ros.odometry.arbiter import Choice, choose_pose
+from flow3r_ros.odometry.arbiter import GATE, TOLD_GATE, Choice, choose_pose
 from flow3r_ros.odometry.assist import Assist, Track
 from flow3r_ros.odometry.cloud import VoxelMap
 from flow3r_ros.odometry.completion import complete_depth, propagate_depth
@@ -273,7 +273,8 @@ class Engine:
         predicted, depth = self._tracker.predict(view.frame.stamp_ns), self._publisher.median_depth or 1.0
         if not self._buffer.keyframes:
             return Choice(predicted, PoseSource.FIRST, pose_covariance(np.zeros((6, 6)), None, depth))
-        return choose_pose(view, track, prediction, seam, known, predicted, self._covariance, depth)
+        gate = TOLD_GATE if self.predictor.uses_evidence else GATE
+        return choose_pose(view, track, prediction, seam, known, predicted, self._covariance, depth, gate)
 
     def _follow(self, view: View, choice: Choice, seam: Seam | None) -> TrackingState:
         """State after this frame; while lost, every `lost_after` frames a fresh view may begin a new segment."""
