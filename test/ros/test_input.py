@@ -11,6 +11,7 @@ import pytest
 
 from flow3r_ros.ros.messages import make
 from flow3r_ros.types import Camera
+from flow3r_ros.wire.images import ENCODINGS
 from flow3r_ros.wire.transforms import header_of
 from test.ros.harness import BEST_EFFORT, LATCHED, RELIABLE, Client, NodeProcess, fresh_domain, stamp_of
 from test.ros.scene import HEIGHT, WIDTH, picture, wall_camera
@@ -23,22 +24,50 @@ def _rows(pixels: np.ndarray) -> tuple[np.ndarray, int]:
     return np.ascontiguousarray(pixels).reshape(-1).view(np.uint8), pixels.strides[0]
 
 
-def _bayer(rgb: np.ndarray) -> tuple[np.ndarray, int]:
-    mosaic = rgb[..., 1].copy()
-    mosaic[0::2, 0::2], mosaic[1::2, 1::2] = rgb[0::2, 0::2, 0], rgb[1::2, 1::2, 2]
-    return _rows(mosaic)
+def _bayer(pattern: str) -> Encoder:
+    """The mosaic behind a colour filter; `pattern` names the first two pixels of the first two rows."""
+    channels = ["rgb".index(letter) for letter in pattern]
+
+    def encode(rgb: np.ndarray) -> tuple[np.ndarray, int]:
+        mosaic = rgb[..., 1].copy()
+        for place, channel in enumerate(channels):
+            mosaic[place // 2 :: 2, place % 2 :: 2] = rgb[place // 2 :: 2, place % 2 :: 2, channel]
+        return _rows(mosaic)
+
+    return encode
 
 
+def _wide(encode: Encoder) -> Encoder:
+    """The same in 16 bits."""
+
+    def widened(rgb: np.ndarray) -> tuple[np.ndarray, int]:
+        data, step = encode(rgb)
+        return (data.astype(np.uint16) << 8).view(np.uint8), 2 * step
+
+    return widened
+
+
+def _converted(code: int) -> Encoder:
+    return lambda rgb: _rows(cv2.cvtColor(rgb, code))
+
+
+_gray, _uyvy, _yuyv = (_converted(code) for code in (cv2.COLOR_RGB2GRAY, cv2.COLOR_RGB2YUV_UYVY, cv2.COLOR_RGB2YUV_YUY2))
 ENCODERS: dict[str, Encoder] = {
     "rgb8": _rows,
-    "bgr8": lambda rgb: _rows(np.ascontiguousarray(rgb[..., ::-1])),
-    "rgba8": lambda rgb: _rows(cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA)),
-    "bgra8": lambda rgb: _rows(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGRA)),
-    "mono8": lambda rgb: _rows(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)),
-    "mono16": lambda rgb: _rows(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.uint16) << 8),
-    "bayer_rggb8": _bayer,
-    "yuv422": lambda rgb: _rows(cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_UYVY)),
+    "bgr8": _converted(cv2.COLOR_RGB2BGR),
+    "8uc3": _converted(cv2.COLOR_RGB2BGR),
+    "rgba8": _converted(cv2.COLOR_RGB2RGBA),
+    "bgra8": _converted(cv2.COLOR_RGB2BGRA),
+    "mono8": _gray,
+    "8uc1": _gray,
+    "mono16": _wide(_gray),
+    "yuv422": _uyvy,
+    "uyvy": _uyvy,
+    "yuv422_yuy2": _yuyv,
+    "yuyv": _yuyv,
 }
+for _pattern in ("rggb", "bggr", "gbrg", "grbg"):
+    ENCODERS |= {f"bayer_{_pattern}8": _bayer(_pattern), f"bayer_{_pattern}16": _wide(_bayer(_pattern))}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +79,10 @@ def session() -> Iterator[tuple[Client, NodeProcess]]:
         client.warm_up("~/status", "~/odometry", "~/depth/camera_info")
         yield client, process
         assert process.process.poll() is None
+
+
+def test_no_encoding_is_left_out():
+    assert set(ENCODERS) == set(ENCODINGS)
 
 
 @pytest.mark.parametrize("encoding", ENCODERS)
