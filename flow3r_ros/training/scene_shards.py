@@ -31,11 +31,12 @@ from flow3r_ros.types import Camera, Evidence
 
 logger = logging.getLogger(__name__)
 
-# (width, height) as at run time, about 21 000 pixels, and with half the pixels for cheap early steps
-GRIDS = ((168, 126), (182, 98), (126, 168), (196, 98), (154, 140), (224, 84))
-SMALL_GRIDS = ((112, 84), (126, 70), (84, 112), (140, 70), (112, 98), (154, 56))
 Size = Literal["full", "small"]
-_GRIDS: dict[Size, Sequence[tuple[int, int]]] = {"full": GRIDS, "small": SMALL_GRIDS}
+# (width, height) as at run time, about 21 000 pixels, and with half the pixels for cheap early steps
+GRIDS: dict[Size, Sequence[tuple[int, int]]] = {
+    "full": ((168, 126), (182, 98), (126, 168), (196, 98), (154, 140), (224, 84)),
+    "small": ((112, 84), (126, 70), (84, 112), (140, 70), (112, 98), (154, 56)),
+}
 _FRAMES = 4
 _MATCHING_WIDTH = 336
 _CLIPS_PER_SHARD = 24
@@ -91,7 +92,7 @@ def write_shards(
     for number in range(first, first + shards):
         paths = [folder / size / f"scenes_{number:06d}.safetensors" for size in sizes]
         if not paths[0].exists():
-            grids = [_GRIDS[size][number % len(_GRIDS[size])] for size in sizes]
+            grids = [GRIDS[size][number % len(GRIDS[size])] for size in sizes]
             clips = [training_clip(number * _CLIPS_PER_SHARD + index, grids, textures, device=device) for index in range(_CLIPS_PER_SHARD)]
             for position in reversed(range(len(sizes))):
                 write_safetensors(paths[position], _pack([samples[position] for samples in clips]))

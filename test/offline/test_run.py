@@ -132,6 +132,7 @@ def test_full_disk_is_a_typed_error_and_leaves_nothing(tmp_path: Path) -> None:
 def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
     prologue = (
         "import flow3r_ros.offline.results as r, os, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job starts with SIGINT ignored
         "add = r.RunFolder.add\n"
         "def interrupted(self, estimate):\n"
         "    add(self, estimate)\n"

@@ -14,6 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 from flow3r_ros.errors import TrainingError
+from flow3r_ros.training import scene_shards
 from flow3r_ros.training.loop import train
 from flow3r_ros.training.scene_shards import write_shards
 from flow3r_ros.training.sharding import launch
@@ -46,7 +47,7 @@ def test_two_processes_equal_one_with_the_same_global_batch(
     monkeypatch,
 ) -> None:
     monkeypatch.setattr("flow3r_ros.training.scene_shards._CLIPS_PER_SHARD", 4)
-    monkeypatch.setattr("flow3r_ros.training.scene_shards.SMALL_GRIDS", ((56, 42),))
+    monkeypatch.setitem(scene_shards.GRIDS, "small", ((56, 42),))
     list(write_shards(tmp_path / "scenes", 0, 1, "photographs"))
     list(write_shards(tmp_path / "scenes" / "small" / "held_out", 1, 1, "held_out"))
     held_out = tmp_path / "scenes" / "small" / "held_out"

@@ -25,7 +25,7 @@ TINY = Budget(steps=2, pretraining_steps=1, clips_per_step=2, labelled=2, unlabe
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of two tiny clips."""
     monkeypatch.setattr("flow3r_ros.training.scene_shards._CLIPS_PER_SHARD", 2)
-    monkeypatch.setitem(scene_shards._GRIDS, "small", ((56, 42),))
+    monkeypatch.setitem(scene_shards.GRIDS, "small", ((56, 42),))
 
 
 def test_rows_are_those_of_the_paper_plus_more_clips() -> None:

@@ -142,8 +142,8 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path, samples, tiny_sett
 
 def test_shards_give_back_what_was_rendered_and_train_end_to_end(tmp_path, monkeypatch, tiny_settings):
     monkeypatch.setattr(scene_shards, "_CLIPS_PER_SHARD", 2)
-    monkeypatch.setattr(scene_shards, "SMALL_GRIDS", (GRID,))
-    monkeypatch.setattr(scene_shards, "GRIDS", ((112, 84),))
+    monkeypatch.setitem(scene_shards.GRIDS, "small", (GRID,))
+    monkeypatch.setitem(scene_shards.GRIDS, "full", ((112, 84),))
     for _ in write_shards(tmp_path / "data", 3, 1, "photographs"):
         pass
     for _ in write_shards(tmp_path / "data" / "small" / "held_out", 4, 1, "held_out"):
@@ -176,8 +176,8 @@ def test_missing_or_damaged_shards_are_named(tmp_path):
 
 def test_batches_depend_on_seed_and_step_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(scene_shards, "_CLIPS_PER_SHARD", 2)
-    monkeypatch.setattr(scene_shards, "SMALL_GRIDS", (GRID,))
-    monkeypatch.setattr(scene_shards, "GRIDS", (GRID,))
+    monkeypatch.setitem(scene_shards.GRIDS, "small", (GRID,))
+    monkeypatch.setitem(scene_shards.GRIDS, "full", (GRID,))
     list(write_shards(tmp_path, 0, 2, "photographs"))
     first, again = SceneShards([tmp_path / "small"], 1, 2), SceneShards([tmp_path / "small"], 1, 2)
     names = [[sample.name for sample in first.batch(step)] for step in range(6)]
