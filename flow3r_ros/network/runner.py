@@ -62,7 +62,7 @@ def choose_device(name: str) -> torch.device:
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """`auto` is bfloat16 where the hardware has matrix units for it (a property of the machine, not a timing), else float32.
 
-    AVX512-BF16 alone is not enough: on the EPYC cores this was measured on, float32 multiplied 1.5 to 2.2 times faster at every size.
+    AVX512-BF16 alone is not enough: on the Xeon cores this was measured on, float32 multiplied 1.5 to 2.2 times faster at every size.
     """
     if name != "auto":
         return torch.float32 if name == "float32" else torch.bfloat16
