@@ -102,8 +102,8 @@ class Assist:
         targets = tuple(_target(link) for link in references)
         targets = tuple(target for target in targets if len(target.rays_a) >= 30)
         still = _unmoved(links, step, previous, before)
-        if still is not None and step is None:  # flow that starts where a pixel was seen last lags behind slow motion: look afresh
-            still = still if stands_still(self._matcher.flow(still.picture, view.picture)) else None
+        if still is not None and not stands_still(self._matcher.flow(still.picture, view.picture)):
+            still = None  # flow that starts where a pixel was seen last lags behind slow motion; a fresh look decides
         if still is not None:
             return Track(tuple(links), step, targets, None, PoseSource.STATIONARY, still.pose, still)
         self._links, self._last_id = {link.reference.id: link.correspondence for link in links}, view.id
