@@ -6,6 +6,7 @@ Stamps and sizes are not judged here; the engine does that for every source alik
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -25,7 +26,7 @@ _BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 CAMERA_FILE = "camera.json"
 
 
-class Source:
+class Source(ABC):
     """Frames of one input; a context manager and an iterable (once).
 
     Attributes: `path` what is read; `total` frames to expect, None when unknown; `drops` counts unusable frames by reason; `notes` says in
@@ -39,14 +40,14 @@ class Source:
         self._ahead: Prefetch[Event] | None = None
 
     @property
+    @abstractmethod
     def drops(self) -> Counter[str]:
         """Unusable frames by reason."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def notes(self) -> list[str]:
         """What was lost or assumed, in words."""
-        raise NotImplementedError
 
     @property
     def total(self) -> int | None:
@@ -62,11 +63,11 @@ class Source:
         """Seconds spent reading and decoding so far."""
         return self._ahead.busy_s if self._ahead else 0.0
 
-    def __enter__(self) -> Source:
-        raise NotImplementedError
+    @abstractmethod
+    def __enter__(self) -> Source: ...
 
-    def __exit__(self, *_: object) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def __exit__(self, *_: object) -> None: ...
 
     def __iter__(self) -> Iterator[Frame]:
         return (event for event in self.events() if isinstance(event, Frame))
@@ -77,11 +78,11 @@ class Source:
         with self._ahead as ahead:
             yield from ahead
 
-    def _known_total(self) -> int | None:
-        raise NotImplementedError
+    @abstractmethod
+    def _known_total(self) -> int | None: ...
 
-    def _events(self) -> Iterator[Event]:
-        raise NotImplementedError
+    @abstractmethod
+    def _events(self) -> Iterator[Event]: ...
 
 
 class PictureSource(Source):
