@@ -132,7 +132,7 @@ def _share_rows(timing: run.Timing, decode_s: float, network_s: float) -> list[d
         "baseline_median": 100.0 * (decode_s + timing.write_s + timing.behind_s) / timing.wall_s,
     }
     busy = share("network busy", network_s, "the rest of the engine's time is geometry, during which the network has nothing to do")
-    return [whole, waiting, building, share("engine busy", sum(timing.step_ms) / 1e3), busy]
+    return [whole, waiting, building, share("engine busy", timing.engine_s), busy]
 
 
 def _memory_row(folder: Path, long_minutes: int) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def choose_pose(
         gate: `GATE` or `TOLD_GATE`.
     """
     if track is not None and track.still is not None:
-        return Choice(track.pose, PoseSource.STATIONARY, pose_covariance(np.zeros((6, 6)), None, median_depth))
+        return Choice(track.still.pose, PoseSource.STATIONARY, pose_covariance(np.zeros((6, 6)), None, median_depth))
     network = None
     if prediction is not None and seam is not None and seam.accepted:
         network = to_odometry(prediction.poses[prediction.frame_ids.index(view.id)], seam)

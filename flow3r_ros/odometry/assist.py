@@ -7,7 +7,7 @@ where that does not fit, from the previous pose and the two-view hybrid. Nothing
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -79,8 +79,16 @@ class Track:
         return independent * (other.objective - self.refined.objective)
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What leads from one frame to the next: the correspondences (reference id -> it) of the last frame that moved, and its id."""
+
+    links: dict[int, Correspondence] = field(default_factory=dict)
+    last_id: int = -1
+
+
 class Assist:
-    """Matches new frames and finds their poses; remembers the last track for chaining."""
+    """Matches new frames and finds their poses; `memory` of the last track is where the next one starts."""
 
     def __init__(self, settings: AssistSettings) -> None:
         self.settings = settings
@@ -90,13 +98,12 @@ class Assist:
 
     def reset(self) -> None:
         """Forget the last track."""
-        self._links: dict[int, Correspondence] = {}
+        self.memory = Memory()
         self._between: dict[tuple[int, int], Correspondence] = {}
-        self._last_id = -1
 
     def track(self, view: View, previous: View | None, keyframes: list[View], predicted: Float64) -> Track:
         """Match `view` against the last keyframes (or else `previous`) and refine its pose from `predicted` `[4, 4]`."""
-        before = self._links if previous is not None and self._last_id == previous.id else {}
+        before = self.memory.links if previous is not None and self.memory.last_id == previous.id else {}
         links, step = self._match(view, previous, before, keyframes[-self.settings.keyframes :][::-1])
         references = links or ([step] if step is not None else [])
         targets = tuple(_target(link) for link in references)
@@ -105,8 +112,8 @@ class Assist:
         if still is not None and not stands_still(self._matcher.flow(still.picture, view.picture)):
             still = None  # flow that starts where a pixel was seen last lags behind slow motion; a fresh look decides
         if still is not None:
-            return Track(tuple(links), step, targets, None, PoseSource.STATIONARY, still.pose, still)
-        self._links, self._last_id = {link.reference.id: link.correspondence for link in links}, view.id
+            return Track(tuple(links), step, targets, None, PoseSource.STATIONARY, still.expected, still)
+        self.memory = Memory({link.reference.id: link.correspondence for link in links}, view.id)
         if not targets:
             return Track(tuple(links), step, targets, None, PoseSource.PREDICTED, predicted)
         refined, source = self._refine(view, previous, references[0], list(targets), predicted)
@@ -157,7 +164,7 @@ class Assist:
         """Lowest cost over the starts; the expensive hybrid is asked only when the cheap ones do not fit."""
         best = refine_pose(predicted, targets, view.camera, iterations=8)
         if previous is not None and (best.cost > GOOD_COST or best.inliers < GOOD_INLIERS):
-            other = refine_pose(previous.pose, targets, view.camera, iterations=8)
+            other = refine_pose(previous.expected, targets, view.camera, iterations=8)
             best = min(best, other, key=lambda pose: pose.objective)
         source = PoseSource.PNP
         if best.cost > GOOD_COST or best.inliers < GOOD_INLIERS:

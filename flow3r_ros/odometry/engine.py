@@ -1,8 +1,9 @@
 """The window odometry: frames in, estimates out; every frame gets one or is counted as dropped with a reason.
 
-`step` is the way of one frame: admit it, encode it beside the correspondences, send the window through the network, join the
-window to the odometry by frame id, let geometry and network compete for the pose, complete the depth, publish. Torch-free and
-ROS-free; what comes out depends on the frames alone, never on timing.
+The way of one frame: admit it, match it against what is remembered, send its window to the network, and settle it once the answer is
+there (`settler`). Where the next frame does not depend on that answer, because this one stands or moves as geometry says and will not
+become a keyframe, `feed` matches the next one while the network is still at work; `step` waits. Both give the same estimates.
+Torch-free and ROS-free; what comes out depends on the frames alone, never on timing.
 
 World: the optical frame of the first camera. Unit: what the network said of the first frame, until `scale` knows better.
 """
@@ -12,33 +13,26 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
-from time import perf_counter
 
 import numpy as np
 
 from flow3r_ros.config import Config
-from flow3r_ros.errors import Flow3rError, FrameError
+from flow3r_ros.errors import FrameError
 from flow3r_ros.geometry.correspondence import Matcher
-from flow3r_ros.geometry.lie import invert, nearest_rotation
 from flow3r_ros.odometry.admission import Admission, same_picture
-from flow3r_ros.odometry.align import Known, fit_seam
-from flow3r_ros.odometry.arbiter import GATE, TOLD_GATE, Choice, choose_pose
 from flow3r_ros.odometry.assist import Assist, Track
+from flow3r_ros.odometry.batch import Batch, Clock, Start
 from flow3r_ros.odometry.cloud import VoxelMap
-from flow3r_ros.odometry.completion import complete_depth, propagate_depth
-from flow3r_ros.odometry.depth import parallax_and_overlap
+from flow3r_ros.odometry.completion import propagate_depth
 from flow3r_ros.odometry.focal import HELD, find_camera, with_camera
-from flow3r_ros.odometry.mapper import BUNDLE, Mapper
+from flow3r_ros.odometry.forward import Forward
 from flow3r_ros.odometry.prior import window_evidence
-from flow3r_ros.odometry.publisher import Publisher
 from flow3r_ros.odometry.scale import Scale
-from flow3r_ros.odometry.tracker import Tracker
-from flow3r_ros.odometry.uncertainty import lost, pose_covariance
-from flow3r_ros.odometry.views import View, ViewBuffer
-from flow3r_ros.types import Estimate, Frame, PoseSource, Prediction, Predictor, Seam, TrackingState, Window
+from flow3r_ros.odometry.settler import Settler
+from flow3r_ros.odometry.tracker import Motion
+from flow3r_ros.odometry.views import View
+from flow3r_ros.types import Estimate, Evidence, Frame, Predictor, Window
 
 log = logging.getLogger(__name__)
 
@@ -57,37 +51,49 @@ class Engine:
         self.predictor = predictor
         self.config = config
         self._admission = Admission(config.assist.width)
-        self._buffer = ViewBuffer(max(config.engine.window, BUNDLE))
         self._assist = Assist(config.assist)
-        self._mapper = Mapper(self._buffer, self._assist)
-        self._tracker = Tracker(config.engine.lost_after)
-        self._publisher = Publisher(config)
-        self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode")
-        self._batch: list[View] = []
+        self._settler = Settler(config, self._assist, told=predictor.uses_evidence)
+        self._buffer = self._settler.buffer
+        self._forward = Forward(predictor)
+        self.frames_in = self.windows_failed = 0
+        self.drops: Counter[str] = Counter()
         self._held: list[View] = []
-        self._anchor: View | None = None
+        self._waiting: list[View] = []
+        self._samples: list[tuple[int, np.ndarray]] = []
+        self._batch: Batch | None = None
+        self._onward: Motion | None = None
         self._retried = False
         self._begin()
 
     @property
     def scale(self) -> Scale:
         """Factor, state and sigma of the output's unit."""
-        return self._publisher.scale
+        return self._settler.publisher.scale
 
     @property
     def map(self) -> VoxelMap | None:
         """The voxel map in output units; None before the first keyframe."""
-        return self._publisher.map
+        return self._settler.publisher.map
 
     @property
     def tracking_states(self) -> Counter[str]:
         """Estimates per tracking state."""
-        return self._publisher.tracking_states
+        return self._settler.publisher.tracking_states
 
     @property
     def pose_sources(self) -> Counter[str]:
         """Estimates per winning pose candidate."""
-        return self._publisher.pose_sources
+        return self._settler.publisher.pose_sources
+
+    @property
+    def seams(self) -> int:
+        """Windows joined to the odometry."""
+        return self._settler.seams
+
+    @property
+    def seams_refused(self) -> int:
+        """Windows whose seam missed the limits."""
+        return self._settler.seams_refused
 
     def step(self, frame: Frame) -> list[Estimate]:
         """Take the next frame; returns the estimates that are ready, oldest first (usually one, for this frame).
@@ -96,255 +102,196 @@ class Engine:
         without a camera, until the focal length is settled (`odometry.focal`). Raises CameraError for
         impossible intrinsics; bad frames do not raise, they are counted in `drops`.
         """
+        return [*self.feed(frame), *self.settle()]
+
+    def feed(self, frame: Frame) -> Iterator[Estimate]:
+        """Like `step`, for whoever has the next frame at hand: this one may stay at the network until the next call, or `finish`.
+
+        Yields the estimates that `step` would, in the same order; must be used up before the next call.
+        """
         self.frames_in += 1
-        self._clock: dict[str, float] = {}
+        clock = Clock()
         try:
-            with self._stage("rectify"):
+            with clock.stage("rectify"):
                 view = self._admission.admit(frame)
         except FrameError as error:
+            yield from self.settle()
             self.drops[error.reason] += 1
             log.warning("frame %d dropped (%s): %s", frame.id, error.reason, error)
-            return []
-        flushed = self._restart() if self._admission.restarted else []
+            return
+        if self._admission.restarted:
+            yield from self._restart()
         if frame.camera is None and self._admission.assumed is None:
             self._held.append(view)
-            return [*flushed, *(self._release() if len(self._held) >= HELD else [])]
-        return [*flushed, *self._advance(view)]
+            if len(self._held) >= HELD:
+                yield from self._release()
+        else:
+            yield from self._advance(view, clock)
 
     def finish(self) -> list[Estimate]:
-        """Estimates of frames still waiting; the engine can go on afterwards."""
-        self._clock = {}
-        released = self._release() if self._held else []
-        return [*released, *(self._process(last=True) if self._batch else [])]
+        """Estimates of frames still on their way; the engine can go on afterwards."""
+        return list(self._flush())
 
     def reset(self) -> None:
         """Start anew: world, scale, map, counters and the network's memory."""
+        if self._batch is not None:
+            self._batch.answer.result()
         self._admission.reset()
-        self._buffer.clear()
-        self._mapper.clear()
         self._assist.reset()
-        self._tracker.reset()
-        self._publisher.reset()
+        self._settler.reset()
         self.predictor.reset()
         self._begin()
 
     def add_odometry(self, stamp_ns: int, T_odom_base: np.ndarray) -> None:
-        """A wheel-odometry pose `[4, 4]` in metres; used when `scale.source` is `odometry`."""
-        self.scale.add_odometry(stamp_ns, T_odom_base)
+        """A wheel-odometry pose `[4, 4]` in metres, later than every frame given; used when `scale.source` is `odometry`."""
+        if self._batch is None:
+            self.scale.add_odometry(stamp_ns, T_odom_base)
+        else:
+            self._samples.append((stamp_ns, T_odom_base))
 
-    def _release(self) -> list[Estimate]:
+    # --- new frames --------------------------------------------------------------------------------------------------------
+
+    def _release(self) -> Iterator[Estimate]:
         """Settle the unknown camera and let the frames through that waited for it."""
         held, self._held = self._held, []
         matcher = Matcher(self.config.assist.width) if self.config.assist.enabled else None
         camera = find_camera(held, self.predictor, matcher)
         self._admission.assumed = camera
-        return [estimate for view in held for estimate in self._advance(with_camera(view, camera))]
+        for view in held:
+            yield from self._advance(with_camera(view, camera), Clock())
+        yield from self.settle()
 
-    def _advance(self, view: View) -> list[Estimate]:
-        """Repeat the last estimate for a repeated picture, otherwise process the batch once it is full."""
-        repeated = self._repeat(view)
-        if repeated is not None:
-            return [repeated]
-        self._batch.append(view)
-        return [] if len(self._batch) < self._batch_size() else self._process(last=False)
+    def _advance(self, view: View, clock: Clock) -> Iterator[Estimate]:
+        """Repeat the last estimate for a repeated picture, otherwise send the waiting frames on once there are enough."""
+        if self._batch is not None and self._batch.onward is None:
+            yield from self.settle()
+        previous = self._previous()
+        repeated = previous is not None and same_picture(view.gray, previous.gray)
+        if repeated:
+            yield from self.settle()
+        again = self._settler.publisher.repeat(view) if repeated and not self._waiting else None
+        if again is not None:
+            yield replace(again, stage_ms=dict(clock.milliseconds))
+            return
+        self._waiting.append(view)
+        if len(self._waiting) >= self._enough():
+            yield from self._send(clock)
 
-    # --- one batch of new frames -------------------------------------------------------------------------------------------
-
-    def _process(self, last: bool) -> list[Estimate]:
-        """All verbs for the frames in the batch; returns nothing and keeps the batch when its forward may be tried once more."""
-        batch = self._batch
-        encoded = [self._encoder.submit(self.predictor.prepare, view.frame) for view in batch]
-        tracks = self._track(batch)
-        window = self._window(batch, tracks)
-        prediction = self._predict(window, encoded)
-        if prediction is None and not last and not self._retried:
-            self._retried = True
-            return []
-        self._batch, self._retried = [], False
-        seam, known = self._join(prediction)
-        return [self._settle(view, track, prediction, seam, known, window) for view, track in zip(batch, tracks, strict=True)]
-
-    def _track(self, batch: list[View]) -> list[Track | None]:
-        """Correspondences and geometric poses of the new frames, in order."""
-        if not self.config.assist.enabled or not self._buffer.keyframes:
-            return [None] * len(batch)
-        references = self._companions(len(self._buffer.keyframes) + 1)
-        previous = self._buffer.previous
-        tracks: list[Track | None] = []
-        with self._stage("assist"):
-            for view in batch:
-                track = self._assist.track(view, previous, references, self._tracker.predict(view.frame.stamp_ns))
-                view.pose = track.pose
-                tracks.append(replace(track, depth=propagate_depth(view, track, 1 if len(self._buffer.keyframes) < 3 else 0)))
-                previous = view
-        return tracks
-
-    def _window(self, batch: list[View], tracks: list[Track | None]) -> Window:
-        """Recent keyframes and the new frames; geometry is wanted of the new ones and of the last shared ones."""
-        companions = self._companions(max(self.config.engine.window - len(batch), 1))
-        shared = companions[-SEAM_FRAMES:]
-        evidence = None
-        if self.predictor.uses_evidence:
-            with self._stage("evidence"):
-                grid = self.predictor.input_size(batch[-1].frame.rgb.shape[1], batch[-1].frame.rgb.shape[0])
-                evidence = window_evidence(companions, batch, tracks, self._mapper.bundle, grid)
-        return Window(
-            frames=tuple(view.frame for view in (*companions, *batch)),
-            wanted=tuple(view.id for view in (*shared, *batch)),
-            evidence=evidence,
-        )
-
-    def _companions(self, count: int) -> list[View]:
-        """Views the odometry knows; while lost, the place of the oldest goes to a fresh anchor."""
-        if self._anchor is None:
-            return self._buffer.companions(count)
-        return [*self._buffer.companions(count - 1), self._anchor]
-
-    def _predict(self, window: Window, encoded: list[Future[None]]) -> Prediction | None:
-        """Geometry of the window with proper rotations; None when the forward fails (said and counted)."""
-        try:
-            with self._stage("encode"):
-                for future in encoded:
-                    future.result()
-            with self._stage("network"):
-                prediction = self.predictor.predict(window)
-        except Flow3rError as error:
-            self.windows_failed += 1
-            log.warning("window %s failed: %s", [frame.id for frame in window.frames], error)
-            return None
-        poses = np.array(prediction.poses, dtype=np.float64)
-        for pose in poses:
-            if np.isfinite(pose).all():
-                pose[:3, :3] = nearest_rotation(pose[:3, :3])
-        return replace(prediction, poses=poses)
-
-    def _join(self, prediction: Prediction | None) -> tuple[Seam | None, dict[int, Known]]:
-        """Seam of the window, from the keyframes or, while lost, from the anchor (which then begins a new segment)."""
-        if prediction is None or not self._buffer.keyframes:
-            return None, {}
-        with self._stage("align"):
-            known = self._known(self._buffer.keyframes, prediction)
-            seam = fit_seam(prediction, known, self.config.engine)
-            if not seam.accepted and self._anchor is not None:
-                anchored = self._known([self._anchor], prediction)
-                retry = fit_seam(prediction, anchored, self.config.engine)
-                if retry.accepted:
-                    self._begin_segment(self._anchor)
-                    seam, known = retry, anchored
-        self.seams += seam.accepted
-        self.seams_refused += not seam.accepted
-        if not seam.accepted:
-            log.warning("seam of window ending at frame %d refused: %s", prediction.frame_ids[-1], seam.reason)
-        return seam, known
-
-    def _known(self, views: list[View], prediction: Prediction) -> dict[int, Known]:
-        height, width = prediction.confidence.shape[1:]
-        return {view.id: Known(view.pose, view.depth_on_grid(width, height)) for view in views if view.id in prediction.frame_ids}
-
-    # --- one new frame -----------------------------------------------------------------------------------------------------
-
-    def _settle(
-        self, view: View, track: Track | None, prediction: Prediction | None, seam: Seam | None, known: dict[int, Known], window: Window
-    ) -> Estimate:
-        """Choose the pose, complete the depth, follow the state, remember and publish one frame."""
-        with self._stage("pose"):
-            choice = self._choose(view, track, prediction, seam, known)
-            view.pose, view.seam = choice.pose, seam
-        keyframe = choice.trusted and self._wants_keyframe(view)
-        geometric = None if track is None else track.depth
-        if track is not None and choice.pose is not track.pose:
-            with self._stage("assist"):
-                geometric = propagate_depth(view, track, 0)
-        with self._stage("depth"):
-            complete_depth(view, geometric, prediction, seam, self._publisher.median_depth)
-        if keyframe:
-            with self._stage("bundle"):
-                self._mapper.remember(view, track, choice.source)
-        state = self._follow(view, choice, seam)
-        self._covariance = lost() if state is TrackingState.LOST else choice.covariance
-        if choice.source is not PoseSource.STATIONARY:
-            self._buffer.previous = view
-        ids = tuple(frame.id for frame in window.frames)
-        with self._stage("cloud"):
-            estimate = self._publisher.publish(view, self._covariance, state, choice.source, keyframe, ids)
-        return replace(estimate, stage_ms=dict(self._clock))
-
-    def _choose(self, view: View, track: Track | None, prediction: Prediction | None, seam: Seam | None, known: dict[int, Known]) -> Choice:
-        predicted, depth = self._tracker.predict(view.frame.stamp_ns), self._publisher.median_depth or 1.0
-        if not self._buffer.keyframes:
-            return Choice(predicted, PoseSource.FIRST, pose_covariance(np.zeros((6, 6)), None, depth))
-        gate = TOLD_GATE if self.predictor.uses_evidence else GATE
-        return choose_pose(view, track, prediction, seam, known, predicted, self._covariance, depth, gate)
-
-    def _follow(self, view: View, choice: Choice, seam: Seam | None) -> TrackingState:
-        """State after this frame; while lost, every `lost_after` frames a fresh view may begin a new segment."""
-        sure = seam is None or seam.accepted or choice.source in (PoseSource.STATIONARY, PoseSource.FIRST)
-        state = self._tracker.update(view.pose, view.frame.stamp_ns, choice.trusted, sure)
-        overdue = self._tracker.untrusted - self.config.engine.lost_after
-        if choice.trusted:
-            self._anchor = None
-        elif overdue >= 0 and overdue % self.config.engine.lost_after == 0:
-            self._anchor = view
-        return state
-
-    def _wants_keyframe(self, view: View) -> bool:
-        """First frame, enough parallax, or too little overlap with the last keyframe."""
-        if not self._buffer.keyframes:
-            return True
-        last, settings = self._buffer.keyframes[-1], self.config.engine
-        with np.errstate(divide="ignore", invalid="ignore"):
-            flow, overlap = parallax_and_overlap(1.0 / last.inverse_depth, invert(last.pose) @ view.pose, view.camera)
-        return flow > settings.keyframe_parallax * view.camera.width or overlap < settings.keyframe_overlap
-
-    # --- beginnings --------------------------------------------------------------------------------------------------------
-
-    def _begin_segment(self, anchor: View) -> None:
-        log.warning("frame %d begins a new segment: the old one is out of sight", anchor.id)
-        self._buffer.clear()
-        self._buffer.add_keyframe(anchor)
-        self.scale.restart_span()
-        self._anchor = None
-
-    def _restart(self) -> list[Estimate]:
-        """The stream changed for good: flush what waits, then go on from the last pose with nothing remembered."""
-        flushed = [*(self._release() if self._held else []), *(self._process(last=True) if self._batch else [])]
-        self._admission.assumed = None
-        self.predictor.reset()
-        self._buffer.clear()
-        self._assist.reset()
-        self.scale.restart_span()
-        self._anchor = None
-        log.warning("the stream changed: the odometry starts a new segment")
-        return flushed
-
-    def _begin(self) -> None:
-        """Nothing seen, nothing counted."""
-        self.frames_in = self.seams = self.seams_refused = self.windows_failed = 0
-        self.drops: Counter[str] = Counter()
-        self._clock = {}
-        self._batch, self._held = [], []
-        self._admission.assumed = None
-        self._retried = False
-        self._anchor = None
-        self._covariance = np.zeros((6, 6))
-
-    def _repeat(self, view: View) -> Estimate | None:
-        """Estimate of a picture that came again, None for a new picture; frames that wait are never repeated."""
-        previous = self._buffer.previous
-        if self._batch or previous is None or not same_picture(view.gray, previous.gray):
-            return None
-        repeated = self._publisher.repeat(view)
-        return None if repeated is None else replace(repeated, stage_ms=dict(self._clock))
-
-    def _batch_size(self) -> int:
+    def _enough(self) -> int:
+        """New frames that go through the network together."""
         if self.config.engine.mode == "online" or not self._buffer.keyframes:
             return 1
         return min(self.config.engine.stride, self.config.engine.window - 1)
 
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        start = perf_counter()
-        try:
-            yield
-        finally:
-            self._clock[name] = self._clock.get(name, 0.0) + 1e3 * (perf_counter() - start)
+    def _previous(self) -> View | None:
+        """The frame before the next one; one at rest does not replace the one before it."""
+        track = None if self._batch is None else self._batch.tracks[-1]
+        if self._batch is None or (track is not None and track.still is not None and self._buffer.previous is not None):
+            return self._buffer.previous
+        return self._batch.views[-1]
+
+    def _send(self, clock: Clock) -> Iterator[Estimate]:
+        """Match the waiting frames and send them to the network; then settle the batch before them, whose answer comes first."""
+        views, self._waiting = self._waiting, []
+        batch = self._matched(views, clock)
+        yield from self.settle()
+        if self._waiting:  # the forward of the frames before failed: once more, together
+            views, self._waiting = [*self._waiting, *views], []
+            batch = self._matched(views, clock)
+        self._batch, self._onward = batch, batch.onward
+
+    def _matched(self, views: list[View], clock: Clock) -> Batch:
+        """Correspondences, evidence and the request to the network for new frames."""
+        start = Start(self._assist.memory, self._onward or self._settler.tracker.motion)
+        encoded = [self._forward.prepare(view.frame) for view in views]
+        with clock.stage("assist"):
+            tracks = self._track(views, start.motion)
+        with clock.stage("evidence"):
+            window = self._window(views, tracks)
+        answer = self._forward.predict(window, encoded)
+        onward = start.motion.through(views[0].expected, views[0].frame.stamp_ns) if self._is_plain(views, tracks) else None
+        return Batch(views, tracks, window, answer, start, onward, clock, self.frames_in)
+
+    def _track(self, views: list[View], motion: Motion) -> list[Track | None]:
+        """Correspondences and geometric poses of the new frames, in order."""
+        if not self.config.assist.enabled or not self._buffer.keyframes:
+            return [None] * len(views)
+        references, previous = self._settler.companions(len(self._buffer.keyframes) + 1), self._previous()
+        tracks: list[Track | None] = []
+        for view in views:
+            track = self._assist.track(view, previous, references, motion.predict(view.frame.stamp_ns))
+            view.pose = view.expected = track.pose
+            tracks.append(replace(track, depth=propagate_depth(view, track, 1 if len(self._buffer.keyframes) < 3 else 0)))
+            previous = view
+        return tracks
+
+    def _window(self, views: list[View], tracks: list[Track | None]) -> Window:
+        """Recent keyframes and the new frames; geometry is wanted of the new ones and of the last shared ones."""
+        companions = self._settler.companions(max(self.config.engine.window - len(views), 1))
+        evidence: Evidence | None = None
+        if self.predictor.uses_evidence:
+            grid = self.predictor.input_size(views[-1].frame.rgb.shape[1], views[-1].frame.rgb.shape[0])
+            evidence = window_evidence(companions, views, tracks, self._settler.mapper.bundle, grid)
+        return Window(
+            frames=tuple(view.frame for view in (*companions, *views)),
+            wanted=tuple(view.id for view in (*companions[-SEAM_FRAMES:], *views)),
+            evidence=evidence,
+        )
+
+    def _is_plain(self, views: list[View], tracks: list[Track | None]) -> bool:
+        """One frame whose pose geometry knows while nothing is lost, and which will not be a keyframe: what follows may go ahead."""
+        track, settler = tracks[0], self._settler
+        if len(views) > 1 or track is None or (track.refined is None and track.still is None):
+            return False
+        return settler.anchor is None and settler.tracker.untrusted == 0 and not settler.wants_keyframe(views[0])
+
+    # --- answers -----------------------------------------------------------------------------------------------------------
+
+    def settle(self) -> Iterator[Estimate]:
+        """Estimates of what `feed` left at the network; frames whose forward failed for the first time wait for the next one instead."""
+        batch, self._batch = self._batch, None
+        if batch is None:
+            return
+        answer = batch.answer.result()
+        batch.clock.milliseconds["network"] = answer.milliseconds
+        self.windows_failed += answer.prediction is None
+        if answer.prediction is None and not self._retried:
+            self._retried, self._waiting = True, batch.views
+            self._assist.memory, self._onward = batch.start.memory, batch.start.motion
+            return
+        self._retried = False
+        given, self.frames_in = self.frames_in, batch.frames_in  # who takes an estimate sees the counts of its own time
+        yield from self._settler.settle(batch, answer.prediction)
+        self.frames_in = given
+        samples, self._samples = self._samples, []
+        for sample in samples:
+            self.scale.add_odometry(*sample)
+
+    def _flush(self) -> Iterator[Estimate]:
+        """Estimates of all frames on their way, whatever they wait for; a failed forward is not tried again."""
+        yield from self.settle()
+        if self._held:
+            yield from self._release()
+        if self._waiting:
+            self._retried = True
+            yield from self._send(Clock())
+            yield from self.settle()
+
+    def _restart(self) -> Iterator[Estimate]:
+        """The stream changed for good: flush what is on its way, then go on from the last pose with nothing remembered."""
+        yield from self._flush()
+        self._admission.assumed = None
+        self.predictor.reset()
+        self._assist.reset()
+        self._settler.restart()
+        self._onward = None
+        log.warning("the stream changed: the odometry starts a new segment")
+
+    def _begin(self) -> None:
+        """Nothing on its way, nothing counted."""
+        self.frames_in = self.windows_failed = 0
+        self.drops.clear()
+        self._admission.assumed = None
+        self._held, self._waiting, self._samples = [], [], []
+        self._batch = self._onward = None
+        self._retried = False

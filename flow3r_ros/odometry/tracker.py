@@ -6,6 +6,8 @@ state says so: DEGRADED at once, LOST after `lost_after` frames, TRACKING again 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 
 from flow3r_ros.geometry.lie import invert, se3_exp, se3_log
@@ -15,8 +17,27 @@ LOST_DAMPING = 0.8
 """share of the velocity kept from one bridged frame to the next"""
 
 
+@dataclass(frozen=True)
+class Motion:
+    """Constant velocity: `pose` `[4, 4]` camera-to-world at `stamp_ns`, `velocity` `[6]` a twist per nanosecond in the camera's frame."""
+
+    pose: Float64
+    stamp_ns: int
+    velocity: Float64
+
+    def predict(self, stamp_ns: int) -> Float64:
+        """Camera-to-world pose `[4, 4]` at another stamp."""
+        return np.asarray(self.pose @ se3_exp(self.velocity * float(stamp_ns - self.stamp_ns)))
+
+    def through(self, pose: Float64, stamp_ns: int) -> Motion:
+        """The motion that leads from here to a later pose `[4, 4]`, and on from there."""
+        if stamp_ns <= self.stamp_ns:
+            return Motion(pose, stamp_ns, self.velocity)
+        return Motion(pose, stamp_ns, se3_log(invert(self.pose) @ pose) / float(stamp_ns - self.stamp_ns))
+
+
 class Tracker:
-    """Follows the state from frame to frame and predicts the next pose from the last two."""
+    """Follows the state and the motion from frame to frame."""
 
     def __init__(self, lost_after: int) -> None:
         self.lost_after = lost_after
@@ -26,25 +47,16 @@ class Tracker:
         """Back to INITIALIZING without any pose."""
         self.state = TrackingState.INITIALIZING
         self.untrusted = 0
-        self._pose: Float64 | None = None
-        self._stamp_ns = 0
-        self._velocity = np.zeros(6)
-
-    def predict(self, stamp_ns: int) -> Float64:
-        """Camera-to-world pose `[4, 4]` at a later stamp with the last velocity (a twist per nanosecond in the camera's frame)."""
-        if self._pose is None:
-            return np.eye(4)
-        return np.asarray(self._pose @ se3_exp(self._velocity * float(stamp_ns - self._stamp_ns)))
+        self.motion = Motion(np.eye(4), 0, np.zeros(6))
+        self._started = False
 
     def update(self, pose: Float64, stamp_ns: int, trusted: bool, sure: bool = True) -> TrackingState:
         """Take the pose a frame got and return the state; `sure` False marks a trusted pose that geometry explains only partly."""
-        if self._pose is not None and stamp_ns > self._stamp_ns:
-            measured = se3_log(invert(self._pose) @ pose) / float(stamp_ns - self._stamp_ns)
-            self._velocity = measured if trusted else LOST_DAMPING * self._velocity
-        first = self._pose is None
-        self._pose, self._stamp_ns = pose, stamp_ns
-        if first:
+        if not self._started:
+            self._started, self.motion = True, Motion(pose, stamp_ns, np.zeros(6))
             return self.state
+        onward = self.motion.through(pose, stamp_ns)
+        self.motion = onward if trusted else replace(onward, velocity=LOST_DAMPING * self.motion.velocity)
         self.untrusted = 0 if trusted else self.untrusted + 1
         if trusted:
             self.state = TrackingState.TRACKING if sure else TrackingState.DEGRADED
@@ -53,8 +65,3 @@ class Tracker:
         else:
             self.state = TrackingState.DEGRADED
         return self.state
-
-    def rebase(self, correction: Float64) -> None:
-        """Move the last pose by a world-frame correction `[4, 4]` (after older poses were refined)."""
-        if self._pose is not None:
-            self._pose = correction @ self._pose

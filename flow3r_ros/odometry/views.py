@@ -23,7 +23,8 @@ class View:
     `frame` holds the rectified image and its pinhole; `rgb` uint8 `[h, w, 3]` and `gray` uint8 `[h, w]` the same image on the depth
     grid with the pinhole `camera`; `pose` float64 `[4, 4]` camera-to-world in odometry units; `inverse_depth` and `sigma` float32
     `[h, w]` in 1 / odometry unit (NaN and inf where unknown), `base` the part of it that was not triangulated here; `moving` bool
-    `[h, w]`; `predicted_depth` float32 on the prediction's grid, odometry units, where the network's own geometry was accepted unchanged.
+    `[h, w]`; `expected` the pose that geometry alone gave before the network answered; `predicted_depth` float32 on the prediction's grid,
+    odometry units, where the network's own geometry was accepted unchanged.
     """
 
     frame: Frame
@@ -37,6 +38,7 @@ class View:
     base: DepthMap | None = None
     predicted_depth: Float32 | None = None
     seam: Seam | None = None
+    expected: Float64 = field(default_factory=lambda: np.eye(4))
 
     @property
     def id(self) -> int:

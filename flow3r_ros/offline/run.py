@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -29,18 +29,19 @@ GROUND_TRUTH = "groundtruth.tum"
 
 @dataclass
 class Timing:
-    """Where the time of a run went: seconds overall, waiting for frames, writing results; milliseconds of each engine step. `behind_s` is
-    the time of a thread that writes beside the engine.
+    """Where the time of a run went: seconds overall, in the engine, waiting for frames, writing results; milliseconds of each frame from
+    its handing over to its estimate. `behind_s` is the time of a thread that writes beside the engine.
 
     `unusable` counts, by reason, the images that could not be decoded up to now in the stream.
     """
 
     wall_s: float = 0.0
+    engine_s: float = 0.0
     wait_s: float = 0.0
     write_s: float = 0.0
     behind_s: float = 0.0
     unusable: Counter[str] = field(default_factory=Counter)
-    step_ms: array[float] = field(default_factory=lambda: array("f"))
+    latency_ms: array[float] = field(default_factory=lambda: array("f"))
 
 
 def drive(source: Source, engine: Engine, take: Callable[[Estimate], None], quiet: bool = False, timing: Timing | None = None) -> Timing:
@@ -50,23 +51,31 @@ def drive(source: Source, engine: Engine, take: Callable[[Estimate], None], quie
     """
     timing = timing or Timing()
     begin = ready = perf_counter()
+    given: dict[int, float] = {}
 
-    def settle(estimates: list[Estimate]) -> None:
+    def settle(estimates: Iterable[Estimate]) -> None:
         start = perf_counter()
         for estimate in estimates:
+            ready = perf_counter()
+            timing.engine_s += ready - start
+            for id_ in [id_ for id_ in given if id_ < estimate.frame_id]:
+                del given[id_]
+            timing.latency_ms.append(1e3 * (ready - given.pop(estimate.frame_id, ready)))
             take(estimate)
-        timing.write_s += perf_counter() - start
+            start = perf_counter()
+            timing.write_s += start - ready
+        timing.engine_s += perf_counter() - start
 
     with FrameProgress(source.path.name, source.total, quiet) as progress:
         for event in source.events():
             start = perf_counter()
             timing.wait_s += start - ready
             if isinstance(event, Frame):
-                estimates = engine.step(event)
-                timing.step_ms.append(1e3 * (perf_counter() - start))
-                settle(estimates)
+                given[event.id] = start
+                settle(engine.feed(event))
                 progress.step()
             elif isinstance(event, FrameError):
+                settle(engine.settle())
                 timing.unusable[event.reason] += 1
             else:
                 engine.add_odometry(event.stamp_ns, event.T_odom_child)
@@ -135,7 +144,7 @@ def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing)
         "tracking_states": dict(engine.tracking_states),
         "pose_sources": dict(engine.pose_sources),
         "fps": round(len(record) / timing.wall_s, 3),
-        "latency_ms": {name: round(float(np.percentile(timing.step_ms, share)), 3) for name, share in (("p50", 50), ("p95", 95))},
+        "latency_ms": {name: round(float(np.percentile(timing.latency_ms, share)), 3) for name, share in (("p50", 50), ("p95", 95))},
         "stage_ms": {stage: round(value, 3) for stage, value in stages.items()},
         "peak_rss_mb": round(peak_rss_mb(), 1),
         **describe_predictor(engine.predictor),
