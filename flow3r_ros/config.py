@@ -31,7 +31,7 @@ class ModelSettings(Settings):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="arithmetic of the transformer; auto = bfloat16 where the device is fast at it"
     )
-    threads: int = Field(0, ge=0, le=256, description="CPU threads of the network; 0 = every core")
+    threads: int = Field(0, ge=0, le=256, description="CPU threads of the network; 0 = half of the cores, geometry has the others")
     compile: bool = Field(False, description="torch.compile for static shapes (CUDA)")
 
 
