@@ -65,6 +65,19 @@ def benchmark(
 
 
 @evaluate_app.command()
+def scenes(
+    data: Annotated[Path, typer.Option("--data", help="folder of the held-out scenes; rendered there the first time")],
+    model: Model = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a network by itself on held-out synthetic scenes, beside what costs nothing."""
+    from flow3r_ros.training.held_out import evaluate_on_scenes
+
+    print_result(evaluate_on_scenes(settings_of(config, model).model, data), as_json)
+
+
+@evaluate_app.command()
 def recording(
     source: Annotated[Path, typer.Argument(metavar="BAG_OR_DIR", help="rosbag, video, image folder or clip folder")],
     output: Annotated[Path | None, typer.Option("--output", help="HTML page to write")] = None,

@@ -150,8 +150,8 @@ def align_poses(est: Float64, ref: Float64, align: Align) -> Alignment:
     source, target = est[:, :3, 3], ref[:, :3, 3]
     with_scale = align in ("scale", "sim3")
     if with_scale:
-        for name, centres in (("estimate", source), ("reference", target)):
-            if np.ptp(centres, axis=0).max() <= 1e-12 * max(1.0, float(np.abs(centres).max())):
+        for name, poses in (("estimate", est), ("reference", ref)):
+            if not moves(poses):
                 raise EvaluationError(f"the {name} does not move: its scale is undefined", "align with se3 or none")
     scale, rotation, translation = sim3_parts(umeyama(source, target, with_scale=with_scale))
     if align == "scale":
@@ -185,6 +185,12 @@ def rotation_angle(rotations: Float64) -> Float64:
     sine = np.linalg.norm(twist, axis=-1)
     cosine = np.trace(rotations, axis1=-2, axis2=-1) - 1.0
     return np.asarray(np.arctan2(sine, cosine), np.float64)
+
+
+def moves(poses: Float64) -> bool:
+    """Whether the camera centres of `[N, 4, 4]` have any extent: without it a trajectory has no scale."""
+    centres = poses[:, :3, 3]
+    return bool(np.ptp(centres, axis=0).max() > 1e-12 * max(1.0, float(np.abs(centres).max())))
 
 
 def path_length(poses: Float64) -> float:
