@@ -26,7 +26,8 @@ GL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 def image(path: Path, scene: PlaneScene, index: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), scene.picture(scene.pose(index))[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 97])
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 97] if path.suffix == ".jpg" else []
+    cv2.imwrite(str(path), scene.picture(scene.pose(index))[..., ::-1], quality)
 
 
 def metres(scene: PlaneScene, index: int) -> np.ndarray:

@@ -65,7 +65,7 @@ def test_frames_left_out_are_said(results: dict[str, dict[str, Any]]) -> None:
     assert "1 images outside the ground truth" in notes["euroc"]
     assert any("too short for stride 200" in note for note in notes["7scenes"])
     assert any("not registered" in note for note in notes["7scenes"])
-    assert "left out: scene0707_00: 1 frames without a pose" in render_benchmark(results["scannet"])
+    assert "note: scene0707_00: 1 frames without a pose" in render_benchmark(results["scannet"])
 
 
 def test_registered_depth_of_7scenes_is_preferred(tmp_path: Path) -> None:
@@ -135,6 +135,9 @@ def test_sampling_follows_the_protocol() -> None:
     assert len(scannet) == 10
     assert max(scannet) < 270
     assert np.all(np.diff(scannet) > 0)
+    short, note = sample(sequence.only(list(range(100))), BENCHMARKS["7scenes"])
+    assert [shot.stamp_ns for shot in short.shots] == list(range(0, 100, 11))
+    assert note[0].startswith("10 of its 100 frames")
 
 
 def test_published_rows_are_those_of_the_reference() -> None:
@@ -166,5 +169,9 @@ def test_the_table_shows_ours_beside_the_published(results: dict[str, dict[str, 
     assert table[0].split() == ["RTA@30", "AUC@30", "mse", "fscore@5"]
     assert table[1].split()[:2] == ["plane", "100"]
     assert "Flow3r (published, not reproduced)" in table[6]
-    assert "uncertain" in table[8]
-    assert "ate_rmse" in render_benchmark(results["kitti"])
+    assert table[7].startswith("also: depth_abs_rel ")
+    assert "uncertain" in table[9]
+    kitti = render_benchmark(results["kitti"])
+    assert kitti.split()[:4] == ["ate_rmse", "rpe_trans_rmse", "rpe_rot_deg_rmse", "path_length"]
+    assert "point maps" not in kitti
+    assert "also: ate_rmse" in render_benchmark(results["sintel"])

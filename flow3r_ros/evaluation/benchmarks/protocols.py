@@ -54,9 +54,16 @@ class Benchmark:
 
 
 BENCHMARKS: dict[str, Benchmark] = {
-    "kinetics": Benchmark(kinetics, "odometry", 1, 64, False, "pseudo ground truth VIDEO.tum; frames: first 64 (paper silent)"),
+    "kinetics": Benchmark(
+        kinetics,
+        "odometry",
+        1,
+        64,
+        False,
+        "pseudo ground truth: VIDEO.tum that you bring, so scores are agreement with it; first 64 frames (paper silent)",
+    ),
     "epic": Benchmark(
-        epic_kitchens, "odometry", 3, 64, False, "pseudo ground truth EPIC Fields (COLMAP); 64 frames at stride 3 (paper silent)"
+        epic_kitchens, "odometry", 3, 64, False, "pseudo ground truth: EPIC Fields (COLMAP); 64 frames at stride 3 (paper silent)"
     ),
     "sintel": Benchmark(sintel, "odometry", 1, 50, False, "14 scenes, all frames, final pass (pi3)"),
     "bonn": Benchmark(bonn, "odometry", 1, 110, False, "5 sequences, frames 30 to 140 (MonST3R)"),
@@ -86,12 +93,13 @@ def find_benchmark(name: str) -> tuple[str, Benchmark]:
 
 
 def sample(sequence: Sequence, benchmark: Benchmark) -> tuple[Sequence, list[str]]:
-    """The frames the protocol asks for; a sequence too short for its stride is used whole, which is said."""
+    """The frames the protocol asks for; of a sequence too short for its stride, frames evenly spread over it, which is said."""
     count = len(sequence.shots)
     indices = list(range(0, count, benchmark.stride))
     notes = []
     if len(indices) < 3:
-        indices, notes = list(range(count)), [f"all {count} frames: too short for stride {benchmark.stride}"]
+        indices = np.unique(np.linspace(0, count - 1, benchmark.limit).round().astype(int)).tolist()
+        notes = [f"{len(indices)} of its {count} frames: too short for stride {benchmark.stride}, not to be compared with published rows"]
     if benchmark.random and len(indices) > benchmark.limit:
         pool = indices[:90] if benchmark.stride > 1 else indices
         indices = sorted(int(i) for i in np.random.default_rng(42).choice(pool, benchmark.limit, replace=False))

@@ -29,6 +29,9 @@ from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.types import Camera, Estimate, Float32, Float64, Frame, Predictor, Window
 
 FSCORE_M = 0.05
+SCORES = ("ate_rmse", "rpe_trans_rmse", "rpe_rot_deg_rmse", "path_length")
+WITH_DEPTH = ("depth_abs_rel", "depth_delta_1.25", "chamfer", "normal_consistency")
+POINT_MAPS = "point maps: Sim(3) on valid pixels, no ICP, MSE in m^2, f-score at 0.05 m (undefined in the paper)"
 
 
 def evaluate_benchmark(name: str, data: Path, predictor: Predictor, config: Config | None = None) -> dict[str, Any]:
@@ -57,12 +60,12 @@ def evaluate_benchmark(name: str, data: Path, predictor: Predictor, config: Conf
             failed[sequence.name] = str(error)
     if not scores:
         raise EvaluationError(f"{name}: no sequence could be scored; {next(iter(failed.values()))}")
+    mean = _means(list(scores.values()))
     return {
         "benchmark": name,
         "model": predictor.name,
-        "protocol": benchmark.protocol
-        + "; point maps: Sim(3) on valid pixels, no ICP, MSE in m^2, f-score at 0.05 m (undefined in the paper)",
-        "mean": _means(list(scores.values())),
+        "protocol": benchmark.protocol + (f"; {POINT_MAPS}" if "mse" in mean else ""),
+        "mean": mean,
         "sequences": scores,
         "failed": failed,
         "published": published_rows(name),
@@ -71,18 +74,19 @@ def evaluate_benchmark(name: str, data: Path, predictor: Predictor, config: Conf
 
 
 def render_benchmark(result: dict[str, Any]) -> str:
-    """A result as a table: ours first, then the published rows."""
+    """A result as a table: ours first, then the published rows; below it our other scores, and what was left out or failed."""
     mean, published = result["mean"], result["published"]
-    keys = [key for key in published[0] if key not in ("method", "published_not_reproduced")] if published else sorted(mean)
     ours = {**mean, "fscore@5": mean.get(f"fscore@{FSCORE_M:g}")}
+    keys = [key for key in published[0] if key not in ("method", "published_not_reproduced")] if published else list(SCORES)
+    also = [f"{key} {ours[key]:.4g}" for key in (*SCORES, *WITH_DEPTH) if key in ours and key not in keys]
     lines = ["  ".join([f"{'':<36}", *(f"{key:>14}" for key in keys)])]
     lines.append(
         "  ".join([f"{result['model']:<36}", *(f"{ours[key]:>14.4g}" if ours.get(key) is not None else f"{'':>14}" for key in keys)])
     )
     for row in published:
         lines.append("  ".join([f"{row['method'] + ' (published, not reproduced)':<36}", *(f"{row[key]:>14g}" for key in keys)]))
-    lines += [f"{len(result['sequences'])} sequences; {result['protocol']}", result["caution"]]
-    lines += [f"left out: {name}: {note}" for name, scores in result["sequences"].items() for note in scores["notes"]]
+    lines += [f"also: {', '.join(also)}" if also else "", f"{len(result['sequences'])} sequences; {result['protocol']}", result["caution"]]
+    lines += [f"note: {name}: {note}" for name, scores in result["sequences"].items() for note in scores["notes"]]
     lines += [f"failed: {name}: {reason}" for name, reason in result["failed"].items()]
     return "\n".join(line for line in lines if line)
 
