@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -45,6 +46,9 @@ def trajectory(
 
     result = evaluate_trajectory(estimate, reference, align.value, delta, delta_unit.value, offset_s=offset)
     print_result(result, as_json)
+    if result["suggested_offset_s"] is not None:
+        hint = "the motions agree clearly better at another time offset; if the clocks differ, try"
+        print(f"flow3r: {hint} --offset {result['suggested_offset_s']:.3f}", file=sys.stderr)
 
 
 @evaluate_app.command()
@@ -93,9 +97,10 @@ def recording(
 ) -> None:
     """Judge a recording of yours against its truth, or against its own pictures where it has none."""
     from flow3r_ros.evaluation.recording import evaluate_recording
+    from flow3r_ros.evaluation.recording_checks import check_rows, render_rows
     from flow3r_ros.network.runner import open_predictor
 
     settings = settings_of(config, model)
     predictor = open_predictor(settings.model)
     result = evaluate_recording(source, predictor, settings, output, reference, truth_topic, depth_topic, topic, camera, max_frames)
-    print_result(result, as_json)
+    print(json.dumps(result, default=str) if as_json else render_rows(check_rows(result)))

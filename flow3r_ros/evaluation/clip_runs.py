@@ -27,7 +27,8 @@ from flow3r_ros.errors import EvaluationError
 from flow3r_ros.evaluation.classical_vo import ClassicalOdometry
 from flow3r_ros.evaluation.clip_depth import measure_depth, median_depth
 from flow3r_ros.evaluation.machine import describe_machine, fingerprint
-from flow3r_ros.evaluation.trajectory import Trajectory, evaluate_trajectory, moves, path_length, read_tum, rotation_angle, write_tum
+from flow3r_ros.evaluation.motion import moves, path_length, rotation_angle
+from flow3r_ros.evaluation.trajectory import Trajectory, evaluate_trajectory, read_tum, write_tum
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.offline.run import peak_rss_mb
 from flow3r_ros.offline.sources import open_source

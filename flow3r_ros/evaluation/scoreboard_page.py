@@ -16,8 +16,9 @@ from flow3r_ros.evaluation.classical_vo import stand_still, straight_line
 from flow3r_ros.evaluation.clip_runs import CLASSICAL, Clip, Contender, measure
 from flow3r_ros.evaluation.machine import commit, describe_machine
 from flow3r_ros.evaluation.markdown import number, table
+from flow3r_ros.evaluation.motion import path_length
 from flow3r_ros.evaluation.scoreboard_pictures import write_ways
-from flow3r_ros.evaluation.trajectory import Trajectory, path_length, read_tum
+from flow3r_ros.evaluation.trajectory import Trajectory, read_tum
 
 ACCURACY = (("ate_rmse", "ATE"), ("rpe_trans_rmse", "RPE translation"), ("rpe_rot_deg_rmse", "RPE rotation"))
 SCENES = (

@@ -16,7 +16,7 @@ from flow3r_ros.evaluation.benchmarks.run import evaluate_benchmark, render_benc
 from flow3r_ros.evaluation.benchmarks.sequence import Sequence, Shot
 from flow3r_ros.evaluation.plane_scene import PlanePredictor, PlaneScene
 from test.conftest import shared_path
-from test.evaluation.benchmark_samples import KINECT, SAMPLES, depth_png
+from test.evaluation.benchmark_samples import GL, KINECT, SAMPLES, SMALL, WORLD, depth_png
 
 LOOSE = ("bonn", "kinetics")
 """Bonn's published distortion is applied to undistorted pictures; Kinetics has no intrinsics, so its rays are guessed"""
@@ -79,8 +79,17 @@ def test_registered_depth_of_7scenes_is_preferred(tmp_path: Path) -> None:
     assert not any("registered" in note for note in result["sequences"]["chess/seq-03"]["notes"])
 
 
-@pytest.mark.parametrize("name", ["tum_dynamics"])
-def test_sequences_that_do_not_belong_are_not_read(name: str, tmp_path: Path) -> None:
+def test_a_camera_that_stands_still_has_no_rta_and_the_output_says_so(tmp_path: Path) -> None:
+    SAMPLES["nrgbd"][0](tmp_path)
+    still = np.tile(WORLD @ GL, (5, 1, 1))
+    np.savetxt(tmp_path / "kitchen" / "poses.txt", still.reshape(-1, 4))
+    result = evaluate_benchmark("nrgbd", tmp_path, PlanePredictor(PlaneScene(SMALL)))
+    assert "RTA@30" not in result["mean"]
+    assert "RTA is undefined for 10 of 10 pairs" in render_benchmark(result)
+
+
+def test_sequences_that_do_not_belong_are_not_read(tmp_path: Path) -> None:
+    name = "tum_dynamics"
     SAMPLES[name][0](tmp_path)
     (tmp_path / "rgbd_dataset_freiburg3_long_office_household").mkdir()
     assert [sequence.name for sequence in BENCHMARKS[name].load(tmp_path)] == ["rgbd_dataset_freiburg3_walking_xyz"]

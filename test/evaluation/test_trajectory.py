@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from flow3r_ros.cli import app
 from flow3r_ros.errors import EvaluationError
 from flow3r_ros.evaluation.machine import PACKAGE
-from flow3r_ros.evaluation.trajectory import evaluate_trajectory, path_length
+from flow3r_ros.evaluation.motion import path_length
+from flow3r_ros.evaluation.trajectory import evaluate_trajectory
 from flow3r_ros.evaluation.tum import Trajectory, write_tum
 from test.conftest import shared_path
 from test.evaluation.factories import disturbed, random_poses, trajectory

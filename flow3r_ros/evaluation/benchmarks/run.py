@@ -55,7 +55,8 @@ def evaluate_benchmark(name: str, data: Path, predictor: Predictor, config: Conf
         chosen, note = sample(sequence, benchmark)
         try:
             views = _through_window(chosen, predictor) if benchmark.way == "window" else _through_odometry(chosen, predictor, config)
-            scores[sequence.name] = {**_score(benchmark, chosen, views), "notes": [*sequence.notes, *note]}
+            score = _score(benchmark, chosen, views)
+            scores[sequence.name] = {**score, "notes": [*sequence.notes, *note, *_undefined(score)]}
         except EvaluationError as error:
             failed[sequence.name] = str(error)
     if not scores:
@@ -194,6 +195,12 @@ def _back_project(depth: Float32, camera: Camera) -> Float64:
     rows, columns = np.indices(depth.shape)
     z = depth.astype(np.float64)
     return np.stack([z * (columns - camera.cx) / camera.fx, z * (rows - camera.cy) / camera.fy, z], axis=-1)
+
+
+def _undefined(score: dict[str, Any]) -> list[str]:
+    """What has no value because the true camera does not move."""
+    still, pairs = score.get("undefined_directions", 0), score.get("pairs", 0)
+    return [f"RTA is undefined for {still} of {pairs} pairs: the true camera does not move between them"] if still else []
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
