@@ -76,7 +76,7 @@ def scenes(
     as_json: AsJson = False,
 ) -> None:
     """Score a network by itself on held-out synthetic scenes, beside what costs nothing."""
-    from flow3r_ros.training.held_out import evaluate_on_scenes
+    from flow3r_ros.training.scene_scores import evaluate_on_scenes
 
     print_result(evaluate_on_scenes(settings_of(config, model).model, data), as_json)
 

@@ -101,7 +101,7 @@ def render_suites(result: Mapping[str, Any]) -> str:
         "\n".join(f"- {name}: {value}" for name, value in machine.items()) + "\n",
     ]
     if machine["gpu"] == "none":
-        parts.append("GPU rows: not measured yet (no GPU in this machine).\n")
+        parts.append("GPU rows: not measured yet (no GPU in this machine); what they will be stands under `gpu` of the suite.\n")
     for name, suite in result["suites"].items():
         parts.append(f"## {name}\n")
         parts.append(_rows(suite.get("rows", [])))

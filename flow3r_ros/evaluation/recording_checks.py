@@ -59,7 +59,7 @@ def _against_depth(errors: Mapping[str, Any] | None) -> list[Row]:
     counted = f"{errors['unmatched']} of {errors['images']} images match no frame in time, {errors['unusable']} are unusable"
     if "error" in errors:
         return [("true depth", "not compared", f"{errors['error']}; {counted}")]
-    value = f"AbsRel {errors['abs_rel']:.3g}, {errors['delta_1.25']:.0%} within 25 %"
+    value = f"{errors['abs_rel']:.1%} on average (AbsRel), {errors['delta_1.25']:.0%} of the pixels within 25 %"
     return [("depth error against the truth", value, f"{errors['frames']} images, one scale each; {counted}")]
 
 

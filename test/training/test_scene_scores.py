@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from flow3r_ros.cli import app
 from flow3r_ros.errors import TrainingError
-from flow3r_ros.training import held_out, scene_shards
+from flow3r_ros.training import scene_scores, scene_shards
 from test.network.factories import tiny_folder
 
 
@@ -20,7 +20,7 @@ def test_scenes_are_rendered_once_and_the_network_is_scored_on_them(tmp_path: Pa
     command = ["evaluate", "scenes", "--data", str(tmp_path / "scenes"), "--model", str(model), "--json"]
     first = json.loads(CliRunner().invoke(app, command).stdout)
     shards = sorted((tmp_path / "scenes" / "full").iterdir())
-    assert len(shards) == held_out.SHARDS
+    assert len(shards) == scene_scores.SHARDS
     assert (first["model"], first["clips"], first["frames"]) == ("tiny", 3, 12)
     assert first["abs_rel_constant"] > 0
     written = [path.stat().st_mtime_ns for path in shards]
