@@ -133,4 +133,6 @@ def _rows(rows: list[dict[str, Any]]) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_value(part)}" for key, part in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)

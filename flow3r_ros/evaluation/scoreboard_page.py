@@ -69,7 +69,7 @@ def write_page(output: Path, board: Board) -> None:
     parts = [
         "# Results\n",
         "Written by `make scoreboard`; no number here is edited by hand. Every clip that was present is listed, good or bad; "
-        "`make scoreboard ONLY=NAME` measures one.\n",
+        "`python -m flow3r_ros.evaluation.scoreboard --only NAME --output FILE` measures one.\n",
         f"Commit {commit() or 'unknown'}, {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, {machine['cpu']}, {machine['cores']} cores, "
         f"torch {machine['torch']}. GPU: {gpu}.\n",
         f"Every clip was stopped after {board.max_frames} frames.\n" if board.max_frames else "",
