@@ -90,6 +90,7 @@ def recording(
     depth_topic: Annotated[str | None, typer.Option(help="topic of the bag with true depth")] = None,
     camera: Annotated[Path | None, typer.Option(help="camera.json")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="stop after this many frames")] = None,
+    offset: Annotated[float, typer.Option(help="seconds added to the recording's stamps, for true poses in another time base")] = 0.0,
     model: Model = None,
     topic: Topic = None,
     config: ConfigFile = None,
@@ -102,5 +103,5 @@ def recording(
 
     settings = settings_of(config, model)
     predictor = open_predictor(settings.model)
-    result = evaluate_recording(source, predictor, settings, output, reference, truth_topic, depth_topic, topic, camera, max_frames)
+    result = evaluate_recording(source, predictor, settings, output, reference, truth_topic, depth_topic, topic, camera, max_frames, offset)
     print(json.dumps(result, default=str) if as_json else render_rows(check_rows(result)))

@@ -59,13 +59,14 @@ class Contender:
     """what the page calls it"""
     model: str = ""
     assist: bool = True
-    weights: Path | None = None
+    weights: str | None = None
+    """its weights file"""
 
     def fingerprint(self) -> str:
         """Hash of everything that decides its answers and their speed."""
         machine = {name: value for name, value in describe_machine().items() if name != "memory_gib"}
         sources = ODOMETRY_SOURCES if self.model else CLASSICAL_SOURCES
-        return fingerprint(sources, [self.weights] if self.weights else [], json.dumps(machine))
+        return fingerprint(sources, [Path(self.weights)] if self.weights else [], json.dumps(machine))
 
 
 CLASSICAL = Contender("classical", "classical odometry")

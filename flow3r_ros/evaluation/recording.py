@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flow3r_ros.config import Config
-from flow3r_ros.errors import EvaluationError
+from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.evaluation.agreement import Agreement, loop_error
 from flow3r_ros.evaluation.depth import evaluate_depth, resample_depth
 from flow3r_ros.evaluation.motion import path_length
@@ -16,7 +16,7 @@ from flow3r_ros.evaluation.record import RunRecord
 from flow3r_ros.evaluation.recording_checks import check_rows
 from flow3r_ros.evaluation.recording_truth import DepthReader, depth_from_bag, poses_from_bag
 from flow3r_ros.evaluation.report import write_report
-from flow3r_ros.evaluation.trajectory import evaluate_trajectory, read_tum
+from flow3r_ros.evaluation.trajectory import Trajectory, evaluate_trajectory, read_tum
 from flow3r_ros.geometry.camera import scaled
 from flow3r_ros.geometry.correspondence import Matcher
 from flow3r_ros.odometry.engine import Engine
@@ -39,6 +39,7 @@ def evaluate_recording(
     topic: str | None = None,
     camera: Path | None = None,
     max_frames: int | None = None,
+    offset_s: float = 0.0,
 ) -> dict[str, Any]:
     """Run a recording through the odometry and judge it.
 
@@ -53,15 +54,20 @@ def evaluate_recording(
         topic: image topic.
         camera: camera.json.
         max_frames: stop after so many.
+        offset_s: seconds added to the stamps of the recording, for true poses in another time base.
 
     Returns:
         `summary` (keys of summary.json), `agreement` (label-free, by gap), `seams` (median and 95th percentile of the residual, refused),
         `loop`, and where there is truth `trajectory` and `depth`; a comparison that is impossible leaves its reason under `error`.
 
     Raises:
-        EvaluationError: no frame could be used, or a topic is missing.
+        EvaluationError: no frame could be used, or the truth that was named cannot be read.
+        OutputError: the page cannot be written.
     """
     settings = config or Config()
+    truth = _true_poses(recording, reference, truth_topic)
+    if html is not None and not html.parent.is_dir():
+        raise OutputError(f"{html}: its folder does not exist", "make the folder first")
     truth_depth = _TrueDepth(depth_from_bag(recording, depth_topic)) if depth_topic else None
     matcher = Matcher(width=settings.assist.width)
     agreement, record = Agreement(matcher), RunRecord(title_of(recording))
@@ -92,7 +98,9 @@ def evaluate_recording(
         },
         "loop": loop_error(agreement.first, agreement.last, path_length(record.poses), matcher),
     }
-    result |= _trajectory(recording, record, reference, truth_topic)
+    if truth is not None:
+        result["trajectory"] = _trajectory(record, truth, offset_s)
+        record.reference = Trajectory(truth.stamps_ns - round(offset_s * 1e9), truth.poses, truth.name)
     if truth_depth is not None:
         result["depth"] = truth_depth.score()
     if html is not None:
@@ -100,17 +108,22 @@ def evaluate_recording(
     return result
 
 
-def _trajectory(recording: Path, record: RunRecord, reference: Path | None, truth_topic: str | None) -> dict[str, Any]:
-    """`trajectory`: the errors against the true poses, where there are some."""
+def _true_poses(recording: Path, reference: Path | None, truth_topic: str | None) -> Trajectory | None:
+    """Those that were named, else `groundtruth.tum` in or beside the recording, else None."""
+    if truth_topic:
+        return poses_from_bag(recording, truth_topic)
+    if reference:
+        return read_tum(reference)
     beside = next((folder / "groundtruth.tum" for folder in (recording, recording.parent) if (folder / "groundtruth.tum").is_file()), None)
-    file = reference or beside
-    if not truth_topic and file is None:
-        return {}
+    return read_tum(beside) if beside else None
+
+
+def _trajectory(record: RunRecord, truth: Trajectory, offset_s: float) -> dict[str, Any]:
+    """Errors against the true poses, or under `error` why they cannot be compared."""
     try:
-        record.reference = poses_from_bag(recording, truth_topic) if truth_topic else read_tum(file)  # type: ignore[arg-type]
-        return {"trajectory": evaluate_trajectory(record.trajectory(), record.reference, "sim3")}
+        return evaluate_trajectory(record.trajectory(), truth, "sim3", offset_s=offset_s)
     except EvaluationError as error:
-        return {"trajectory": {"error": str(error)}}
+        return {"error": str(error)}
 
 
 class _TrueDepth:

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flow3r_ros.errors import EvaluationError
+from flow3r_ros.errors import EvaluationError, Flow3rError
 from flow3r_ros.evaluation.clip_runs import CLASSICAL, ODOMETRY_SOURCES, Clip, Contender, find_clips, run_clip, write_json
 from flow3r_ros.evaluation.machine import fingerprint
 from flow3r_ros.evaluation.scoreboard_page import Board, write_page
@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise EvaluationError(f"no clip below {', '.join(map(str, options.clips))}", "give folders of clips with --clips")
     models = [options.model, *(other_models(options.model) if options.checkpoint is None else options.checkpoint)]
     contenders = [*(contender for model in models for contender in contenders_of(model)), CLASSICAL]
+    if len({contender.key for contender in contenders}) < len(contenders):
+        raise EvaluationError(f"two of the models {', '.join(models)} have the same name", "rename a folder")
     folder = options.cache.resolve()
     board = Board(clips, contenders, models, options.max_frames)
     measure_clips(board, folder)
@@ -75,12 +77,10 @@ def other_models(scored: str) -> list[str]:
 
 def contenders_of(model: str) -> list[Contender]:
     """The odometry with a model, with and without geometric assist."""
-    info = model_info(model)
-    weights = Path(info["weights"]) if info.get("weights") else None
-    title = info.get("name", model)
+    weights, name = model_info(model).get("weights"), Path(model).name
     return [
-        Contender(f"{title}-assisted", title, model, True, weights),
-        Contender(f"{title}-alone", f"{title} without assist", model, False, weights),
+        Contender(f"{name}-{'assisted' if assist else 'alone'}", name if assist else f"{name} without assist", model, assist, weights)
+        for assist in (True, False)
     ]
 
 
@@ -138,4 +138,7 @@ def _frames(clip: Clip) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Flow3rError as error:
+        sys.exit(f"flow3r: {error}")

@@ -50,9 +50,9 @@ def test_a_failure_is_said_and_tried_again(clip: Clip, tmp_path: Path) -> None:
 
 def test_other_weights_and_other_code_are_another_measurement(tmp_path: Path) -> None:
     (tmp_path / "weights").write_bytes(b"1")
-    before = Contender("a", "a", "m", weights=tmp_path / "weights").fingerprint()
+    before = Contender("a", "a", "m", weights=str(tmp_path / "weights")).fingerprint()
     (tmp_path / "weights").write_bytes(b"2")
-    after = Contender("a", "a", "m", weights=tmp_path / "weights").fingerprint()
+    after = Contender("a", "a", "m", weights=str(tmp_path / "weights")).fingerprint()
     assert len({before, after, CLASSICAL.fingerprint()}) == 3
     assert CLASSICAL.fingerprint() == CLASSICAL.fingerprint()
 

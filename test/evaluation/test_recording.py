@@ -12,11 +12,12 @@ import pytest
 from flow3r_ros.bags.types import make
 from flow3r_ros.bags.writer import BagWriter
 from flow3r_ros.config import Config
-from flow3r_ros.errors import EvaluationError
+from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.evaluation.plane_scene import PlanePredictor, PlaneScene
 from flow3r_ros.evaluation.recording import evaluate_recording
 from flow3r_ros.evaluation.recording_checks import check_rows, render_rows
 from flow3r_ros.evaluation.recording_truth import poses_from_bag
+from flow3r_ros.evaluation.tum import Trajectory, write_tum
 from flow3r_ros.geometry.camera import save_camera
 from flow3r_ros.types import Camera, Frame
 from flow3r_ros.wire.camera_info import info_from_camera
@@ -163,8 +164,26 @@ def test_every_check_is_said_in_words(bag: Path) -> None:
     assert "the last picture does not show the place of the first" in text
 
 
-def test_a_truth_of_another_time_is_said(bag: Path, tmp_path: Path) -> None:
-    reference = tmp_path / "other.tum"
-    reference.write_text("".join(f"{i} {i} 0 0 0 0 0 1\n" for i in range(10)))
-    result = evaluate_recording(bag, predictor(), topic="/cam/image", reference=reference)
-    assert "starts differ by" in result["trajectory"]["error"]
+def test_a_truth_of_another_time_is_said_and_compared_when_the_offset_is_given(bag: Path, tmp_path: Path) -> None:
+    truth = poses_from_bag(bag, "/truth")
+    write_tum(tmp_path / "other.tum", Trajectory(truth.stamps_ns - START, truth.poses))
+    options: dict[str, Any] = {"topic": "/cam/image", "reference": tmp_path / "other.tum"}
+    assert "starts differ by" in evaluate_recording(bag, predictor(), max_frames=5, **options)["trajectory"]["error"]
+    page = tmp_path / "page.html"
+    result = evaluate_recording(bag, predictor(), html=page, offset_s=-START / 1e9, **options)
+    assert result["trajectory"]["matched"] == 20
+    assert "ground truth (dashed)" in page.read_text()
+
+
+def test_what_cannot_be_read_or_written_is_said_before_anything_runs(bag: Path, tmp_path: Path) -> None:
+    cases: list[dict[str, Any]] = [
+        {"truth_topic": "/nothing"},
+        {"depth_topic": "/nothing"},
+        {"reference": tmp_path / "none.tum"},
+        {"html": tmp_path / "none" / "page.html"},
+    ]
+    for case in cases:
+        watched = predictor()
+        watched.prepare = watched.predict = None  # type: ignore[method-assign, assignment]
+        with pytest.raises((EvaluationError, OutputError)):
+            evaluate_recording(bag, watched, topic="/cam/image", **case)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from flow3r_ros.errors import EvaluationError
 from flow3r_ros.evaluation import scoreboard
 from flow3r_ros.evaluation.clip_runs import CLASSICAL, Clip, Contender
 from flow3r_ros.evaluation.machine import fingerprint
@@ -78,6 +79,13 @@ def test_models_whose_weights_are_here_are_found(tmp_path: Path, monkeypatch: py
     shutil.copytree(tmp_path / "flow3r" / "models" / "pi3", tmp_path / "flow3r" / "models" / "fetched")
     os.unlink(tmp_path / "flow3r" / "models" / "fetched" / "model.safetensors")
     assert scoreboard.other_models("flow3r_nano") == ["pi3"]
+
+
+def test_models_of_one_name_and_no_clips_are_refused(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match="have the same name"):
+        scoreboard.main([*run.arguments, "--checkpoint", str(tmp_path / "tiny")])
+    with pytest.raises(EvaluationError, match="no clip"):
+        scoreboard.main([*run.arguments, "--only", "nothing"])
 
 
 def test_whatever_fails_is_a_row_of_the_page(tmp_path: Path) -> None:
