@@ -20,7 +20,8 @@ test-kilted:
 	.venv-kilted/bin/python -m pytest test/ros/test_smoke.py
 
 scoreboard: setup
-	$(PYTHON) -m flow3r_ros.evaluation.scoreboard --clips $(or $(CLIPS),../shared/video demo) $(foreach item,$(BENCHMARKS),--benchmark $(item))
+	$(PYTHON) -m flow3r_ros.evaluation.scoreboard --clips $(or $(CLIPS),../shared/video demo) \
+		$(foreach item,$(CHECKPOINTS),--checkpoint $(item)) $(foreach item,$(BENCHMARKS),--benchmark $(item))
 	$(PYTHON) -m flow3r_ros.cli bench --write docs/performance.md
 
 lint: setup

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -45,6 +46,9 @@ def trajectory(
 
     result = evaluate_trajectory(estimate, reference, align.value, delta, delta_unit.value, offset_s=offset)
     print_result(result, as_json)
+    if result["suggested_offset_s"] is not None:
+        hint = "the motions agree clearly better at another time offset; if the clocks differ, try"
+        print(f"flow3r: {hint} --offset {result['suggested_offset_s']:.3f}", file=sys.stderr)
 
 
 @evaluate_app.command()
@@ -65,6 +69,19 @@ def benchmark(
 
 
 @evaluate_app.command()
+def scenes(
+    data: Annotated[Path, typer.Option("--data", help="folder of the held-out scenes; rendered there the first time")],
+    model: Model = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a network by itself on held-out synthetic scenes, beside what costs nothing."""
+    from flow3r_ros.training.scene_scores import evaluate_on_scenes
+
+    print_result(evaluate_on_scenes(settings_of(config, model).model, data), as_json)
+
+
+@evaluate_app.command()
 def recording(
     source: Annotated[Path, typer.Argument(metavar="BAG_OR_DIR", help="rosbag, video, image folder or clip folder")],
     output: Annotated[Path | None, typer.Option("--output", help="HTML page to write")] = None,
@@ -73,6 +90,7 @@ def recording(
     depth_topic: Annotated[str | None, typer.Option(help="topic of the bag with true depth")] = None,
     camera: Annotated[Path | None, typer.Option(help="camera.json")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="stop after this many frames")] = None,
+    offset: Annotated[float, typer.Option(help="seconds added to the recording's stamps, for true poses in another time base")] = 0.0,
     model: Model = None,
     topic: Topic = None,
     config: ConfigFile = None,
@@ -80,9 +98,10 @@ def recording(
 ) -> None:
     """Judge a recording of yours against its truth, or against its own pictures where it has none."""
     from flow3r_ros.evaluation.recording import evaluate_recording
+    from flow3r_ros.evaluation.recording_checks import check_rows, render_rows
     from flow3r_ros.network.runner import open_predictor
 
     settings = settings_of(config, model)
     predictor = open_predictor(settings.model)
-    result = evaluate_recording(source, predictor, settings, output, reference, truth_topic, depth_topic, topic, camera, max_frames)
-    print_result(result, as_json)
+    result = evaluate_recording(source, predictor, settings, output, reference, truth_topic, depth_topic, topic, camera, max_frames, offset)
+    print(json.dumps(result, default=str) if as_json else render_rows(check_rows(result)))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flow3r_ros.errors import EvaluationError
-from flow3r_ros.evaluation.trajectory import rotation_angle
+from flow3r_ros.evaluation.motion import rotation_angle
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.types import Bool, Float64
 

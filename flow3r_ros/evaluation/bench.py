@@ -101,7 +101,7 @@ def render_suites(result: Mapping[str, Any]) -> str:
         "\n".join(f"- {name}: {value}" for name, value in machine.items()) + "\n",
     ]
     if machine["gpu"] == "none":
-        parts.append("GPU rows: not measured yet (no GPU in this machine).\n")
+        parts.append("GPU rows: not measured yet (no GPU in this machine); what they will be stands under `gpu` of the suite.\n")
     for name, suite in result["suites"].items():
         parts.append(f"## {name}\n")
         parts.append(_rows(suite.get("rows", [])))
@@ -133,4 +133,6 @@ def _rows(rows: list[dict[str, Any]]) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_value(part)}" for key, part in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)

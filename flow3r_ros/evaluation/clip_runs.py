@@ -1,41 +1,75 @@
-"""One contender on one clip, in a process of its own, with its result kept: what an interrupted scoreboard goes on from.
+"""One contender on one clip, in a process of its own and with the machine to itself, its result kept: what an interrupted scoreboard goes
+on from.
 
-Ours is the public command `flow3r run`; the classical odometry reads the same frames through the same source. Results are kept under
-the hash of clip, contender, settings and the sources that decide the answer, so that a changed line of code measures anew.
+The odometry is the public command `flow3r run`; the classical baseline reads the same frames through the same source. A result is kept
+under the hash of the sources and weights that decide the answer and of the machine that decides the speed, so a changed line of code
+measures anew. Errors are computed from the kept trajectory, and so follow the metrics' code without another run.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
-import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 import yaml
 
-from flow3r_ros.errors import EvaluationError, Flow3rError
+from flow3r_ros.errors import EvaluationError
 from flow3r_ros.evaluation.classical_vo import ClassicalOdometry
-from flow3r_ros.evaluation.depth import evaluate_depth, resample_depth
-from flow3r_ros.evaluation.machine import fingerprint
-from flow3r_ros.evaluation.trajectory import Trajectory, evaluate_trajectory, path_length, read_tum, rotation_angle, write_tum
-from flow3r_ros.geometry.camera import load_camera
+from flow3r_ros.evaluation.clip_depth import measure_depth, median_depth
+from flow3r_ros.evaluation.machine import describe_machine, fingerprint
+from flow3r_ros.evaluation.motion import moves, path_length, rotation_angle
+from flow3r_ros.evaluation.trajectory import Trajectory, evaluate_trajectory, read_tum, write_tum
 from flow3r_ros.geometry.lie import invert
+from flow3r_ros.offline.run import peak_rss_mb
 from flow3r_ros.offline.sources import open_source
-from flow3r_ros.types import Camera, Frame
+from flow3r_ros.types import Float64, Frame
 
-Contender = Literal["ours", "no_assist", "classical"]
-CONTENDERS: tuple[Contender, ...] = ("ours", "no_assist", "classical")
-DECIDING = {
-    "ours": ("types.py", "config.py", "geometry", "network", "odometry", "offline"),
-    "no_assist": ("types.py", "config.py", "geometry", "network", "odometry", "offline"),
-    "classical": ("geometry", "evaluation/classical_vo.py", "offline"),
-}
+ODOMETRY_SOURCES = (
+    "types.py",
+    "config.py",
+    "geometry",
+    "network",
+    "odometry",
+    "offline",
+    "evaluation/clip_depth.py",
+    "evaluation/depth.py",
+)
+CLASSICAL_SOURCES = ("geometry", "offline", "evaluation/classical_vo.py")
+LIMIT_S = 1800.0
+"""seconds after which a run of the odometry is given up"""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who runs: the odometry with a model and with or without geometric assist, or (no model) the classical odometry."""
+
+    key: str
+    """what its results are kept under"""
+    title: str
+    """what the page calls it"""
+    model: str = ""
+    assist: bool = True
+    weights: str | None = None
+    """its weights file"""
+
+    def fingerprint(self) -> str:
+        """Hash of everything that decides its answers and their speed."""
+        machine = {name: value for name, value in describe_machine().items() if name != "memory_gib"}
+        sources = ODOMETRY_SOURCES if self.model else CLASSICAL_SOURCES
+        return fingerprint(sources, [Path(self.weights)] if self.weights else [], json.dumps(machine))
+
+
+CLASSICAL = Contender("classical", "classical odometry")
 
 
 @dataclass(frozen=True)
@@ -70,99 +104,35 @@ def find_clips(root: Path) -> list[Clip]:
     return [Clip(path, _is_static(path)) for path in found]
 
 
-def run_clip(
-    clip: Clip,
-    contender: Contender,
-    cache: Path,
-    model: str,
-    weights: Path | None = None,
-    max_frames: int | None = None,
-    alone: bool = True,
-    limit_s: float = 1800.0,
-) -> dict[str, Any]:
-    """Result of a contender on a clip, from the cache or measured now; whatever fails is a result too, under the key `error`, but it is
-    not kept. Only with the machine to itself (`alone`) does a run use every core, and is its speed worth telling."""
+def run_clip(clip: Clip, contender: Contender, cache: Path, word: str, max_frames: int | None = None, start: int = 0) -> dict[str, Any]:
+    """Result of a contender on a clip without its first `start` frames, kept before under the fingerprint `word` or measured now.
+
+    Whatever fails is a result too, under the key `error`, but it is not kept.
+    """
+    folder = cache / clip.name / f"{contender.key}-{word}-{max_frames or 'all'}{f'-from{start}' if start else ''}"
+    kept, trajectory = folder / "result.json", folder / "trajectory.tum"
     try:
-        return _kept_or_measured(clip, contender, cache, model, weights, max_frames, alone, limit_s)
+        if not kept.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(kept, _measured(clip, contender, folder, max_frames, start))
+        result = dict(json.loads(kept.read_text(encoding="utf-8")))
+        return {**result, "trajectory": str(trajectory), **measure(clip, read_tum(trajectory))}
     except Exception as error:
         return {"error": " ".join(str(error).split()) or type(error).__name__}
 
 
-def _kept_or_measured(
-    clip: Clip, contender: Contender, cache: Path, model: str, weights: Path | None, max_frames: int | None, alone: bool, limit_s: float
-) -> dict[str, Any]:
-    word = fingerprint(DECIDING[contender], [weights] if weights and contender != "classical" else [])
-    folder = cache / clip.name / f"{contender}-{word}-{max_frames or 'all'}-{'alone' if alone else 'shared'}"
-    kept = folder / "result.json"
-    if kept.exists():
-        return dict(json.loads(kept.read_text(encoding="utf-8")))
-    folder.mkdir(parents=True, exist_ok=True)
-    if contender == "classical":
-        result = _run_classical(clip, folder, max_frames)
-    else:
-        result = _run_ours(clip, folder, model, contender == "ours", max_frames, alone, limit_s)
-    if "error" in result:
-        return result
-    result["trajectory"] = str(folder / "trajectory.tum")
-    partial = folder / "result.partial"
-    partial.write_text(json.dumps(result, default=str), encoding="utf-8")
-    partial.rename(kept)
-    return result
-
-
-def _run_ours(clip: Clip, folder: Path, model: str, assist: bool, max_frames: int | None, alone: bool, limit_s: float) -> dict[str, Any]:
-    settings = folder / "settings.yaml"
-    tree = {"model": {"name": model, "threads": 0 if alone else 1}, "assist": {"enabled": assist}}
-    settings.write_text(yaml.safe_dump(tree), encoding="utf-8")
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        output = Path(scratch) / "run"
-        command = [
-            sys.executable,
-            "-m",
-            "flow3r_ros.cli",
-            "run",
-            str(clip.path),
-            "--output",
-            str(output),
-            "--config",
-            str(settings),
-            "--json",
-        ]
-        command += ["--max-frames", str(max_frames)] if max_frames else []
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
-        except subprocess.TimeoutExpired:
-            return {"error": f"not finished within {limit_s:.0f} s"}
-        if done.returncode:
-            return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
-        result: dict[str, Any] = {"summary": json.loads((output / "summary.json").read_text(encoding="utf-8"))}
-        trajectory = read_tum(output / "trajectory.tum")
-        write_tum(folder / "trajectory.tum", trajectory)
-        result |= measure(clip, trajectory)
-        result["median_depth"] = _median_depth(output / "depth")
-        try:
-            result["depth"] = measure_depth(clip, output / "depth")
-        except EvaluationError as error:
-            result["depth"] = {"error": str(error)}
-        return result
-
-
-def _run_classical(clip: Clip, folder: Path, max_frames: int | None) -> dict[str, Any]:
-    odometry = ClassicalOdometry()
-    start = perf_counter()
-    try:
-        with open_source(clip.path, max_frames=max_frames) as source:
-            trajectory = odometry(_increasing(source))
-    except Flow3rError as error:
-        return {"error": str(error)}
-    seconds = perf_counter() - start
-    write_tum(folder / "trajectory.tum", trajectory)
-    count = len(trajectory.stamps_ns)
-    return {"fps": count / seconds, "frames": count, "failures": odometry.failures, **measure(clip, trajectory)}
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a file that is there completely or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, default=str), encoding="utf-8")
+    partial.replace(path)
 
 
 def measure(clip: Clip, trajectory: Trajectory) -> dict[str, Any]:
-    """Errors against the truth where there is one; the way's length, its farthest point from the start and its largest turn always."""
+    """Errors against the truth where there is one; the way's length, its farthest point from the start and its largest turn always.
+
+    A trajectory that does not move has no scale, so it is aligned by SE(3) instead of Sim(3); `errors["align"]` says so.
+    """
     first = invert(trajectory.poses[0]) @ trajectory.poses
     result: dict[str, Any] = {
         "frames": len(trajectory.stamps_ns),
@@ -172,62 +142,81 @@ def measure(clip: Clip, trajectory: Trajectory) -> dict[str, Any]:
     }
     if clip.truth:
         try:
-            result["errors"] = evaluate_trajectory(trajectory, clip.truth, "sim3")
+            result["errors"] = evaluate_trajectory(trajectory, clip.truth, "sim3" if moves(trajectory.poses) else "se3")
         except EvaluationError as error:
             result["errors"] = {"error": str(error)}
     return result
 
 
-def measure_depth(clip: Clip, folder: Path) -> dict[str, Any]:
-    """Depth against the clip's own depth maps, median-aligned per frame; empty where the clip has none.
-
-    Where the truth was taken by a camera of other intrinsics (`depth_intrinsics` in camera.json), it is resampled to the estimate's view;
-    the few centimetres between the two lenses are not corrected, as their calibration is not in the data.
-    """
-    listing = clip.path / "depth.txt"
-    if not listing.exists():
-        return {}
-    meta = json.loads((clip.path / "camera.json").read_text(encoding="utf-8"))
-    ours = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    colour = load_camera(clip.path / "camera.json")
-    lens = meta.get("depth_intrinsics")
-    if colour is None:
-        return {}
-    grid = Camera(**ours["camera"])
-    source = Camera(meta["width"], meta["height"], **lens) if lens else colour
-    estimates, truths = [], []
-    files = sorted(folder.glob("*.png"))
-    for line in listing.read_text(encoding="utf-8").splitlines():
-        if line.startswith("#") or not line.strip():
-            continue
-        index, name = line.split()[:2]
-        path = next((file for file in files if _frame_index(file) == int(index)), None)
-        truth = cv2.imread(str(clip.path / name), cv2.IMREAD_UNCHANGED)
-        if path is None or truth is None:
-            continue
-        image = np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), np.float32) / float(ours["scale"])
-        metres = np.where(truth > 0, truth / float(meta["depth_scale"]), np.nan).astype(np.float32)
-        truths.append(resample_depth(metres, source, grid))
-        estimates.append(image)
-    if not truths:
-        raise EvaluationError(f"{clip.name}: no depth map of the run belongs to a frame with true depth")
-    return evaluate_depth(np.stack(estimates), np.stack(truths), "median", "frame", minimum=0.1, maximum=10.0)
+def _measured(clip: Clip, contender: Contender, folder: Path, max_frames: int | None, start: int) -> dict[str, Any]:
+    scratch = folder / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        source = _without_start(clip, scratch / "clip", start) if start else clip.path
+        if contender.model:
+            return _run_odometry(source, contender, folder, max_frames)
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            return pool.submit(_run_classical, source, folder, max_frames).result()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _frame_index(path: Path) -> int:
-    digits = "".join(letter for letter in path.stem if letter.isdigit())
-    return int(digits) if digits else -1
+def _run_odometry(source: Path, contender: Contender, folder: Path, max_frames: int | None) -> dict[str, Any]:
+    settings, output = folder / "settings.yaml", folder / "scratch" / "run"
+    settings.write_text(yaml.safe_dump({"model": {"name": contender.model}, "assist": {"enabled": contender.assist}}), encoding="utf-8")
+    command = [sys.executable, "-m", "flow3r_ros.cli", "run", str(source), "--output", str(output), "--config", str(settings), "--json"]
+    command += ["--max-frames", str(max_frames)] if max_frames else []
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise EvaluationError(f"not finished within {LIMIT_S:.0f} s") from error
+    if done.returncode:
+        raise EvaluationError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
+    write_tum(folder / "trajectory.tum", read_tum(output / "trajectory.tum"))
+    result: dict[str, Any] = {"summary": json.loads((output / "summary.json").read_text(encoding="utf-8"))}
+    result["median_depth"] = median_depth(output / "depth")
+    try:
+        result["depth"] = measure_depth(source, output / "depth")
+    except EvaluationError as error:
+        result["depth"] = {"error": str(error)}
+    return result
 
 
-def _median_depth(folder: Path) -> float | None:
-    """Median of the depths of up to ten frames, in output units."""
-    files = sorted(folder.glob("*.png"))
-    if not files:
-        return None
-    scale = float(json.loads((folder / "meta.json").read_text(encoding="utf-8"))["scale"])
-    values = [np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)) for path in files[:: max(1, len(files) // 10)]]
-    known = np.concatenate([value[value > 0] for value in values])
-    return float(np.median(known)) / scale if len(known) else None
+def _run_classical(source: Path, folder: Path, max_frames: int | None) -> dict[str, Any]:
+    """The classical odometry in this process: its trajectory into the folder, its speed and memory under the keys of summary.json."""
+    odometry = ClassicalOdometry()
+    stamps: list[int] = []
+    poses: list[Float64] = []
+    taken: list[float] = []
+    begin = perf_counter()
+    with open_source(source, max_frames=max_frames) as frames:
+        for frame in _increasing(frames):
+            step = perf_counter()
+            poses.append(odometry.register_frame(frame))
+            taken.append(1000 * (perf_counter() - step))
+            stamps.append(frame.stamp_ns)
+    seconds = perf_counter() - begin
+    if not poses:
+        raise EvaluationError(f"{source}: holds no usable frame")
+    write_tum(folder / "trajectory.tum", Trajectory(np.array(stamps, np.int64), np.stack(poses), "classical odometry"))
+    p50, p95 = (float(value) for value in np.percentile(taken, [50, 95]))
+    speed = {"fps": len(poses) / seconds, "latency_ms": {"p50": p50, "p95": p95}, "peak_rss_mb": peak_rss_mb()}
+    return {"summary": speed, "failures": odometry.failures}
+
+
+def _without_start(clip: Clip, folder: Path, start: int) -> Path:
+    """A copy of the clip that lacks its first frames; pictures are copied without loss."""
+    (folder / "frames").mkdir(parents=True)
+    shutil.copy(clip.path / "camera.json", folder / "camera.json")
+    stamps: list[str] = []
+    with open_source(clip.path) as source:
+        for frame in source:
+            if frame.id >= start:
+                cv2.imwrite(str(folder / "frames" / f"{len(stamps):06d}.png"), frame.rgb[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+                stamps.append(f"{frame.stamp_ns // 10**9}.{frame.stamp_ns % 10**9:09d}\n")
+    (folder / "timestamps.txt").write_text("".join(stamps), encoding="utf-8")
+    return folder
 
 
 def _is_static(path: Path) -> bool:

@@ -91,7 +91,14 @@ def fit_depth(est: Float64 | Float32, ref: Float64 | Float32, align: DepthAlign)
 
 
 def resample_depth(depth: Float32, source: Camera, target: Camera) -> Float32:
-    """Depth `[h, w]` of one pinhole seen by another at the same place: nearest neighbours, NaN outside; no pixel is invented."""
+    """Depth `[h, w]` of one pinhole seen by another at the same place: nearest neighbours, NaN outside; no pixel is invented.
+
+    Raises:
+        EvaluationError: the depth map is not of the size its pinhole is for.
+    """
+    if depth.shape != (source.height, source.width):
+        size = f"{depth.shape[1]}x{depth.shape[0]}"
+        raise EvaluationError(f"depth of {size} pixels has intrinsics for {source.width}x{source.height}", "give the depth camera's own")
     columns = (np.arange(target.width) - target.cx) / target.fx * source.fx + source.cx
     rows = (np.arange(target.height) - target.cy) / target.fy * source.fy + source.cy
     u, v = (grid.astype(np.float32) for grid in np.meshgrid(columns, rows))

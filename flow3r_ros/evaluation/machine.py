@@ -34,9 +34,9 @@ def commit() -> str:
     return f"{head}+" if head and changed else head
 
 
-def fingerprint(parts: Sequence[str], extra: Sequence[Path] = ()) -> str:
-    """Hash of the sources under the named parts of the package and of extra files: the same code gives the same word."""
-    digest = hashlib.sha256()
+def fingerprint(parts: Sequence[str], extra: Sequence[Path] = (), text: str = "") -> str:
+    """Hash of the sources under the named parts of the package, of extra files and of a text: the same code gives the same word."""
+    digest = hashlib.sha256(text.encode())
     for part in parts:
         root = PACKAGE / part
         for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:

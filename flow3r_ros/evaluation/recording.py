@@ -1,134 +1,31 @@
-"""`flow3r evaluate recording`: how good is it on my data, with whatever truth there is, or none.
-
-Without truth, the run is asked to agree with the pictures and with itself: predicted geometry and pose against dense optical flow,
-brightness and depth between frames, seams of windows, and the way back to the start where the last picture shows the first place again.
-"""
+"""`flow3r evaluate recording`: how good is it on my data, with whatever truth there is, or none."""
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from flow3r_ros.config import Config
-from flow3r_ros.errors import EvaluationError
+from flow3r_ros.errors import EvaluationError, OutputError
+from flow3r_ros.evaluation.agreement import Agreement, loop_error
 from flow3r_ros.evaluation.depth import evaluate_depth, resample_depth
-from flow3r_ros.evaluation.flow import evaluate_flow
+from flow3r_ros.evaluation.motion import path_length
 from flow3r_ros.evaluation.record import RunRecord
-from flow3r_ros.evaluation.recording_truth import depth_from_bag, poses_from_bag
+from flow3r_ros.evaluation.recording_checks import check_rows
+from flow3r_ros.evaluation.recording_truth import DepthReader, depth_from_bag, poses_from_bag
 from flow3r_ros.evaluation.report import write_report
-from flow3r_ros.evaluation.trajectory import evaluate_trajectory, path_length, read_tum, rotation_angle
+from flow3r_ros.evaluation.trajectory import Trajectory, evaluate_trajectory, read_tum
+from flow3r_ros.geometry.camera import scaled
 from flow3r_ros.geometry.correspondence import Matcher
-from flow3r_ros.geometry.flow import geometric_flow, pixel_grid, resize_flow, sample, warp
-from flow3r_ros.geometry.lie import invert
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.run import drive, summarise, title_of
 from flow3r_ros.offline.sources import open_source
-from flow3r_ros.types import Estimate, Predictor, TrackingState
+from flow3r_ros.types import Estimate, Float32, Predictor
 
-GAPS = (1, 5)
-"""frames between the two pictures of a comparison"""
-EVERY = 5
-"""one frame in so many is compared"""
 MATCH_NS = 10_000_000
 """largest stamp difference of an image and its true depth"""
-SAME_PLACE = 0.04
-"""median flow between first and last picture, as a share of the width, below which they show the same place"""
-
-
-@dataclass
-class Agreement:
-    """Comparisons of pairs of estimates, gathered while a run goes on; memory does not grow with its length beyond one row a pair."""
-
-    matcher: Matcher
-    rows: dict[int, list[tuple[float, ...]]] = field(default_factory=lambda: {gap: [] for gap in GAPS})
-    first: Estimate | None = None
-    last: Estimate | None = None
-    _recent: deque[Estimate] = field(default_factory=lambda: deque(maxlen=max(GAPS) + 1))
-    _count: int = 0
-
-    def add(self, estimate: Estimate) -> None:
-        """Compare the newest estimate with those before it."""
-        self.first = self.first or estimate
-        self.last = estimate
-        self._recent.append(estimate)
-        self._count += 1
-        if self._count % EVERY or estimate.tracking_state is TrackingState.LOST:
-            return
-        for gap in GAPS:
-            if len(self._recent) > gap and self._recent[-1 - gap].tracking_state is not TrackingState.LOST:
-                row = compare_pair(self._recent[-1 - gap], estimate, self.matcher)
-                if row is not None:
-                    self.rows[gap].append(row)
-
-    def summary(self) -> dict[str, Any]:
-        """Medians over the pairs of each gap."""
-        names = (
-            "flow_epe_px",
-            "flow_below_1px",
-            "flow_below_3px",
-            "flow_below_5px",
-            "brightness",
-            "brightness_unmoved",
-            "depth_difference",
-        )
-        result: dict[str, Any] = {}
-        for gap, rows in self.rows.items():
-            if rows:
-                medians = np.nanmedian(np.array(rows), axis=0)
-                result[f"gap_{gap}"] = {"pairs": len(rows), **{name: float(value) for name, value in zip(names, medians, strict=True)}}
-        return result
-
-
-def compare_pair(a: Estimate, b: Estimate, matcher: Matcher) -> tuple[float, ...] | None:
-    """How far depth and pose of two estimates agree with the pictures, on pixels that both see and that do not move by themselves.
-
-    Returns:
-        flow end-point error against dense optical flow (median, pixels of the matcher's grid), shares below 1, 3, 5 pixels, mean
-        brightness difference after warping and without (0 to 255), median relative difference of depth; None where nothing is covisible.
-    """
-    T_a_b = invert(a.T_odom_cam) @ b.T_odom_cam
-    flow, covisible = geometric_flow(a.depth, T_a_b, a.camera, b.camera, b.depth)
-    gray_a, gray_b = matcher.prepare(a.rgb), matcher.prepare(b.rgb)
-    seen = matcher.flow(gray_a, gray_b)
-    height, width = seen.covisibility.shape
-    predicted = resize_flow(flow, width, height)
-    usable = cv2.resize((covisible & ~a.moving).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
-    usable &= seen.covisibility > 0.5
-    if usable.sum() < 0.02 * usable.size:
-        return None
-    score = evaluate_flow(predicted, seen.flow, usable)
-    warped = np.abs(warp(gray_b, predicted).astype(np.float32) - gray_a)[usable]
-    unmoved = np.abs(gray_b.astype(np.float32) - gray_a)[usable]
-    shares = [score[f"below_{limit}px"] for limit in (1, 3, 5)]
-    return (score["epe_median"], *shares, float(warped.mean()), float(unmoved.mean()), _depth_difference(a, b, flow, covisible))
-
-
-def _depth_difference(a: Estimate, b: Estimate, flow: Any, covisible: Any) -> float:
-    """Median of |z_b - z of a's points in b| / z_b where both see the point."""
-    T_b_a = invert(b.T_odom_cam) @ a.T_odom_cam
-    moved = a.points().astype(np.float64) @ T_b_a[2, :3] + T_b_a[2, 3]
-    there = sample(np.nan_to_num(b.depth), pixel_grid(a.camera.width, a.camera.height) + flow)
-    usable = covisible & ~a.moving & (there > 0)
-    return float(np.median(np.abs(there - moved)[usable] / there[usable])) if usable.any() else float("nan")
-
-
-def loop_error(first: Estimate, last: Estimate, way: float, matcher: Matcher) -> dict[str, Any]:
-    """Where the run says it ended, if the last picture shows the place of the first."""
-    gray_a, gray_b = matcher.prepare(first.rgb), matcher.prepare(last.rgb)
-    seen = matcher.flow(gray_a, gray_b)
-    matched = seen.covisibility > 0.5
-    flow = float(np.median(np.linalg.norm(seen.flow[matched], axis=-1))) / gray_a.shape[1] if matched.any() else float("inf")
-    if matched.mean() < 0.5 or flow > SAME_PLACE:
-        return {"same_place": False}
-    relative = invert(first.T_odom_cam) @ last.T_odom_cam
-    gap = float(np.linalg.norm(relative[:3, 3]))
-    turn = float(np.degrees(rotation_angle(relative[:3, :3])))
-    return {"same_place": True, "position_gap": gap, "share_of_way": gap / way if way > 0 else None, "rotation_gap_deg": turn}
 
 
 def evaluate_recording(
@@ -142,6 +39,7 @@ def evaluate_recording(
     topic: str | None = None,
     camera: Path | None = None,
     max_frames: int | None = None,
+    offset_s: float = 0.0,
 ) -> dict[str, Any]:
     """Run a recording through the odometry and judge it.
 
@@ -156,27 +54,29 @@ def evaluate_recording(
         topic: image topic.
         camera: camera.json.
         max_frames: stop after so many.
+        offset_s: seconds added to the stamps of the recording, for true poses in another time base.
 
     Returns:
         `summary` (keys of summary.json), `agreement` (label-free, by gap), `seams` (median and 95th percentile of the residual, refused),
         `loop`, and where there is truth `trajectory` and `depth`; a comparison that is impossible leaves its reason under `error`.
 
     Raises:
-        EvaluationError: no frame could be used, or a topic is missing.
+        EvaluationError: no frame could be used, or the truth that was named cannot be read.
+        OutputError: the page cannot be written.
     """
     settings = config or Config()
-    truth_depth = depth_from_bag(recording, depth_topic) if depth_topic else {}
+    truth = _true_poses(recording, reference, truth_topic)
+    if html is not None and not html.parent.is_dir():
+        raise OutputError(f"{html}: its folder does not exist", "make the folder first")
+    truth_depth = _TrueDepth(depth_from_bag(recording, depth_topic)) if depth_topic else None
     matcher = Matcher(width=settings.assist.width)
     agreement, record = Agreement(matcher), RunRecord(title_of(recording))
-    pairs: list[tuple[Any, Any]] = []
 
     def take(estimate: Estimate) -> None:
         record.add(estimate)
         agreement.add(estimate)
-        nearest = min(truth_depth, key=lambda stamp: abs(stamp - estimate.stamp_ns), default=None)
-        if nearest is not None and abs(nearest - estimate.stamp_ns) <= MATCH_NS:
-            depth, lens = truth_depth.pop(nearest)()
-            pairs.append((estimate.depth, resample_depth(depth, lens or estimate.camera, estimate.camera)))
+        if truth_depth is not None:
+            truth_depth.match(estimate)
 
     with open_source(recording, topic, camera, max_frames=max_frames) as source:
         engine = Engine(predictor, settings)
@@ -198,30 +98,73 @@ def evaluate_recording(
         },
         "loop": loop_error(agreement.first, agreement.last, path_length(record.poses), matcher),
     }
-    result |= _against_truth(recording, record, reference, truth_topic, pairs)
+    if truth is not None:
+        result["trajectory"] = _trajectory(record, truth, offset_s)
+        record.reference = Trajectory(truth.stamps_ns - round(offset_s * 1e9), truth.poses, truth.name)
+    if truth_depth is not None:
+        result["depth"] = truth_depth.score()
     if html is not None:
-        write_report(html, record, {key: value for key, value in result.items() if key != "summary"})
+        write_report(html, record, check_rows(result))
     return result
 
 
-def _against_truth(
-    recording: Path, record: RunRecord, reference: Path | None, truth_topic: str | None, pairs: list[tuple[Any, Any]]
-) -> dict[str, Any]:
-    result: dict[str, Any] = {}
+def _true_poses(recording: Path, reference: Path | None, truth_topic: str | None) -> Trajectory | None:
+    """Those that were named, else `groundtruth.tum` in or beside the recording, else None."""
+    if truth_topic:
+        return poses_from_bag(recording, truth_topic)
+    if reference:
+        return read_tum(reference)
     beside = next((folder / "groundtruth.tum" for folder in (recording, recording.parent) if (folder / "groundtruth.tum").is_file()), None)
+    return read_tum(beside) if beside else None
+
+
+def _trajectory(record: RunRecord, truth: Trajectory, offset_s: float) -> dict[str, Any]:
+    """Errors against the true poses, or under `error` why they cannot be compared."""
     try:
-        if truth_topic:
-            record.reference = poses_from_bag(recording, truth_topic)
-        elif reference or beside:
-            record.reference = read_tum(reference or beside)  # type: ignore[arg-type]
-        if record.reference is not None:
-            result["trajectory"] = evaluate_trajectory(record.trajectory(), record.reference, "sim3")
+        return evaluate_trajectory(record.trajectory(), truth, "sim3", offset_s=offset_s)
     except EvaluationError as error:
-        result["trajectory"] = {"error": str(error)}
-    try:
-        if pairs:
-            estimates, truths = zip(*pairs, strict=True)
-            result["depth"] = evaluate_depth(np.stack(estimates), np.stack(truths), "median", "frame")
-    except EvaluationError as error:
-        result["depth"] = {"error": str(error)}
-    return result
+        return {"error": str(error)}
+
+
+class _TrueDepth:
+    """True depth images of a recording, and the estimates that belong to them."""
+
+    def __init__(self, readers: dict[int, DepthReader]) -> None:
+        self._open = dict(readers)
+        self._images = len(readers)
+        self._pairs: list[tuple[Float32, Float32]] = []
+        self._nearest_ns: int | None = None
+        self._unusable: list[str] = []
+
+    def match(self, estimate: Estimate) -> None:
+        """Take the depth image of the estimate's moment, if there is one."""
+        stamp = min(self._open, key=lambda stamp: abs(stamp - estimate.stamp_ns), default=None)
+        if stamp is None:
+            return
+        apart = abs(stamp - estimate.stamp_ns)
+        self._nearest_ns = apart if self._nearest_ns is None else min(apart, self._nearest_ns)
+        if apart > MATCH_NS:
+            return
+        try:
+            depth, lens = self._open.pop(stamp)()
+            source = lens or scaled(estimate.camera, depth.shape[1], depth.shape[0])
+            self._pairs.append((estimate.depth, resample_depth(depth, source, estimate.camera)))
+        except EvaluationError as error:
+            self._unusable.append(str(error))
+
+    def score(self) -> dict[str, Any]:
+        """Median-aligned errors, with `images` read, `unmatched` in time and `unusable`; a reason under `error` where nothing is left."""
+        counts = {
+            "images": self._images,
+            "unmatched": self._images - len(self._pairs) - len(self._unusable),
+            "unusable": len(self._unusable),
+        }
+        if not self._pairs:
+            apart = "" if self._nearest_ns is None else f"; the nearest are {self._nearest_ns / 1e6:.1f} ms apart"
+            reason = self._unusable[0] if self._unusable else f"no depth image is within {MATCH_NS / 1e6:.0f} ms of a frame{apart}"
+            return {"error": reason, **counts}
+        try:
+            estimates, truths = zip(*self._pairs, strict=True)
+            return {**evaluate_depth(np.stack(estimates), np.stack(truths), "median", "frame"), **counts}
+        except EvaluationError as error:
+            return {"error": str(error), **counts}

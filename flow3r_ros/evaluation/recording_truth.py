@@ -22,6 +22,8 @@ POSE_TYPES = {
     "geometry_msgs/msg/PoseWithCovarianceStamped": lambda message: (message.pose.pose.position, message.pose.pose.orientation),
     "geometry_msgs/msg/TransformStamped": lambda message: (message.transform.translation, message.transform.rotation),
 }
+FARTHEST_M = 200.0
+"""median depth beyond which an image in metres is taken to be in millimetres"""
 DepthReader = Callable[[], tuple[Float32, Camera | None]]
 
 
@@ -51,7 +53,7 @@ def poses_from_bag(path: Path, topic: str) -> Trajectory:
 
 
 def depth_from_bag(path: Path, topic: str, limit: int = 50) -> dict[int, DepthReader]:
-    """Readers of at most `limit` depth images of a topic, evenly spread, by stamp.
+    """Readers of at most `limit` depth images of a topic, evenly spread, by stamp; they raise EvaluationError for depth in millimetres.
 
     The pinhole comes from a sibling camera_info where there is one (else None: that of the estimate is assumed).
 
@@ -79,6 +81,8 @@ def _depth(data: bytes, encoding: str, height: int, width: int, lens: Camera | N
     else:
         values = np.frombuffer(data, "<f4").reshape(height, width).astype(np.float32)
     values[~(np.isfinite(values) & (values > 0))] = np.nan
+    if np.isfinite(values).any() and (middle := float(np.nanmedian(values))) > FARTHEST_M:
+        raise EvaluationError(f"a depth image has a median of {middle:.0f} m: 32FC1 is in metres (REP 118), this looks like millimetres")
     return values, lens
 
 

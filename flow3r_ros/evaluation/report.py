@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,29 +12,30 @@ import numpy as np
 import yaml
 
 from flow3r_ros.errors import EvaluationError, OutputError
+from flow3r_ros.evaluation.motion import path_length
 from flow3r_ros.evaluation.record import RunRecord
 from flow3r_ros.evaluation.report_panels import Comparison, compare, maps, over_time, strips, timings
 from flow3r_ros.evaluation.report_style import card, legend, page, table, tile
 from flow3r_ros.evaluation.svg import Line, color, line_chart
-from flow3r_ros.evaluation.trajectory import align_poses, associate, path_length
+from flow3r_ros.evaluation.trajectory import align_poses, associate
 from flow3r_ros.types import Float64
 
 RECORD_FILE = "record.npz"
 
 
-def write_report(path: Path, record: RunRecord, checks: Mapping[str, Any] | None = None) -> Path:
-    """Write one run as a page, with the results of further checks (`evaluation.recording`) where given.
+def write_report(path: Path, record: RunRecord, checks: Sequence[tuple[str, str, str]] = ()) -> Path:
+    """Write one run as a page, with further checks (`evaluation.recording_checks`) where given.
 
     Raises:
         OutputError: the file cannot be written.
     """
     comparison, why_not = _try_compare(record)
-    body = [_head(record), _tiles(record, comparison)]
+    body = [_head(record), _tiles(record, comparison), _checks(checks) if checks else ""]
     if why_not:
         body.append(card("Ground truth", f"<p>{escape(why_not)}</p>"))
     if len(record):
         body += [maps(record, comparison), strips(record), over_time(record, comparison)]
-    body += [_checks(checks) if checks else "", timings(record), _counts(record), _settings(record)]
+    body += [timings(record), _counts(record), _settings(record)]
     return _write(path, page(record.title, "".join(body)))
 
 
@@ -120,20 +121,10 @@ def _tiles(record: RunRecord, comparison: Comparison | None) -> str:
     return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
-def _checks(checks: Mapping[str, Any]) -> str:
-    """Nested results as rows: group, name, value."""
-
-    def rows(group: str, tree: Mapping[str, Any]) -> list[list[str]]:
-        found = []
-        for name, value in tree.items():
-            if isinstance(value, Mapping):
-                found += rows(f"{group} {name}".strip(), value)
-            else:
-                found.append([group.replace("_", " "), name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value)])
-        return found
-
-    note = "Agreement with the pictures and with itself: no truth is needed. Flow in pixels of the assist's grid; brightness 0 to 255."
-    return card("Checks", table(["", "", "value"], rows("", checks)), note)
+def _checks(rows: Sequence[tuple[str, str, str]]) -> str:
+    """What was checked, what came out, how to read it."""
+    note = "Checks without truth ask whether the run agrees with the pictures and with itself. Pixels are those of the matching grid."
+    return card("Is it any good?", table(["check", "result", "how to read it"], [list(row) for row in rows]), note)
 
 
 def _counts(record: RunRecord) -> str:

@@ -18,7 +18,7 @@ p { margin:4px 0; } .muted, figcaption, .note { color:var(--muted); font-size:13
 .card { background:var(--card); border:1px solid var(--line); border-radius:10px; padding:16px 18px; margin-top:16px; }
 .tiles { display:grid; grid-template-columns:repeat(auto-fill, minmax(150px, 1fr)); gap:12px; margin-top:16px; }
 .tile { background:var(--card); border:1px solid var(--line); border-radius:10px; padding:10px 14px; }
-.tile b { display:block; font-size:21px; font-weight:650; font-variant-numeric:tabular-nums; letter-spacing:-.01em; }
+.tile b { display:block; font-size:19px; white-space:nowrap; font-weight:650; font-variant-numeric:tabular-nums; letter-spacing:-.01em; }
 .tile span { color:var(--muted); font-size:12.5px; } .tile.bad b { color:var(--c4); } .tile.warn b { color:var(--c5); }
 .pair { display:grid; grid-template-columns:repeat(auto-fit, minmax(420px, 1fr)); gap:16px; }
 svg { display:block; width:100%; height:auto; } figure { margin:0 0 10px; }

@@ -110,7 +110,7 @@ def line_chart(
     for tick in _ticks(y_low, y_high, max(4, inner_h // 32)):
         y = at(0, tick)[1]
         parts.append(f'<line x1="{left}" y1="{y:.1f}" x2="{left + inner_w}" y2="{y:.1f}" stroke="{GRID}" stroke-width="0.6"/>')
-        parts.append(_text(left - 6, y + 3.5, _number(10.0**tick if log else tick), "end"))
+        parts.append(_text(left - 6, y + 3.5, f"{10.0**tick:.2g}" if log else _number(tick), "end"))
     curves = "".join(_path(line, at) for line in shown)
     window = f'<svg x="{left}" y="{top}" width="{inner_w}" height="{inner_h}" viewBox="{left} {top} {inner_w} {inner_h}">'
     parts.append(f"{window}{curves}</svg>" if frame else curves)

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow3r_ros.errors import EvaluationError
+from flow3r_ros.evaluation.motion import moves, path_length, rotation_angle
+from flow3r_ros.evaluation.time_offset import better_offset
 from flow3r_ros.evaluation.tum import Trajectory, read_tum, write_tum
 from flow3r_ros.geometry.lie import invert, sim3_parts, umeyama
 from flow3r_ros.types import Float64
@@ -67,7 +69,8 @@ def evaluate_trajectory(
     Returns:
         `ate_rmse, ate_mean, ate_median, ate_max` (metres of the reference), `rpe_trans_rmse` (metres), `rpe_rot_deg_rmse`, `scale`
         applied to the estimate, `matched`, `est_frames`, `ref_frames`, `unmatched`, `gaps` (holes in the matched stamps wider than
-        1.5 median steps; RPE pairs span them), `rpe_pairs`, `path_length` (metres, reference), `align`, `offset_s`.
+        1.5 median steps; RPE pairs span them), `rpe_pairs`, `path_length` (metres, reference), `align`, `offset_s`, `suggested_offset_s`
+        (where the motions agree clearly better at another time offset; it is never applied by itself).
 
     Raises:
         EvaluationError: no overlap in time (the offset is reported), fewer than 3 matches, or a motion without extent where a scale is
@@ -88,6 +91,7 @@ def evaluate_trajectory(
         raise EvaluationError(f"no pair of poses is {delta:g} {delta_unit} apart", "use a smaller delta")
     translation, rotation = relative_pose_errors(aligned, ref_poses, pairs)
     steps = np.diff(reference.stamps_ns[ref_ids])
+    better = better_offset(shifted, reference)
     return {
         "ate_rmse": _rmse(errors),
         "ate_mean": float(errors.mean()),
@@ -105,6 +109,7 @@ def evaluate_trajectory(
         "path_length": path_length(ref_poses),
         "align": align,
         "offset_s": offset_s,
+        "suggested_offset_s": None if better is None else offset_s + better,
     }
 
 
@@ -133,7 +138,7 @@ def associate(est: Trajectory, ref: Trajectory, max_difference_s: float = 0.01) 
         if target not in best or difference[index] < difference[best[target]]:
             best[target] = int(index)
     if len(best) < 3:
-        raise EvaluationError(_no_overlap(est, ref, len(best), max_difference_s), "give the time offset with --offset")
+        raise _no_overlap(est, ref, len(best), max_difference_s)
     long_ids = np.array(sorted(best), np.int64)
     short_ids = np.array([best[int(target)] for target in long_ids], np.int64)
     return (long_ids, short_ids) if swapped else (short_ids, long_ids)
@@ -150,8 +155,8 @@ def align_poses(est: Float64, ref: Float64, align: Align) -> Alignment:
     source, target = est[:, :3, 3], ref[:, :3, 3]
     with_scale = align in ("scale", "sim3")
     if with_scale:
-        for name, centres in (("estimate", source), ("reference", target)):
-            if np.ptp(centres, axis=0).max() <= 1e-12 * max(1.0, float(np.abs(centres).max())):
+        for name, poses in (("estimate", est), ("reference", ref)):
+            if not moves(poses):
                 raise EvaluationError(f"the {name} does not move: its scale is undefined", "align with se3 or none")
     scale, rotation, translation = sim3_parts(umeyama(source, target, with_scale=with_scale))
     if align == "scale":
@@ -170,26 +175,6 @@ def relative_pose_errors(est: Float64, ref: Float64, pairs: Sequence[tuple[int, 
     ref_step = invert(ref[first]) @ ref[second]
     error = invert(ref_step) @ est_step
     return np.linalg.norm(error[:, :3, 3], axis=1), rotation_angle(error[:, :3, :3])
-
-
-def rotation_angle(rotations: Float64) -> Float64:
-    """Angle of rotation matrices `[..., 3, 3]` in radians, accurate near 0 and near pi."""
-    twist = np.stack(
-        [
-            rotations[..., 2, 1] - rotations[..., 1, 2],
-            rotations[..., 0, 2] - rotations[..., 2, 0],
-            rotations[..., 1, 0] - rotations[..., 0, 1],
-        ],
-        axis=-1,
-    )
-    sine = np.linalg.norm(twist, axis=-1)
-    cosine = np.trace(rotations, axis1=-2, axis2=-1) - 1.0
-    return np.asarray(np.arctan2(sine, cosine), np.float64)
-
-
-def path_length(poses: Float64) -> float:
-    """Length of the way of the camera centres of `[N, 4, 4]`."""
-    return float(np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1).sum())
 
 
 def _load(source: Path | Trajectory) -> Trajectory:
@@ -228,11 +213,17 @@ def _pairs_by_path(poses: Float64, delta: float, all_pairs: bool) -> list[tuple[
     return list(itertools.pairwise(ends))
 
 
-def _no_overlap(est: Trajectory, ref: Trajectory, matched: int, max_difference_s: float) -> str:
+def _no_overlap(est: Trajectory, ref: Trajectory, matched: int, max_difference_s: float) -> EvaluationError:
+    for item in (est, ref):
+        if len(item.stamps_ns) < 3:
+            return EvaluationError(f"{item.name}: holds only {len(item.stamps_ns)} poses", "a comparison needs three")
     first, last = (int(stamp) for stamp in est.stamps_ns[[0, -1]])
     ref_first, ref_last = (int(stamp) for stamp in ref.stamps_ns[[0, -1]])
-    return (
+    better = better_offset(est, ref)
+    hint = "" if better is None else f" (the motions agree best at --offset {better:.3f})"
+    return EvaluationError(
         f"only {matched} stamps of {est.name} and {ref.name} agree within {max_difference_s:g} s: the estimate spans "
         f"{first / 1e9:.3f}..{last / 1e9:.3f} s, the reference {ref_first / 1e9:.3f}..{ref_last / 1e9:.3f} s; "
-        f"the starts differ by {(ref_first - first) / 1e9:+.6f} s"
+        f"the starts differ by {(ref_first - first) / 1e9:+.6f} s",
+        f"give the time offset with --offset{hint}",
     )

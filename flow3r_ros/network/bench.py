@@ -15,6 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from flow3r_ros.config import ModelSettings
+from flow3r_ros.network.bench_gpu import NOT_MEASURED, bench_gpu
 from flow3r_ros.network.model import EvidenceInput
 from flow3r_ros.network.runner import Runner, open_predictor
 from flow3r_ros.types import Evidence, Frame, Window
@@ -24,7 +25,8 @@ Millis = list[float]
 
 
 def bench_network(model: str = "flow3r_nano", device: str = "cpu", repeats: int = 12, thorough: bool = False) -> dict[str, Any]:
-    """Rows (median, p10, p90 in ms, ratio to the baseline) of streaming steps beside plain forwards of the same weights.
+    """Rows (median, p10, p90 in ms, ratio to the baseline) of streaming steps beside plain forwards of the same weights; on a machine
+    with a GPU also those of the official size (`bench_gpu`).
 
     Raises ModelError when the model is not there.
     """
@@ -41,8 +43,10 @@ def bench_network(model: str = "flow3r_nano", device: str = "cpu", repeats: int 
     times = _in_turns(cases, repeats)
     work = {name: _flops(cases[name]) for name in ("plain 8", "stream 8")}
     peak = _matmul_peak(runner)
+    gpu = bench_gpu(torch.device("cuda")) if torch.cuda.is_available() else {"rows": [], "gpu": NOT_MEASURED}
     return {
         "rows": [
+            *gpu.pop("rows"),
             _row("streaming step, window 8, newest frame wanted", times["stream 8"], "plain forward, 8 frames", times["plain 8"]),
             _row("streaming step, window 8, 3 frames wanted", times["stream 8 shared"], "plain forward, 8 frames", times["plain 8"]),
             _row("streaming step, window 4, 3 frames wanted", times["stream 4 shared"], "plain forward, 4 frames", times["plain 4"]),
@@ -57,6 +61,7 @@ def bench_network(model: str = "flow3r_nano", device: str = "cpu", repeats: int 
         "streaming_step_share_of_peak": work["stream 8"] / (float(np.median(times["stream 8"])) / 1000) / peak,
         "plain_forward_gflop": work["plain 8"] / 1e9,
         "streaming_step_gflop": work["stream 8"] / 1e9,
+        **gpu,
     }
 
 

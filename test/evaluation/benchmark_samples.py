@@ -17,7 +17,8 @@ from flow3r_ros.evaluation.tum import Trajectory, write_tum
 from flow3r_ros.types import Camera, Float64, Frame
 
 SMALL = Camera(160, 120, 130.0, 130.0, 79.5, 59.5)
-KINECT = Camera(160, 120, 585.0 / 4, 585.0 / 4, 80.0, 60.0)
+KINECT = Camera(160, 120, 525.0 / 4, 525.0 / 4, 80.0, 60.0)
+INFRARED = Camera(160, 120, 585.0 / 4, 585.0 / 4, 80.0, 60.0)
 WORLD = np.array([[0.0, 0.0, 1.0, 3.0], [-1.0, 0.0, 0.0, -2.0], [0.0, -1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
 """every sample's world is not that of its first camera"""
 GL = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -25,7 +26,8 @@ GL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 def image(path: Path, scene: PlaneScene, index: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), scene.picture(scene.pose(index))[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 97])
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 97] if path.suffix == ".jpg" else []
+    cv2.imwrite(str(path), scene.picture(scene.pose(index))[..., ::-1], quality)
 
 
 def metres(scene: PlaneScene, index: int) -> np.ndarray:
@@ -97,10 +99,10 @@ def scannet(root: Path) -> Callable[[Frame], float]:
 
 
 def seven_scenes(root: Path) -> Callable[[Frame], float]:
-    scene, folder = PlaneScene(KINECT), root / "chess" / "seq-03"
+    scene, infrared, folder = PlaneScene(KINECT), PlaneScene(INFRARED), root / "chess" / "seq-03"
     for i in range(4):
         image(folder / f"frame-{i:06d}.color.png", scene, i)
-        depth_png(folder / f"frame-{i:06d}.depth.png", scene, i, 1000.0)
+        depth_png(folder / f"frame-{i:06d}.depth.png", infrared, i, 1000.0)
         np.savetxt(folder / f"frame-{i:06d}.pose.txt", WORLD @ scene.pose(i), fmt="%.9e")
     (root / "chess" / "TestSplit.txt").write_text("sequence3\n")
     return lambda frame: round(frame.stamp_ns * 30 / 1e9)

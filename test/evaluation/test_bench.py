@@ -41,11 +41,19 @@ def test_the_page_shows_rows_facts_and_errors(tmp_path: Path) -> None:
         raise ModelError("no such model", "train one")
 
     result = run_suites(
-        {"good": lambda: {"rows": [row("step", Timing(2.0, 1.0, 3.0), "old", Timing(4.0, 4.0, 4.0))], "frames": 7}, "bad": broken}
+        {
+            "good": lambda: {
+                "rows": [row("step", Timing(2.0, 1.0, 3.0), "old", Timing(4.0, 4.0, 4.0))],
+                "frames": 7,
+                "work": {"gflop": 2.5},
+            },
+            "bad": broken,
+        }
     )
     page = write_performance(tmp_path / "performance.md", result).read_text()
     assert "| step | 2 ms | 1 to 3 | old | 4 ms | 2.00 |" in page
     assert "- frames: 7" in page
+    assert "- work: gflop 2.5" in page
     assert "no such model; train one" in page
     assert "not measured yet" in page or result["machine"]["gpu"] != "none"
     with pytest.raises(OutputError):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from flow3r_ros.cli import app
 from flow3r_ros.errors import EvaluationError
-from flow3r_ros.evaluation.benchmarks.run import BENCHMARKS
+from flow3r_ros.evaluation.benchmarks.protocols import BENCHMARKS
 from flow3r_ros.network.checkpoint import write_folder
 from test.evaluation.benchmark_samples import SAMPLES
 from test.network.factories import tiny_folder

@@ -80,5 +80,7 @@ def test_resampling_keeps_values_and_marks_what_is_outside() -> None:
     camera = Camera(4, 3, 10.0, 10.0, 1.5, 1.0)
     np.testing.assert_array_equal(resample_depth(depth, camera, camera), depth)
     wider = resample_depth(depth, camera, Camera(8, 6, 10.0, 10.0, 3.5, 3.0))
+    with pytest.raises(EvaluationError, match="depth of 4x3 pixels has intrinsics for 8x6"):
+        resample_depth(depth, Camera(8, 6, 10.0, 10.0, 3.5, 3.0), camera)
     assert np.isnan(wider[0]).all()
     np.testing.assert_array_equal(wider[2:5, 2:6], depth)

@@ -12,10 +12,12 @@ import pytest
 from flow3r_ros.bags.types import make
 from flow3r_ros.bags.writer import BagWriter
 from flow3r_ros.config import Config
-from flow3r_ros.errors import EvaluationError
+from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.evaluation.plane_scene import PlanePredictor, PlaneScene
 from flow3r_ros.evaluation.recording import evaluate_recording
+from flow3r_ros.evaluation.recording_checks import check_rows, render_rows
 from flow3r_ros.evaluation.recording_truth import poses_from_bag
+from flow3r_ros.evaluation.tum import Trajectory, write_tum
 from flow3r_ros.geometry.camera import save_camera
 from flow3r_ros.types import Camera, Frame
 from flow3r_ros.wire.camera_info import info_from_camera
@@ -67,7 +69,9 @@ def test_truth_on_topics_is_used(bag: Path, tmp_path: Path) -> None:
     assert result["trajectory"]["ate_rmse"] < 0.02 * result["trajectory"]["path_length"]
     assert result["depth"]["abs_rel"] < 0.02
     assert result["seams"]["refused"] == 0
-    assert "flow epe px" in page.read_text()
+    assert "position error against the truth (ATE)" in page.read_text()
+    counts = {key: result["depth"][key] for key in ("images", "unmatched", "unusable")}
+    assert counts == {"images": 20, "unmatched": 0, "unusable": 0}
 
 
 def test_pictures_judge_where_there_is_no_truth(bag: Path) -> None:
@@ -110,8 +114,76 @@ def test_wrong_topics_are_named(bag: Path) -> None:
     np.testing.assert_allclose(poses_from_bag(bag, "/truth").poses[3], SCENE.pose(3), atol=1e-9)
 
 
-def test_a_truth_of_another_time_is_said(bag: Path, tmp_path: Path) -> None:
-    reference = tmp_path / "other.tum"
-    reference.write_text("".join(f"{i} {i} 0 0 0 0 0 1\n" for i in range(10)))
-    result = evaluate_recording(bag, predictor(), topic="/cam/image", reference=reference)
-    assert "starts differ by" in result["trajectory"]["error"]
+def write_depth_bag(folder: Path, late_ns: int = 0, unit: float = 1.0, size: int = 1) -> None:
+    """Ten frames with depth that comes late, in another unit, or of another size than its intrinsics say."""
+    with BagWriter(folder) as writer:
+        for topic, kind in (
+            ("/cam/image", "Image"),
+            ("/cam/camera_info", "CameraInfo"),
+            ("/depth/image", "Image"),
+            ("/depth/camera_info", "CameraInfo"),
+        ):
+            writer.add(topic, f"sensor_msgs/msg/{kind}")
+        for i in range(6):
+            stamp, pose = START + i * 100_000_000, SCENE.pose(i)
+            header, late = header_of(make, stamp, "camera"), header_of(make, stamp + late_ns, "camera")
+            writer.write("/cam/camera_info", stamp, info_from_camera(make, header, CAMERA))
+            writer.write("/depth/camera_info", stamp, info_from_camera(make, late, CAMERA))
+            writer.write("/depth/image", stamp, depth_image(make, late, unit * SCENE.points(pose)[::size, ::size, 2]))
+            writer.write("/cam/image", stamp, rgb_image(make, header, SCENE.picture(pose)))
+
+
+@pytest.mark.parametrize(
+    ("options", "reason", "unmatched", "unusable"),
+    [
+        ({"late_ns": 40_000_000}, "within 10 ms of a frame; the nearest are 40.0 ms apart", 6, 0),
+        ({"unit": 1000.0}, "looks like millimetres", 0, 6),
+        ({"size": 2}, "depth of 160x120 pixels has intrinsics for 320x240", 0, 6),
+    ],
+)
+def test_depth_of_another_time_unit_or_size_is_left_out_and_counted(
+    options: dict[str, Any], reason: str, unmatched: int, unusable: int, tmp_path: Path
+) -> None:
+    write_depth_bag(tmp_path / "bag", **options)
+    result = evaluate_recording(tmp_path / "bag", predictor(), topic="/cam/image", depth_topic="/depth/image")
+    depth = result["depth"]
+    assert reason in depth["error"]
+    assert (depth["images"], depth["unmatched"], depth["unusable"]) == (6, unmatched, unusable)
+    row = next(row for row in check_rows(result) if row[0] == "true depth")
+    assert row[1] == "not compared"
+    assert f"{unmatched} of 6 images match no frame in time, {unusable} are unusable" in row[2]
+
+
+def test_every_check_is_said_in_words(bag: Path) -> None:
+    result = evaluate_recording(bag, predictor(), topic="/cam/image", max_frames=12)
+    text = render_rows(check_rows(result))
+    assert "true poses" in text
+    assert "--truth-topic" in text
+    assert "motion of the pixels, 5 frames later" in text
+    assert "0 of 11 refused" in text
+    assert "the last picture does not show the place of the first" in text
+
+
+def test_a_truth_of_another_time_is_said_and_compared_when_the_offset_is_given(bag: Path, tmp_path: Path) -> None:
+    truth = poses_from_bag(bag, "/truth")
+    write_tum(tmp_path / "other.tum", Trajectory(truth.stamps_ns - START, truth.poses))
+    options: dict[str, Any] = {"topic": "/cam/image", "reference": tmp_path / "other.tum"}
+    assert "starts differ by" in evaluate_recording(bag, predictor(), max_frames=5, **options)["trajectory"]["error"]
+    page = tmp_path / "page.html"
+    result = evaluate_recording(bag, predictor(), html=page, offset_s=-START / 1e9, **options)
+    assert result["trajectory"]["matched"] == 20
+    assert "ground truth (dashed)" in page.read_text()
+
+
+def test_what_cannot_be_read_or_written_is_said_before_anything_runs(bag: Path, tmp_path: Path) -> None:
+    cases: list[dict[str, Any]] = [
+        {"truth_topic": "/nothing"},
+        {"depth_topic": "/nothing"},
+        {"reference": tmp_path / "none.tum"},
+        {"html": tmp_path / "none" / "page.html"},
+    ]
+    for case in cases:
+        watched = predictor()
+        watched.prepare = watched.predict = None  # type: ignore[method-assign, assignment]
+        with pytest.raises((EvaluationError, OutputError)):
+            evaluate_recording(bag, watched, topic="/cam/image", **case)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from flow3r_ros.cli import app
 from flow3r_ros.errors import EvaluationError
 from flow3r_ros.evaluation.machine import PACKAGE
+from flow3r_ros.evaluation.motion import path_length
 from flow3r_ros.evaluation.trajectory import evaluate_trajectory
 from flow3r_ros.evaluation.tum import Trajectory, write_tum
 from test.conftest import shared_path
@@ -57,17 +58,20 @@ def test_values_equal_evo(align: str, delta: float, unit: str, all_pairs: bool) 
         np.testing.assert_allclose([ours["ate_rmse"], ours["rpe_trans_rmse"], ours["rpe_rot_deg_rmse"]], theirs, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("align", ["scale", "se3", "sim3"])
+@pytest.mark.parametrize("align", ["none", "scale", "se3", "sim3"])
 @pytest.mark.parametrize("clip", ["bundled", "kitti_curve_51", "nerf_fox_50", "sevenscenes_redkitchen"])
 def test_values_equal_evo_on_the_clips(clip: str, align: str, tmp_path: Path) -> None:
+    """Files on both sides, RPE over one frame, ten frames and a twentieth of the way."""
     path = BUNDLED if clip == "bundled" else shared_path(f"video/{clip}/groundtruth.tum")
     truth = file_interface.read_tum_trajectory_file(str(path))
     stamps = np.array([round(stamp * 1e9) for stamp in truth.timestamps], np.int64)
     est = Trajectory(stamps, disturbed(np.random.default_rng(1), np.array(truth.poses_se3)))
     write_tum(tmp_path / "est.tum", est)
-    ours = evaluate_trajectory(tmp_path / "est.tum", path, align=align)
-    theirs = evo_values(est, Trajectory(stamps, np.array(truth.poses_se3)), align, 1, metrics.Unit.frames, False)
-    np.testing.assert_allclose([ours["ate_rmse"], ours["rpe_trans_rmse"], ours["rpe_rot_deg_rmse"]], theirs, rtol=1e-9, atol=1e-9)
+    reference = Trajectory(stamps, np.array(truth.poses_se3))
+    for delta, unit in ((1, "frames"), (10, "frames"), (path_length(reference.poses) / 20, "metres")):
+        ours = evaluate_trajectory(tmp_path / "est.tum", path, align=align, delta=delta, delta_unit=unit)
+        theirs = evo_values(est, reference, align, delta, metrics.Unit.frames if unit == "frames" else metrics.Unit.meters, False)
+        np.testing.assert_allclose([ours["ate_rmse"], ours["rpe_trans_rmse"], ours["rpe_rot_deg_rmse"]], theirs, rtol=1e-9, atol=1e-9)
 
 
 def test_exact_up_to_sim3_scores_zero() -> None:

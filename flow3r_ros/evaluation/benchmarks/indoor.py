@@ -14,6 +14,8 @@ from flow3r_ros.types import Camera, Float32, Float64
 
 FRAME_NS = 33_333_333
 """nominal: none of the three has stamps; about 30 frames a second"""
+SEVEN_SCENES_COLOUR, SEVEN_SCENES_DEPTH = 525.0, 585.0
+"""pixels of focal length of the two lenses of a Kinect at 640x480"""
 OPTICAL_FROM_GL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
@@ -46,7 +48,9 @@ def _scannet_scene(folder: Path) -> Sequence:
 def seven_scenes(root: Path) -> list[Sequence]:
     """Scene folders with `TestSplit.txt` and `seq-XX/frame-NNNNNN.{color.png,depth.png,pose.txt}`; only test sequences.
 
-    The release gives 585 pixels of focal length at 640x480 for both cameras, and so do the published protocols.
+    Nothing in the release registers depth (585 pixels of focal length at 640x480, its page says) to colour (525, as every published
+    protocol takes it). Those protocols, pi3's among them, read `frame-NNNNNN.depth.proj.png`, which SimpleRecon's preprocessing renders
+    into the colour camera; it is used where it is present, else the raw depth with its own lens, whose offset of some centimetres stays.
     """
     sequences = []
     for split in need_any(root, "*/TestSplit.txt", "scene folders with TestSplit.txt"):
@@ -59,19 +63,27 @@ def seven_scenes(root: Path) -> list[Sequence]:
 
 def _seven_scenes_sequence(folder: Path) -> Sequence:
     shots, lost = [], 0
-    camera: Camera | None = None
-    for image in need_any(folder, "frame-*.color.png", "colour images"):
+    images = need_any(folder, "frame-*.color.png", "colour images")
+    width, height = image_size(images[0])
+    colour, infrared = (_centred(width, height, focal) for focal in (SEVEN_SCENES_COLOUR, SEVEN_SCENES_DEPTH))
+    registered = any(folder.glob("frame-*.depth.proj.png"))
+    for image in images:
         stem = image.name.removesuffix(".color.png")
-        depth = need(folder / f"{stem}.depth.png", "depth image")
+        depth = need(folder / f"{stem}.{'depth.proj' if registered else 'depth'}.png", "depth image")
         pose = _pose(need(folder / f"{stem}.pose.txt", "pose"))
-        if camera is None:
-            width, height = image_size(image)
-            camera = Camera(width, height, 585.0 * width / 640, 585.0 * height / 480, width / 2, height / 2)
         if pose is None:
             lost += 1
             continue
-        shots.append(Shot(image, int(stem.rpartition("-")[2]) * FRAME_NS, camera, pose, partial(png_depth, depth, 1000.0, (0, 65535))))
-    return _sequence(folder, shots, lost, f"{folder.parent.name}/{folder.name}")
+        reader = partial(png_depth, depth, 1000.0, (0, 65535))
+        shots.append(Shot(image, int(stem.rpartition("-")[2]) * FRAME_NS, colour, pose, reader, None if registered else infrared))
+    sequence = _sequence(folder, shots, lost, f"{folder.parent.name}/{folder.name}")
+    notes = () if registered else ("raw depth, not registered to colour (no depth.proj.png): its scores are too bad by that offset",)
+    return Sequence(sequence.name, sequence.shots, (*sequence.notes, *notes))
+
+
+def _centred(width: int, height: int, focal: float) -> Camera:
+    """The pinhole of a Kinect whose focal length is given for 640x480."""
+    return Camera(width, height, focal * width / 640, focal * height / 480, width / 2, height / 2)
 
 
 def neural_rgbd(root: Path) -> list[Sequence]:

@@ -25,7 +25,12 @@ MATCH_S = 0.02
 def tum_dynamics(root: Path) -> list[Sequence]:
     """The eight dynamic freiburg3 sequences (sitting and walking)."""
     folders = need_any(root, "rgbd_dataset_freiburg3_*", "folders of the dynamic sequences, rgbd_dataset_freiburg3_{sitting,walking}_*")
-    return [read_rgbd(folder, TUM_FREIBURG3) for folder in folders]
+    dynamic = [folder for folder in folders if folder.name.split("_")[3] in ("sitting", "walking")]
+    if not dynamic:
+        raise EvaluationError(
+            f"{root}: has no sequence named rgbd_dataset_freiburg3_sitting_* or ..._walking_*", "download the dynamic ones"
+        )
+    return [read_rgbd(folder, TUM_FREIBURG3) for folder in dynamic]
 
 
 def bonn(root: Path) -> list[Sequence]:

@@ -1,0 +1,78 @@
+"""Depth of a run folder (`flow3r run`) against the true depth of the clip it came from, beside the answer that needs no image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from flow3r_ros.errors import EvaluationError
+from flow3r_ros.evaluation.depth import evaluate_depth, resample_depth
+from flow3r_ros.geometry.camera import load_camera
+from flow3r_ros.types import Camera, Float32
+
+NEAR_M, FAR_M = 0.1, 10.0
+
+
+def measure_depth(clip: Path, folder: Path) -> dict[str, Any]:
+    """Depth of a run against the clip's own depth maps (`depth.txt`: frame, file), median-aligned per frame.
+
+    Where the truth was taken by a camera of other intrinsics (`depth_intrinsics` in camera.json), it is resampled to the estimate's view;
+    the few centimetres between the two lenses are not corrected, as their calibration is not in the data.
+
+    Returns:
+        scores of `evaluate_depth`, and those of one depth for every pixel under `constant`; empty where the clip has no depth.
+
+    Raises:
+        EvaluationError: no depth map of the run belongs to a frame with true depth.
+    """
+    listing, colour = clip / "depth.txt", load_camera(clip / "camera.json")
+    if not listing.exists() or colour is None:
+        return {}
+    meta = json.loads((clip / "camera.json").read_text(encoding="utf-8"))
+    ours = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    lens = meta.get("depth_intrinsics")
+    source = Camera(meta["width"], meta["height"], **lens) if lens else colour
+    files = {_frame_index(file): file for file in folder.glob("*.png")}
+    estimates, truths = [], []
+    for line in listing.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") or not line.strip():
+            continue
+        index, name = line.split()[:2]
+        path, truth = files.get(int(index)), cv2.imread(str(clip / name), cv2.IMREAD_UNCHANGED)
+        if path is None or truth is None:
+            continue
+        metres = np.where(truth > 0, truth / float(meta["depth_scale"]), np.nan).astype(np.float32)
+        truths.append(resample_depth(metres, source, Camera(**ours["camera"])))
+        estimates.append(_read(path) / np.float32(ours["scale"]))
+    if not truths:
+        raise EvaluationError(f"{clip.name}: no depth map of the run belongs to a frame with true depth")
+    guess, known = np.stack(estimates), np.stack(truths)
+    return {**_score(guess, known), "constant": _score(np.where(guess > 0, np.float32(1), guess), known)}
+
+
+def median_depth(folder: Path) -> float | None:
+    """Median of the depths of up to ten frames of a run, in its own units."""
+    files = sorted(folder.glob("*.png"))
+    if not files:
+        return None
+    scale = float(json.loads((folder / "meta.json").read_text(encoding="utf-8"))["scale"])
+    values = [_read(path) for path in files[:: max(1, len(files) // 10)]]
+    known = np.concatenate([value[value > 0] for value in values])
+    return float(np.median(known)) / scale if len(known) else None
+
+
+def _score(estimate: Float32, truth: Float32) -> dict[str, Any]:
+    return evaluate_depth(estimate, truth, "median", "frame", minimum=NEAR_M, maximum=FAR_M)
+
+
+def _read(path: Path) -> Float32:
+    return np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), np.float32)
+
+
+def _frame_index(path: Path) -> int:
+    digits = "".join(letter for letter in path.stem if letter.isdigit())
+    return int(digits) if digits else -1
