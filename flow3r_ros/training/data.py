@@ -81,9 +81,10 @@ def open_data(paths: Sequence[Path], settings: DataSettings, seed: int, clips_pe
                 held_out.append(SceneShards([path / "held_out"], seed, 1))
         elif kind == "cache":
             provenance["teacher"] = LabelCache.existing(path).settings.teacher
-            train, validation = (CachedClips(path, part=part, held_out_share=settings.held_out_share) for part in ("train", "held_out"))
+            share, shortest = settings.held_out_share, settings.frames[0]
+            train, validation = (CachedClips(path, part=part, held_out_share=share, shortest=shortest) for part in ("train", "held_out"))
             parts.append((_steps(train, settings, seed, pairs, clips_per_step), weight))
-            held_out += [HeldOutClips(validation, settings, pairs)] if (validation.lengths >= settings.frames[0]).any() else []
+            held_out += [HeldOutClips(validation, settings, pairs)] if len(validation.lengths) else []
         else:
             clips = LabelledClips(open_labelled(path, settings))
             parts.append((_steps(clips, settings, seed, pairs, clips_per_step), weight))
@@ -173,18 +174,19 @@ class Alternating:
 
 
 class HeldOutClips:
-    """Clips that training never sees: the first frames of each, not augmented, on the first grid."""
+    """Frames that training never sees, in windows as long as its shortest samples, not augmented, on the first grid."""
 
     def __init__(self, clips: CachedClips, settings: DataSettings, pairs: int) -> None:
         self._clips, self._settings = clips, settings
         self._pairs = max(pairs, 4)
 
     def all(self, limit: int) -> Iterator[list[Sample]]:
-        """Up to `limit` samples, one by one."""
+        """Up to `limit` samples, one by one; every clip is used evenly, and as often as it has room for another window."""
         evidence = window_evidence() if self._settings.evidence else None
         frames, grids = (self._settings.frames[0],) * 2, self._settings.grids[:1]
         mixture = Mixture([self._clips], None, 0, frames, grids, self._pairs, augment=False, evidence=evidence)
-        for number in range(min(limit, int((self._clips.lengths >= frames[0]).sum()))):
+        windows = int(np.maximum(self._clips.lengths - frames[0] + 1, 0).sum())
+        for number in range(min(limit, windows)):
             yield mixture.batch(number, 1)
 
 

@@ -80,11 +80,15 @@ class Mixture:
         """
         rng = np.random.default_rng((self.seed, number, 1))
         epoch, position = divmod(number, self.epoch_length)
-        for attempt in range(ATTEMPTS):
-            source, index = self._clip(epoch, (position + attempt) % self.epoch_length)
+        tried = 0
+        for following in range(self.epoch_length):
+            source, index = self._clip(epoch, (position + following) % self.epoch_length)
             chosen = self._frames(self.sources[source], index, frames, rng)
             if chosen is None:
                 continue
+            tried += 1
+            if tried > ATTEMPTS:
+                break
             try:
                 example = self.sources[source].read(index, chosen, rng, self.pairs)
             except ShardError:
@@ -94,7 +98,9 @@ class Mixture:
                 self.skipped["no_labels"] += 1
                 continue
             return self._finish(_fill_pairs(example, self.pairs), grid, rng)
-        raise TrainingError(f"{ATTEMPTS} clips in a row gave no sample ({dict(self.skipped)})", "label again, or look at the recordings")
+        raise TrainingError(
+            f"{min(tried, ATTEMPTS)} clips in a row gave no sample ({dict(self.skipped)})", "label again, or look at the recordings"
+        )
 
     def _clip(self, epoch: int, position: int) -> tuple[int, int]:
         source_of, index_of = epoch_order(self.seed, epoch, tuple(len(s.lengths) for s in self.sources), tuple(self.share))

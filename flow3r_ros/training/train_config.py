@@ -39,7 +39,7 @@ class Optimisation(Settings):
     """AdamW (.9, .95): linear warm-up, constant, linear decay to zero at the end."""
 
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
-    trunk_factor: float = Field(0.2, ge=0, le=1, description="learning rate of the convolutional trunk relative to the rest")
+    trunk_factor: float = Field(0.2, ge=0, le=1, description="learning rate of the convolutional trunk relative to the rest; 0 = frozen")
     freeze_to_stride_8: bool = Field(True, description="keep the trunk's finest part as pretrained")
     weight_decay: float = Field(0.02, ge=0, description="of matrices and kernels; biases, norms and tokens have none")
     warmup_steps: int = Field(100, ge=0)
