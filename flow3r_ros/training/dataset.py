@@ -140,6 +140,12 @@ def epoch_order(seed: int, epoch: int, lengths: tuple[int, ...], share: tuple[fl
     return source_of, index_of
 
 
+def whole_sample(example: Example, grid: tuple[int, int], pairs: int, evidence: EvidenceMaker | None) -> Sample:
+    """A sample of the largest centred part of the pictures, nothing drawn at random."""
+    height, width = example.clip.rgb.shape[1:3]
+    return to_sample(_fill_pairs(example, pairs), fitting_window(width, height, grid, 1.0, 0.5, 0.5), grid, evidence)
+
+
 def _fill_pairs(example: Example, pairs: int) -> Example:
     """Exactly `pairs` pairs: missing ones are (0, 1) with nothing covisible, so they weigh nothing."""
     missing = pairs - len(example.pairs)

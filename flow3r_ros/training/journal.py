@@ -73,6 +73,7 @@ class Journal(Silent):
 
     def write(self, row: dict[str, float]) -> None:
         """Append a row and flush, so that a run can be watched."""
+        logger.info("step %d: loss %.4f", row["step"], row["loss"])
         with _writing(self._output / "metrics.csv"):
             self._writer.writerow({name: int(value) if name in ("step", "skipped") else f"{value:.6g}" for name, value in row.items()})
             self._file.flush()

@@ -25,7 +25,7 @@ from flow3r_ros.errors import OutputError, TrainingError
 from flow3r_ros.network.catalog import find_model
 from flow3r_ros.network.model import Flow3r
 from flow3r_ros.training.adapters import prepare
-from flow3r_ros.training.checkpointing import checkpoint_steps, load_checkpoint, save_checkpoint
+from flow3r_ros.training.checkpointing import checkpoint_steps, load_checkpoint, save_checkpoint, seconds_of
 from flow3r_ros.training.data import HeldOut, open_data
 from flow3r_ros.training.export import export, initial_network
 from flow3r_ros.training.journal import Journal, Silent
@@ -103,13 +103,13 @@ def run(
     average = averages_of(network)
     first = load_checkpoint(checkpoints, network, average, adam, base) if resume else 0
     last = min(settings.steps, max_steps if max_steps is not None else settings.steps)
-    started = time.monotonic()
+    started = time.monotonic() - (seconds_of(checkpoints) if resume else 0.0)
     make = partial(make_batch, settings, source, fabric.global_rank, fabric.world_size)
     writes, alone = fabric.is_global_zero, fabric.world_size == 1
     made_with, keep = settings.model_dump_json(), settings.keep_checkpoints
 
     def save(done: int) -> None:
-        save_checkpoint(checkpoints, done, network, average, adam, made_with, keep, base, writes)
+        save_checkpoint(checkpoints, done, network, average, adam, made_with, keep, base, writes, time.monotonic() - started)
 
     if alone and first < last:
         one = make_batch(settings, source, 0, settings.clips_per_step, first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,9 +16,10 @@ from flow3r_ros.training.train_config import Optimisation
 
 
 def learning_rate(settings: Optimisation, steps: int, step: int) -> float:
-    """Rate at a step (from 0): linear warm-up, constant, linear decay to zero over the last `decay_share` of the steps."""
+    """Rate at a step (from 0): linear warm-up, constant, then to zero over the last `decay_share` of the steps (all: cosine at once)."""
     warm = min(1.0, (step + 1) / max(settings.warmup_steps, 1))
-    cool = min(1.0, (steps - step) / max(settings.decay_share * steps, 1.0))
+    left = min(1.0, (steps - step) / max(settings.decay_share * steps, 1.0))
+    cool = left if settings.decay == "linear" else 0.5 * (1.0 - math.cos(math.pi * left))
     return settings.learning_rate * warm * cool
 
 

@@ -227,12 +227,14 @@ def test_samples_of_two_shapes_are_refused(samples):
 
 
 def test_the_rate_warms_up_stays_and_falls_to_zero():
-    settings = Optimisation(learning_rate=1.0, warmup_steps=10, decay_share=0.5)
-    rates = [learning_rate(settings, 100, step) for step in range(101)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[20] == rates[49] == 1.0
-    assert rates[75] == pytest.approx(0.5)
-    assert rates[100] == 0.0
+    for decay, rate_near_the_end in (("linear", 0.2), ("cosine", 0.5 - 0.5 * np.cos(0.2 * np.pi))):
+        settings = Optimisation(learning_rate=1.0, warmup_steps=10, decay_share=0.5, decay=decay)
+        rates = [learning_rate(settings, 100, step) for step in range(101)]
+        assert rates[0] == pytest.approx(0.1)
+        assert rates[20] == rates[49] == 1.0
+        assert rates[75] == pytest.approx(0.5)
+        assert rates[90] == pytest.approx(rate_near_the_end)
+        assert rates[100] == 0.0
 
 
 def test_an_unknown_setting_is_named(tmp_path):
