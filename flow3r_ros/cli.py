@@ -172,7 +172,8 @@ def node(context: typer.Context) -> None:
 def label(
     sources: Annotated[list[Path], typer.Argument(metavar="BAG_OR_VIDEO...", help="rosbags, video files or image folders")],
     output: Annotated[Path, typer.Option("--output", help="label cache; an existing one is continued")],
-    teacher: Annotated[str, typer.Option(help="dis, raft, ufm, or an installed one")] = "dis",
+    teacher: Annotated[str, typer.Option(help="dis, raft, ufm, or an installed one; A+B: where both agree")] = "dis",
+    weights: Annotated[Path | None, typer.Option(help="weights of raft or ufm, which you bring")] = None,
     engine: Annotated[LabelEngine, typer.Option(help="this machine or a Ray cluster")] = LabelEngine.local,
     workers: Annotated[int, typer.Option(min=1, help="worker processes")] = 1,
     address: Annotated[str | None, typer.Option(help="Ray cluster, ray://HOST:PORT; none: a local one")] = None,
@@ -183,7 +184,7 @@ def label(
     from flow3r_ros.training.label_cache import LabelSettings
     from flow3r_ros.training.labelling import label as label_recordings
 
-    settings = LabelSettings(teacher=teacher)
+    settings = LabelSettings(teacher=teacher, teacher_options={"weights": str(weights)} if weights else {})
     with progress("labelling", as_json) as advance:
         report = label_recordings(
             sources, output, settings, engine.value, workers, address, topic, lambda r: advance(f"{r.labelled} pairs")

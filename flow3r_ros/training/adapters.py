@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.network.blocks import Block
-from flow3r_ros.network.efficientnet_lite import STRIDE_8_BLOCKS, ConvolutionalPatchEmbedding
+from flow3r_ros.network.efficientnet_lite import STRIDE_8_BLOCKS, ConvolutionalPatchEmbedding, EfficientNetLite0
 from flow3r_ros.network.model import Flow3r
-from flow3r_ros.training.train_config import Adapters, TrainSettings
+from flow3r_ros.training.train_config import Adapters, Optimisation, TrainSettings
 
 _DOWN, _UP = "adapter_down", "adapter_up"
 
@@ -47,9 +47,8 @@ def prepare(network: Flow3r, settings: TrainSettings) -> None:
     if settings.adapters is not None or settings.train_only:
         _freeze(network, settings.train_only)
     embedding = network.encoder.patch_embed
-    if isinstance(embedding, ConvolutionalPatchEmbedding) and settings.optimisation.freeze_to_stride_8:
-        for part in (embedding.trunk.stem, *embedding.trunk.blocks[:STRIDE_8_BLOCKS]):
-            part.requires_grad_(False)
+    if isinstance(embedding, ConvolutionalPatchEmbedding):
+        _freeze_trunk(embedding.trunk, settings.optimisation)
     if settings.activation_checkpointing:
         for module in network.modules():
             if isinstance(module, Block):
@@ -88,6 +87,15 @@ def _freeze(network: nn.Module, patterns: tuple[str, ...]) -> None:
             raise TrainingError(f"train_only: {pattern} names no parameter of this network", f"its parts are {parts}")
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name.endswith((_DOWN, _UP)) or any(_names(pattern, name) for pattern in patterns))
+
+
+def _freeze_trunk(trunk: EfficientNetLite0, settings: Optimisation) -> None:
+    """Freeze what does not learn at all (no gradient is computed for it then)."""
+    if settings.trunk_factor == 0:
+        trunk.requires_grad_(False)
+    elif settings.freeze_to_stride_8:
+        for part in (trunk.stem, *trunk.blocks[:STRIDE_8_BLOCKS]):
+            part.requires_grad_(False)
 
 
 def _names(pattern: str, name: str) -> bool:

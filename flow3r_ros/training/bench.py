@@ -1,7 +1,9 @@
-"""`flow3r bench --suite label|train`: labelling beside a plain OpenCV loop, Ray with two workers beside one, the loader beside the step."""
+"""`flow3r bench --suite label|train`: labelling beside a plain OpenCV loop, Ray with two workers beside one, the loader beside the step,
+memory with a long index beside a short one."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,10 +15,11 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from flow3r_ros.evaluation.memory import memory_row, peak_mb
 from flow3r_ros.geometry.camera import default_camera
 from flow3r_ros.geometry.correspondence import matching_size
 from flow3r_ros.training.clip_sources import CachedClips
-from flow3r_ros.training.clip_store import write_clip
+from flow3r_ros.training.clip_store import clip_path, write_clip
 from flow3r_ros.training.clips import Clip
 from flow3r_ros.training.dataset import Mixture, window_evidence
 from flow3r_ros.training.export import initial_network
@@ -34,6 +37,8 @@ from flow3r_ros.types import UInt8
 
 WIDTH = 336
 FRAMES = 6
+LONG_INDEX = 100_000
+"""frames of the long index"""
 
 
 def bench_label(thorough: bool = False) -> dict[str, Any]:
@@ -59,11 +64,13 @@ def _one_clip(folder: Path, rgb: UInt8, settings: LabelSettings) -> tuple[LabelU
     cache = LabelCache(folder, settings, DisTeacher().identity)
     unit = cache.units(clip.key, len(clip))[0]
     write_clip(cache.clip_path(unit), clip)
-    write_atomically(
-        folder / "sources" / "bench.json",
-        f'{{"source": "bench", "content": "", "clips": {{"{clip.key}": {len(clip)}}}, "counts": {{}}}}'.encode(),
-    )
+    _list_clips(folder, {clip.key: len(clip)})
     return unit, cache.clip_path(unit).read_bytes()
+
+
+def _list_clips(folder: Path, clips: dict[str, int]) -> None:
+    listed = {"source": "bench", "content": "", "clips": clips, "counts": {}}
+    write_atomically(folder / "sources" / "bench.json", json.dumps(listed).encode())
 
 
 def _plain_loop(rgb: UInt8, pairs: tuple[tuple[int, int], ...]) -> None:
@@ -91,7 +98,7 @@ def _ray_rate(unit: LabelUnit, clip: bytes, settings: LabelSettings, workers: in
 
 
 def bench_train(thorough: bool = False) -> dict[str, Any]:
-    """Milliseconds a training step of the nano network on cached labels, the share spent waiting for data, samples a second."""
+    """Milliseconds a training step of the nano network on cached labels, the share spent waiting for data, samples a second; memory."""
     settings = TrainSettings(clips_per_step=2, pairs_per_clip=2, imagenet=False)
     rgb = render_clip(1, 12, 336, 252, layout="room", motion="handheld", speed=0.05).rgb
     labels = LabelSettings.model_validate({"strides": (1, 2)})
@@ -116,7 +123,7 @@ def bench_train(thorough: bool = False) -> dict[str, Any]:
                 taken.append(time.perf_counter() - began)
         made = _milliseconds(lambda: make(9))
     step_ms = 1000 * float(np.median(taken))
-    rows = [_row("training step, nano, 2 clips of 4 frames at 168x126", step_ms, "making its batch on one core", made)]
+    rows = [_row("training step, nano, 2 clips of 4 frames at 168x126", step_ms, "making its batch on one core", made), _memory_row()]
     return {
         "rows": rows,
         "wait_share": float(np.sum(waited) / np.sum(taken)),
@@ -124,6 +131,37 @@ def bench_train(thorough: bool = False) -> dict[str, Any]:
         "matmul_peak_share": flops / (step_ms / 1000) / _matmul_peak(),
         "threads": torch.get_num_threads(),
     }
+
+
+def _memory_row() -> dict[str, Any]:
+    """Peak memory of drawing samples from an index of many clips, and of one."""
+    with tempfile.TemporaryDirectory() as folder:
+        short, long = _linked_index(Path(folder) / "short", FRAMES), _linked_index(Path(folder) / "long", LONG_INDEX)
+        peaks = [peak_mb(_draw, index) for index in (short, long)]
+    name, note = f"peak memory, samples from an index of {LONG_INDEX} frames", "one clip and its labels under as many names as it takes"
+    return memory_row(name, peaks[1], "an index of one clip", peaks[0], note)
+
+
+def _linked_index(folder: Path, frames: int) -> Path:
+    """A label cache of so many frames: one small clip and its labels, linked under every other name."""
+    settings = LabelSettings.model_validate({"strides": (1,), "width": 84, "clips": {"width": 112, "frames": FRAMES}})
+    rgb = render_clip(1, FRAMES, 112, 84, layout="room", motion="handheld", speed=0.05).rgb
+    unit, data = _one_clip(folder, rgb, settings)
+    cache = LabelCache.existing(folder)
+    cache.store(unit, label_unit(data, unit.pairs, settings.model_dump_json()))
+    clips = {unit.clip: FRAMES, **{content_key("bench", number): FRAMES for number in range(1, frames // FRAMES)}}
+    for key in clips.keys() - {unit.clip}:
+        for here, there in ((cache.clip_path(unit), clip_path(folder, key)), (cache.path(unit), cache.path(cache.units(key, FRAMES)[0]))):
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.hardlink_to(here)
+    _list_clips(folder, clips)
+    return folder
+
+
+def _draw(folder: Path, samples: int = 500) -> None:
+    mixture = Mixture([CachedClips(folder)], frames=(4, 4), grids=((56, 42),), pairs=2)
+    for number in range(samples):
+        mixture.batch(number, 1)
 
 
 def _train_step(network: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> None:

@@ -32,9 +32,11 @@ def save_checkpoint(
     keep: int,
     base: str = "",
     write: bool = True,
+    seconds: float = 0.0,
 ) -> Path:
-    """Write the state after `step` steps and remove all but the newest `keep` checkpoints. Raises OutputError on a full disk.
+    """Write the state after `step` steps, which took `seconds`, and remove all but the newest `keep` checkpoints.
 
+    Raises OutputError on a full disk.
     With `base`, the sha256 of the weights started from, frozen parameters are left out: they are in that model's folder. All processes
     of a sharded run must call this; those without `write` only give their share.
     """
@@ -45,10 +47,11 @@ def save_checkpoint(
     omitted = _frozen(model) if base else set()
     weights = gather({name: value for name, value in model.state_dict().items() if name not in omitted})
     moments = gather(moments)
+    told = {"step": str(step), "settings": settings, "base": base, "seconds": f"{seconds:.1f}"}
     path = folder / f"step_{step:06d}.safetensors"
     if not write:
         return path
-    write_safetensors(folder / f"optimizer_{step:06d}.safetensors", moments, {"step": str(step), "settings": settings, "base": base})
+    write_safetensors(folder / f"optimizer_{step:06d}.safetensors", moments, told)
     write_safetensors(path, weights, {"step": str(step)})
     for old in checkpoint_steps(folder)[:-keep]:
         for kind in ("step", "optimizer"):
@@ -82,8 +85,17 @@ def load_checkpoint(folder: Path, model: nn.Module, average: dict[str, Tensor], 
             restore(average, {name: file.get_tensor(f"average.{name}") for name in average})
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise TrainingError(f"{weights}: does not fit this run ({reason})", "resume with the settings it was made with") from error
+        raise TrainingError(
+            f"{weights}: does not fit this run ({reason})",
+            "resume with the settings it was made with, or remove this checkpoint to go on from the one before",
+        ) from error
     return steps[-1]
+
+
+def seconds_of(folder: Path) -> float:
+    """How long the steps up to the newest checkpoint took."""
+    with safe_open(folder / f"optimizer_{checkpoint_steps(folder)[-1]:06d}.safetensors", framework="pt") as file:
+        return float((file.metadata() or {}).get("seconds", 0.0))
 
 
 def _frozen(model: nn.Module) -> set[str]:

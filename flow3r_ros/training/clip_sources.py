@@ -17,6 +17,7 @@ from flow3r_ros.training.augmentation import Example, Pair, fitting_window, to_s
 from flow3r_ros.training.clip_store import clip_path, read_clip
 from flow3r_ros.training.clips import Clip, FlowLabel, nearest_resize
 from flow3r_ros.training.flow_teacher import FlowTeacher, GeometricTeacher
+from flow3r_ros.training.held_out import Stretch, hold_out, stretches_of
 from flow3r_ros.training.label_cache import LabelCache, LabelUnit
 from flow3r_ros.training.label_worker import label_unit
 from flow3r_ros.training.labelled_sequences import LabelledSequence
@@ -47,28 +48,37 @@ class ClipSource(Protocol):
 class CachedClips:
     """Unlabelled recordings from a label cache; a missing or damaged label shard is labelled on the fly and stored.
 
-    `part` chooses between the clips for training and those held out (the last `held_out_share` of each recording). `counts` says how
-    often shards were `relabelled` and how many clips were unreadable (`damaged_clips`).
+    `part` chooses between the frames for training and those held out (`held_out.hold_out`); clips with fewer frames than `shortest`
+    are left out of either. `counts` says how often shards were `relabelled` and how many clips were unreadable (`damaged_clips`).
     """
 
     def __init__(
-        self, folder: Path, name: str = "", part: Literal["all", "train", "held_out"] = "all", held_out_share: float = 0.2
+        self,
+        folder: Path,
+        name: str = "",
+        part: Literal["all", "train", "held_out"] = "all",
+        held_out_share: float = 0.2,
+        shortest: int = 2,
     ) -> None:
         self.name = name or folder.name
         self.counts: Counter[str] = Counter()
         self._cache = LabelCache.existing(folder)
-        clips: dict[str, int] = {}
+        stretches: dict[tuple[str, int], Stretch] = {}
         for manifest in sorted((folder / "sources").glob("*.json")):
             listed = json.loads(manifest.read_text(encoding="utf-8"))["clips"]
-            clips.update((key, listed[key]) for key in _part_of(list(listed), part, held_out_share))
-        if not clips and part != "held_out":
-            raise TrainingError(f"{folder}: the label cache holds no clips", "label recordings in which the camera moves")
-        self._keys = list(clips)
-        self._lengths = np.array(list(clips.values()), np.int64)
+            parts = (stretches_of(listed), []) if part == "all" else hold_out(listed, held_out_share, shortest)
+            chosen = [stretch for stretch in parts[part == "held_out"] if len(stretch) >= shortest]
+            stretches.update(((stretch.clip, stretch.start), stretch) for stretch in chosen)
+        if not stretches and part != "held_out":
+            raise TrainingError(
+                f"{folder}: the label cache holds no clips of {shortest} frames", "label recordings in which the camera moves"
+            )
+        self._stretches = list(stretches.values())
+        self._lengths = np.array([len(stretch) for stretch in self._stretches], np.int64)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Frames of every clip."""
+        """Frames of every clip that belong to this part."""
         return self._lengths
 
     def strides(self) -> tuple[int, ...]:
@@ -77,17 +87,18 @@ class CachedClips:
 
     def read(self, index: int, frames: Sequence[int], rng: np.random.Generator, pairs: int) -> Example:
         """See `ClipSource.read`; pairs are drawn among those the teacher accepted."""
-        key = self._keys[index]
+        stretch = self._stretches[index]
+        wanted = [stretch.start + frame for frame in frames]
         labels: dict[Pair, FlowLabel] = {}
-        for unit in self._cache.units(key, int(self._lengths[index])):
-            if any(i in frames and j in frames for i, j in unit.pairs):
+        for unit in self._cache.units(stretch.clip, stretch.clip_frames):
+            if any(i in wanted and j in wanted for i, j in unit.pairs):
                 labels.update(self._labels(unit))
         try:
-            clip = read_clip(clip_path(self._cache.folder, key), list(frames))
+            clip = read_clip(clip_path(self._cache.folder, stretch.clip), wanted)
         except ShardError:
             self.counts["damaged_clips"] += 1
             raise
-        position = {frame: k for k, frame in enumerate(frames)}
+        position = {frame: k for k, frame in enumerate(wanted)}
         usable = [pair for pair in labels if pair[0] in position and pair[1] in position]
         chosen = [usable[k] for k in sorted(rng.permutation(len(usable))[:pairs])]
         return Example(clip, tuple((position[i], position[j]) for i, j in chosen), tuple(labels[pair] for pair in chosen))
@@ -175,14 +186,6 @@ class SyntheticClips:
             flow, covisible = made.flow(i, j)
             labels.append(FlowLabel(flow, covisible.astype(np.float32), covisible.astype(np.float32)))
         return Example(clip, tuple(chosen), tuple(labels))
-
-
-def _part_of(clips: list[str], part: str, share: float) -> list[str]:
-    """The last `share` of a recording's clips, at least one of two or more, is held out: later in time, never interleaved."""
-    if part == "all":
-        return clips
-    held = min(len(clips) - 1, max(1, round(share * len(clips)))) if share > 0 and len(clips) > 1 else 0
-    return clips[: len(clips) - held] if part == "train" else clips[len(clips) - held :]
 
 
 def _shrunk(clip: Clip, width: int) -> Clip:

@@ -6,6 +6,7 @@ labels (bag, video, image folder), which is labelled first, once, into a cache b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.training.clip_sources import CachedClips, ClipSource, LabelledClips
 from flow3r_ros.training.data_config import DataSettings
-from flow3r_ros.training.dataset import Mixture, window_evidence
+from flow3r_ros.training.dataset import Mixture, whole_sample, window_evidence
 from flow3r_ros.training.label_cache import LabelCache
 from flow3r_ros.training.labelled_bag import open_labelled_bag
 from flow3r_ros.training.labelled_sequences import (
@@ -30,6 +31,9 @@ from flow3r_ros.training.labelled_sequences import (
 from flow3r_ros.training.labelling import label
 from flow3r_ros.training.sample import Sample
 from flow3r_ros.training.scene_shards import SceneShards
+from flow3r_ros.training.shards import ShardError
+
+logger = logging.getLogger(__name__)
 
 _BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 
@@ -81,9 +85,10 @@ def open_data(paths: Sequence[Path], settings: DataSettings, seed: int, clips_pe
                 held_out.append(SceneShards([path / "held_out"], seed, 1))
         elif kind == "cache":
             provenance["teacher"] = LabelCache.existing(path).settings.teacher
-            train, validation = (CachedClips(path, part=part, held_out_share=settings.held_out_share) for part in ("train", "held_out"))
+            share, shortest = settings.held_out_share, settings.frames[0]
+            train, validation = (CachedClips(path, part=part, held_out_share=share, shortest=shortest) for part in ("train", "held_out"))
             parts.append((_steps(train, settings, seed, pairs, clips_per_step), weight))
-            held_out += [HeldOutClips(validation, settings, pairs)] if (validation.lengths >= settings.frames[0]).any() else []
+            held_out += [HeldOutClips(validation, settings, pairs)] if len(validation.lengths) else []
         else:
             clips = LabelledClips(open_labelled(path, settings))
             parts.append((_steps(clips, settings, seed, pairs, clips_per_step), weight))
@@ -173,19 +178,35 @@ class Alternating:
 
 
 class HeldOutClips:
-    """Clips that training never sees: the first frames of each, not augmented, on the first grid."""
+    """Frames that training never sees, in windows as long as its shortest samples, not augmented, on the first grid."""
 
     def __init__(self, clips: CachedClips, settings: DataSettings, pairs: int) -> None:
         self._clips, self._settings = clips, settings
         self._pairs = max(pairs, 4)
 
     def all(self, limit: int) -> Iterator[list[Sample]]:
-        """Up to `limit` samples, one by one."""
+        """Up to `limit` samples, one by one: different windows at every labelled stride, in an order of chance that is always the same."""
         evidence = window_evidence() if self._settings.evidence else None
-        frames, grids = (self._settings.frames[0],) * 2, self._settings.grids[:1]
-        mixture = Mixture([self._clips], None, 0, frames, grids, self._pairs, augment=False, evidence=evidence)
-        for number in range(min(limit, int((self._clips.lengths >= frames[0]).sum()))):
-            yield mixture.batch(number, 1)
+        windows = self._windows()
+        for number in np.random.default_rng(0).permutation(len(windows))[:limit]:
+            clip, frames = windows[number]
+            try:
+                example = self._clips.read(clip, frames, np.random.default_rng(number), self._pairs)
+            except ShardError as error:
+                logger.warning("not validated on: %s", error)
+                continue
+            if example.pairs:
+                yield [whole_sample(example, self._settings.grids[0], self._pairs, evidence)]
+
+    def _windows(self) -> list[tuple[int, list[int]]]:
+        """Clip and frames of every window there is."""
+        steps = self._settings.frames[0] - 1
+        return [
+            (clip, list(range(start, start + steps * stride + 1, stride)))
+            for clip, length in enumerate(self._clips.lengths)
+            for stride in self._clips.strides()
+            for start in range(int(length) - steps * stride)
+        ]
 
 
 class Chained:

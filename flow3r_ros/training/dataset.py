@@ -80,11 +80,15 @@ class Mixture:
         """
         rng = np.random.default_rng((self.seed, number, 1))
         epoch, position = divmod(number, self.epoch_length)
-        for attempt in range(ATTEMPTS):
-            source, index = self._clip(epoch, (position + attempt) % self.epoch_length)
+        tried = 0
+        for following in range(self.epoch_length):
+            source, index = self._clip(epoch, (position + following) % self.epoch_length)
             chosen = self._frames(self.sources[source], index, frames, rng)
             if chosen is None:
                 continue
+            tried += 1
+            if tried > ATTEMPTS:
+                break
             try:
                 example = self.sources[source].read(index, chosen, rng, self.pairs)
             except ShardError:
@@ -94,7 +98,9 @@ class Mixture:
                 self.skipped["no_labels"] += 1
                 continue
             return self._finish(_fill_pairs(example, self.pairs), grid, rng)
-        raise TrainingError(f"{ATTEMPTS} clips in a row gave no sample ({dict(self.skipped)})", "label again, or look at the recordings")
+        raise TrainingError(
+            f"{min(tried, ATTEMPTS)} clips in a row gave no sample ({dict(self.skipped)})", "label again, or look at the recordings"
+        )
 
     def _clip(self, epoch: int, position: int) -> tuple[int, int]:
         source_of, index_of = epoch_order(self.seed, epoch, tuple(len(s.lengths) for s in self.sources), tuple(self.share))
@@ -132,6 +138,12 @@ def epoch_order(seed: int, epoch: int, lengths: tuple[int, ...], share: tuple[fl
         rounds = [rng.permutation(length) for _ in range(-(-len(here) // length) if length else 0)]
         index_of[here] = np.concatenate(rounds)[: len(here)] if rounds else 0
     return source_of, index_of
+
+
+def whole_sample(example: Example, grid: tuple[int, int], pairs: int, evidence: EvidenceMaker | None) -> Sample:
+    """A sample of the largest centred part of the pictures, nothing drawn at random."""
+    height, width = example.clip.rgb.shape[1:3]
+    return to_sample(_fill_pairs(example, pairs), fitting_window(width, height, grid, 1.0, 0.5, 0.5), grid, evidence)
 
 
 def _fill_pairs(example: Example, pairs: int) -> Example:

@@ -151,7 +151,7 @@ def _train(
             "validation_clips": budget.held_out,
             "loss": loss,
             "dropout": {"everything": 0.0, "correspondence": 0.0, "depth": 0.0, "poses": 0.0},
-            "optimisation": {"learning_rate": 1e-3, "warmup_steps": min(50, steps // 5)},
+            "optimisation": {"learning_rate": 1e-3, "warmup_steps": min(50, steps // 5), "decay": "linear"},
         }
     )
     logger.info("%s: %d steps", folder.name, steps)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +41,17 @@ class Silent:
 
 
 class Journal(Silent):
-    """The journal in a run's folder; rows of `metrics.csv` after the step resumed from (`first`) are dropped."""
+    """The journal in a run's folder; rows of `metrics.csv` after the step resumed from (`first`) are dropped.
+
+    Everything in it raises OutputError where it cannot be written.
+    """
 
     def __init__(self, output: Path, first: int) -> None:
         self._output = output
+        with _writing(output):
+            self._open(output, first)
+
+    def _open(self, output: Path, first: int) -> None:
         path = output / "metrics.csv"
         kept: list[dict[str, str]] = []
         if first and path.exists():
@@ -53,42 +62,54 @@ class Journal(Silent):
         self._writer = csv.DictWriter(self._file, _COLUMNS)
         self._writer.writeheader()
         self._writer.writerows(kept)
+        self._file.flush()
         self._events = _open_events(output / "tensorboard", first)
 
     def __exit__(self, *error: object) -> None:
-        self._file.close()
-        if self._events is not None:
-            self._events.close()
+        with suppress(OSError):  # what could not be written was said when it was
+            self._file.close()
+            if self._events is not None:
+                self._events.close()
 
     def write(self, row: dict[str, float]) -> None:
         """Append a row and flush, so that a run can be watched."""
-        self._writer.writerow({name: int(value) if name in ("step", "skipped") else f"{value:.6g}" for name, value in row.items()})
-        self._file.flush()
-        self._scalars("train", int(row["step"]), {name: value for name, value in row.items() if name != "step"})
+        logger.info("step %d: loss %.4f", row["step"], row["loss"])
+        with _writing(self._output / "metrics.csv"):
+            self._writer.writerow({name: int(value) if name in ("step", "skipped") else f"{value:.6g}" for name, value in row.items()})
+            self._file.flush()
+            self._scalars("train", int(row["step"]), {name: value for name, value in row.items() if name != "step"})
 
     def scores(self, step: int, scores: dict[str, float]) -> None:
         """Append held-out metrics to `validation.jsonl`."""
-        with (self._output / "validation.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **scores}) + "\n")
         logger.info("step %d: %s", step, ", ".join(f"{key} {value:.3f}" for key, value in scores.items()))
-        self._scalars("validation", step, scores)
+        path = self._output / "validation.jsonl"
+        with _writing(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **scores}) + "\n")
+            self._scalars("validation", step, scores)
 
     def picture(self, step: int, name: str, image: UInt8) -> None:
-        """Write rgb uint8 `[H, W, 3]` as `pictures/step_000100_NAME.png`. Raises OutputError where it cannot be written."""
+        """Write rgb uint8 `[H, W, 3]` as `pictures/step_000100_NAME.png`."""
         path = self._output / "pictures" / f"step_{step:06d}_{name}.png"
-        try:
+        with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror})", "free disk space or choose another --output") from error
-        if self._events is not None:
-            self._events.add_image(name, image, step, dataformats="HWC")
+            if self._events is not None:
+                self._events.add_image(name, image, step, dataformats="HWC")
 
     def _scalars(self, group: str, step: int, values: dict[str, float]) -> None:
         if self._events is not None:
             for name, value in values.items():
                 self._events.add_scalar(f"{group}/{name}", value, step)
             self._events.flush()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn an OSError into an OutputError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})", "free disk space or choose another --output") from error
 
 
 def _open_events(folder: Path, first: int) -> Any:

@@ -24,7 +24,7 @@ from flow3r_ros.errors import OutputError, TrainingError
 from flow3r_ros.geometry.flow import resize_flow
 from flow3r_ros.training.clip_store import ClipSettings, clip_path
 from flow3r_ros.training.clips import FlowLabel
-from flow3r_ros.training.shards import Arrays, ShardError, content_key, pack_shard, read_shard, write_atomically
+from flow3r_ros.training.shards import Arrays, content_key, is_whole, pack_shard, read_shard, write_atomically
 
 FORMAT = 1
 Pair = tuple[int, int]
@@ -99,11 +99,7 @@ class LabelCache:
         """Whether the unit's shard is there and its hash fits."""
         if not self.path(unit).exists():
             return "missing"
-        try:
-            read_shard(self.path(unit))
-        except ShardError:
-            return "damaged"
-        return "done"
+        return "done" if is_whole(self.path(unit)) else "damaged"
 
     def store(self, unit: LabelUnit, shard: bytes) -> None:
         """Put a finished shard in its place. Raises OutputError (disk full)."""

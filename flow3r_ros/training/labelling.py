@@ -20,10 +20,11 @@ from typing import Any, Literal
 
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.training.clip_index import index_source
+from flow3r_ros.training.clip_store import clip_path
 from flow3r_ros.training.flow_teacher import open_teacher
 from flow3r_ros.training.label_cache import LabelCache, LabelSettings, LabelUnit
 from flow3r_ros.training.label_worker import IN_FLIGHT_PER_WORKER, Job, label_unit
-from flow3r_ros.training.shards import ShardError, read_shard
+from flow3r_ros.training.shards import is_whole
 
 Engine = Literal["local", "ray"]
 MAX_POOL_RESTARTS = 5
@@ -111,15 +112,26 @@ class _Run:
                     continue
                 seen.add(key)
                 self._report.clips += 1
+                self._mend(key, path)
                 for unit in self._cache.units(key, count):
-                    yield from self._job(unit, path)
+                    yield from self._job(unit)
 
     def _index(self, path: Path) -> tuple[dict[str, int], dict[str, int]]:
         with self._cache.lock("index", wait=True):
             index = index_source(path, self._cache.folder, self._cache.settings.clips, self._topic)
         return index.clips, index.counts
 
-    def _job(self, unit: LabelUnit, path: Path) -> Iterator[Job]:
+    def _mend(self, key: str, path: Path) -> None:
+        """Cut a clip anew whose shard is damaged; its labels stay, they are addressed by its content."""
+        shard = clip_path(self._cache.folder, key)
+        if is_whole(shard):
+            return
+        with self._cache.lock("index", wait=True):
+            if not is_whole(shard):
+                shard.unlink(missing_ok=True)
+                index_source(path, self._cache.folder, self._cache.settings.clips, self._topic)
+
+    def _job(self, unit: LabelUnit) -> Iterator[Job]:
         self._report.pairs += len(unit.pairs)
         if self._cache.state(unit) == "done":
             self._count_reused(unit)
@@ -130,15 +142,7 @@ class _Run:
             self._count_reused(unit)
         else:
             self._report.relabelled += len(unit.pairs) if self._cache.state(unit) == "damaged" else 0
-            yield unit, self._clip_bytes(unit, path)
-
-    def _clip_bytes(self, unit: LabelUnit, path: Path) -> bytes:
-        try:
-            read_shard(self._cache.clip_path(unit))
-        except ShardError:
-            self._cache.clip_path(unit).unlink(missing_ok=True)
-            self._index(path)
-        return self._cache.clip_path(unit).read_bytes()
+            yield unit, self._cache.clip_path(unit).read_bytes()
 
     def finish(self, unit: LabelUnit, shard: bytes) -> None:
         """Store a finished shard and count it."""

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,19 +23,21 @@ from torch import Tensor, nn
 
 from flow3r_ros.errors import OutputError, TrainingError
 from flow3r_ros.network.catalog import find_model
-from flow3r_ros.network.efficientnet_lite import ConvolutionalPatchEmbedding
 from flow3r_ros.network.model import Flow3r
 from flow3r_ros.training.adapters import prepare
-from flow3r_ros.training.checkpointing import checkpoint_steps, load_checkpoint, save_checkpoint, write_safetensors
+from flow3r_ros.training.checkpointing import checkpoint_steps, load_checkpoint, save_checkpoint, seconds_of
 from flow3r_ros.training.data import HeldOut, open_data
 from flow3r_ros.training.export import export, initial_network
 from flow3r_ros.training.journal import Journal, Silent
 from flow3r_ros.training.loader import Loader
+from flow3r_ros.training.memory import check_memory, enough_memory
 from flow3r_ros.training.objective import objective
+from flow3r_ros.training.optimisation import averaged, averages_of, clip_gradients, follow, learning_rate, make_optimizer
 from flow3r_ros.training.pictures import draw
 from flow3r_ros.training.sample import Batch, Dropout, Sample, augment, collate, to_device
-from flow3r_ros.training.sharding import gather, launch, whole
-from flow3r_ros.training.train_config import Optimisation, TrainSettings, load_train_settings
+from flow3r_ros.training.sharding import gather, launch
+from flow3r_ros.training.stopping import Interrupt, keep_batch
+from flow3r_ros.training.train_config import TrainSettings, load_train_settings
 from flow3r_ros.training.validation import answer, validate
 
 
@@ -82,8 +83,9 @@ def run(
 ) -> TrainResult:
     """Train on any source of samples; `provenance` (data, teacher) goes into the manifest beside the metrics before and after.
 
-    Raises TrainingError when a loss is not finite (the batch is saved beside the checkpoints), OutputError when `output` already holds
-    a run and `resume` is not set.
+    An interrupt (Ctrl-C, SIGTERM) ends the step under way, saves a checkpoint and raises KeyboardInterrupt. Raises TrainingError when a
+    loss is not finite (the batch is saved beside the checkpoints) or memory is too small, after a checkpoint of the steps before;
+    OutputError when `output` already holds a run and `resume` is not set.
     """
     checkpoints = output / "checkpoints"
     if not resume and checkpoint_steps(checkpoints):
@@ -96,27 +98,46 @@ def run(
     prepare(network, settings)
     base = "" if settings.adapters is None else find_model(settings.start_from).manifest.sha256
     model = fabric.setup_module(network)
-    adam = _optimizer(network, settings.optimisation)
+    adam = make_optimizer(network, settings.optimisation)
     optimizer = fabric.setup_optimizers(adam)
-    average = _averages(network)
+    average = averages_of(network)
     first = load_checkpoint(checkpoints, network, average, adam, base) if resume else 0
     last = min(settings.steps, max_steps if max_steps is not None else settings.steps)
-    started = time.monotonic()
+    started = time.monotonic() - (seconds_of(checkpoints) if resume else 0.0)
     make = partial(make_batch, settings, source, fabric.global_rank, fabric.world_size)
-    saved, keep, writes = settings.model_dump_json(), settings.keep_checkpoints, fabric.is_global_zero
-    with Journal(output, first) if writes else Silent() as journal, Loader(make, settings.loader_threads) as batches:
+    writes, alone = fabric.is_global_zero, fabric.world_size == 1
+    made_with, keep = settings.model_dump_json(), settings.keep_checkpoints
+
+    def save(done: int) -> None:
+        save_checkpoint(checkpoints, done, network, average, adam, made_with, keep, base, writes, time.monotonic() - started)
+
+    if alone and first < last:
+        one = make_batch(settings, source, 0, settings.clips_per_step, first)
+        check_memory(model, to_device(one, fabric.device), settings.clips_per_step)
+    with (
+        Journal(output, first) if writes else Silent() as journal,
+        Loader(make, settings.loader_threads) as batches,
+        Interrupt(alone) as interrupt,
+    ):
         if validation is not None and first == 0 and settings.start_from != "nano":
             _validate(network, average, validation, settings, journal, 0)
         for step in range(first, last):
-            batch = to_device(batches(step), fabric.device)
-            row = _step(fabric, model, optimizer, batch, settings, step, output)
-            _follow(average, network, settings.optimisation.ema, step)
+            try:
+                with enough_memory():
+                    row = _step(fabric, model, optimizer, to_device(batches(step), fabric.device), settings, step, output)
+            except TrainingError:
+                if alone and step > first:
+                    save(step)
+                raise
+            follow(average, network, settings.optimisation.ema, step)
             row["wait_s"] = batches.wait_s
             done = step + 1
             if done % settings.log_every == 0 or done == last:
                 journal.write(row)
-            if done % settings.checkpoint_every == 0 or done == last:
-                save_checkpoint(checkpoints, done, network, average, adam, saved, keep, base, writes)
+            if done % settings.checkpoint_every == 0 or done == last or interrupt.asked:
+                save(done)
+            if interrupt.asked:
+                raise KeyboardInterrupt
             if validation is not None and settings.validate_every and done % settings.validate_every == 0 and done != last:
                 _validate(network, average, validation, settings, journal, done)
         scores = _validate(network, average, validation, settings, journal, last) if validation is not None else {}
@@ -143,14 +164,14 @@ def _step(
     row: dict[str, float] = {"step": step + 1, "loss": _mean(fabric, loss), "learning_rate": rate, "skipped": 0.0}
     row |= {name: _mean(fabric, value) for name, value in terms.items()}
     if not math.isfinite(row["loss"]):
-        _stop(output, batch, f"the loss of step {step + 1} is {row['loss']}")
+        raise keep_batch(output, batch, f"the loss of step {step + 1} is {row['loss']}")
     if row["loss"] > settings.optimisation.skip_above:
         row["skipped"] = 1.0
     else:
         fabric.backward(loss)
-        row["gradient_norm"] = _clip(model, settings.optimisation.clip_norm)
+        row["gradient_norm"] = clip_gradients(model, settings.optimisation.clip_norm)
         if not math.isfinite(row["gradient_norm"]):
-            _stop(output, batch, f"the gradient of step {step + 1} is not finite")
+            raise keep_batch(output, batch, f"the gradient of step {step + 1} is not finite")
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     row["step_s"] = time.monotonic() - began
@@ -160,63 +181,6 @@ def _step(
 def _mean(fabric: Fabric, value: Tensor) -> float:
     """The mean over all processes, so that every one takes the same decisions."""
     return float(fabric.all_reduce(value.detach(), reduce_op="mean"))
-
-
-def _clip(model: nn.Module, limit: float) -> float:
-    """Clip the camera head, the flow head and everything else apart, so that one head's spikes do not stop the rest; the whole norm."""
-    groups: dict[str, list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None:
-            head = next((part for part in ("camera_head", "flow_head") if part in name), "rest")
-            groups.setdefault(head, []).append(parameter)
-    norms = [nn.utils.clip_grad_norm_(parameters, limit) for parameters in groups.values()]
-    return float(torch.stack([whole(norm) for norm in norms]).norm())
-
-
-def learning_rate(settings: Optimisation, steps: int, step: int) -> float:
-    """Rate at a step (from 0): linear warm-up, constant, linear decay to zero over the last `decay_share` of the steps."""
-    warm = min(1.0, (step + 1) / max(settings.warmup_steps, 1))
-    cool = min(1.0, (steps - step) / max(settings.decay_share * steps, 1.0))
-    return settings.learning_rate * warm * cool
-
-
-def _optimizer(network: Flow3r, settings: Optimisation) -> torch.optim.AdamW:
-    """AdamW over four groups: trunk or not, decayed or not (biases, norms and tokens are not)."""
-    embedding = network.encoder.patch_embed
-    trunk = set(embedding.trunk.parameters()) if isinstance(embedding, ConvolutionalPatchEmbedding) else set()
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            decays = parameter.ndim > 1 and not any(word in name for word in ("token", "pos_embed"))
-            groups.setdefault((parameter in trunk, decays), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "factor": settings.trunk_factor if in_trunk else 1.0,
-                "weight_decay": settings.weight_decay if decays else 0.0,
-            }
-            for (in_trunk, decays), parameters in groups.items()
-        ],
-        lr=settings.learning_rate,
-        betas=(0.9, 0.95),
-    )
-
-
-def _averages(network: nn.Module) -> dict[str, Tensor]:
-    """Where the averaged weights start: a copy of everything that may change."""
-    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
-    state = network.state_dict().items()
-    return {name: value.detach().clone() for name, value in state if value.is_floating_point() and name not in frozen}
-
-
-@torch.no_grad()
-def _follow(average: dict[str, Tensor], network: nn.Module, decay: float, step: int) -> None:
-    """Exponential moving average with the usual warm-up (1 + t) / (10 + t)."""
-    weight = 1.0 - min(decay, (1 + step) / (10 + step))
-    state = network.state_dict()
-    for name, value in average.items():
-        value.lerp_(state[name].to(value.device), weight)
 
 
 def _scores_before(output: Path) -> dict[str, float]:
@@ -230,7 +194,7 @@ def _validate(
     network: Flow3r, average: dict[str, Tensor], clips: HeldOut, settings: TrainSettings, journal: Silent, step: int
 ) -> dict[str, float]:
     """Metrics and pictures of the averaged weights on held-out clips, into the journal; every process does the same."""
-    with _averaged(network, average):
+    with averaged(network, average):
         scores = validate(network, clips.all(settings.validation_clips))
         network.eval()
         for samples in clips.all(1):
@@ -240,36 +204,6 @@ def _validate(
         network.train()
     journal.scores(step, scores)
     return scores
-
-
-@contextmanager
-def _averaged(network: Flow3r, average: dict[str, Tensor]) -> Iterator[None]:
-    """The network with the averaged weights in place of the trained ones."""
-    state = network.state_dict()
-    trained = {name: state[name].clone() for name in average}
-    try:
-        for name, value in average.items():
-            state[name].copy_(value)
-        yield
-    finally:
-        for name, value in trained.items():
-            state[name].copy_(value)
-
-
-def _stop(output: Path, batch: Batch, what: str) -> None:
-    tensors = {
-        "images": batch.images,
-        "planes": batch.evidence.planes,
-        "prior": batch.evidence.poses,
-        "pairs": batch.pairs,
-        "flow": batch.flow,
-        "covisibility": batch.covisibility,
-        "labelled": batch.labelled,
-        **batch.truth._asdict(),
-    }
-    path = output / "not_finite_batch.safetensors"
-    write_safetensors(path, tensors)
-    raise TrainingError(what, f"the batch is saved in {path}; lower the learning rate or look at the batch, then --resume")
 
 
 def make_batch(settings: TrainSettings, source: SampleSource, rank: int, world: int, step: int) -> Batch:

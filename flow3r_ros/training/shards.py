@@ -85,3 +85,12 @@ def read_shard(path: Path) -> tuple[Arrays, dict[str, Any]]:
     except OSError as error:
         raise ShardError(f"{path}: the shard cannot be read ({error.strerror})", "run flow3r label again, it is made anew") from error
     return unpack_shard(data, str(path))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a shard file is there and its hash fits."""
+    try:
+        read_shard(path)
+    except ShardError:
+        return False
+    return True

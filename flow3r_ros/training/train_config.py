@@ -36,14 +36,15 @@ class EvidenceDropout(Settings):
 
 
 class Optimisation(Settings):
-    """AdamW (.9, .95): linear warm-up, constant, linear decay to zero at the end."""
+    """AdamW (.9, .95): linear warm-up, constant, decay to zero at the end."""
 
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
-    trunk_factor: float = Field(0.2, ge=0, le=1, description="learning rate of the convolutional trunk relative to the rest")
+    trunk_factor: float = Field(0.2, ge=0, le=1, description="learning rate of the convolutional trunk relative to the rest; 0 = frozen")
     freeze_to_stride_8: bool = Field(True, description="keep the trunk's finest part as pretrained")
     weight_decay: float = Field(0.02, ge=0, description="of matrices and kernels; biases, norms and tokens have none")
     warmup_steps: int = Field(100, ge=0)
     decay_share: float = Field(0.4, ge=0, le=1, description="share of the steps, at the end, over which the rate falls to zero")
+    decay: Literal["cosine", "linear"] = Field("cosine", description="how it falls")
     clip_norm: float = Field(1.0, gt=0, description="gradient norm limit")
     skip_above: float = Field(20.0, gt=0, description="a step whose loss is larger is skipped and counted")
     ema: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights, which are what is saved and validated")

@@ -143,3 +143,12 @@ def test_a_name_that_fits_nothing_and_a_loss_that_nothing_learns_from_are_refuse
 def test_blocks_are_recomputed_only_where_asked(tiny_settings):  # noqa: F811
     assert all(block.recompute for block in network_of(tiny_settings(activation_checkpointing=True)).modules() if isinstance(block, Block))
     assert not any(block.recompute for block in network_of(tiny_settings()).modules() if isinstance(block, Block))
+
+
+@pytest.mark.parametrize(("factor", "learns"), [(0.0, 0), (0.2, 1)])
+def test_a_trunk_that_does_not_learn_is_frozen(factor, learns):
+    settings = TrainSettings(imagenet=False, optimisation={"trunk_factor": factor})
+    network = network_of(settings)
+    free = [parameter.requires_grad for parameter in network.encoder.patch_embed.trunk.parameters()]
+    assert any(free) == bool(learns)
+    assert not all(free), "its finest part never learns"

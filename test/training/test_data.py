@@ -45,6 +45,18 @@ def test_a_recording_is_labelled_once_and_its_last_clips_are_held_out(recording:
     assert again.provenance["labels"]["labelled"] == 0
 
 
+def test_a_recording_of_one_clip_is_judged_in_every_window_of_its_end(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", scene(seed=9, frames=10))
+    chosen = settings(labels={**LABELS, "clips": {"width": 168, "frames": 12}}, held_out_share=0.5)
+    data = open_data([images], chosen, seed=1, clips_per_step=2, pairs=2, workspace=tmp_path)
+    assert data.held_out is not None
+    held = [samples[0] for samples in data.held_out.all(10)]
+    assert len(held) == 3 + 1, "three windows of neighbouring frames and one of every other frame"
+    assert len({sample.rgb.tobytes() for sample in held}) == len(held)
+    seen = {frame.tobytes() for step in range(10) for sample in data.source.batch(step) for frame in sample.rgb}
+    assert all(frame.tobytes() not in seen for sample in held for frame in sample.rgb)
+
+
 def test_every_kind_of_path_is_recognised_and_mixed_by_weight(recording: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     label([recording], cache, LabelSettings.model_validate(LABELS))

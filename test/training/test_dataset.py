@@ -93,6 +93,13 @@ def test_damaged_and_unlabelled_clips_are_counted_and_passed_over() -> None:
     assert set(made.skipped) == {"damaged", "no_labels"}
 
 
+def test_clips_that_are_too_short_are_no_failed_attempts() -> None:
+    short = ColouredClips("red", 200, clips=60, length=2)
+    short.lengths[7] = 8
+    made = Mixture([short], grids=(GRID,), frames=(4, 4), pairs=1)
+    assert {int(made.batch(step, 1)[0].rgb[0, 0, 0, 2]) for step in range(5)} == {7}
+
+
 def test_missing_pairs_weigh_nothing() -> None:
     sample = mixture(augment=False).batch(0, 1)[0]
     assert sample.pairs.shape == (2, 2)

@@ -79,3 +79,10 @@ def test_a_picture_that_cannot_be_written_is_a_typed_error(tmp_path):
     (tmp_path / "pictures").write_text("in the way", encoding="utf-8")
     with Journal(tmp_path, 0) as journal, pytest.raises(OutputError, match="pictures"):
         journal.picture(1, "flow", np.zeros((4, 4, 3), np.uint8))
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "validation.jsonl"])
+def test_a_full_disk_is_a_typed_error_that_names_the_file(tmp_path, name):
+    (tmp_path / name).symlink_to("/dev/full")
+    with pytest.raises(OutputError, match="cannot be written"), Journal(tmp_path, 0) as journal:
+        journal.scores(0, {"epe_head": 1.0})

@@ -97,12 +97,14 @@ def test_a_damaged_shard_is_made_anew(images: Path, tmp_path: Path, damage: str)
     assert path.read_bytes() == good
 
 
-def test_a_damaged_clip_is_cut_anew(images: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("labels_too", [False, True])
+def test_a_damaged_clip_is_cut_anew(images: Path, tmp_path: Path, labels_too: bool) -> None:
     label([images], tmp_path / "cache", settings())
     cache, unit = all_units(tmp_path / "cache")[0]
     cache.clip_path(unit).write_bytes(b"rubbish")
-    cache.path(unit).unlink()
-    assert label([images], tmp_path / "cache", settings()).labelled == len(unit.pairs)
+    if labels_too:
+        cache.path(unit).unlink()
+    assert label([images], tmp_path / "cache", settings()).labelled == (len(unit.pairs) if labels_too else 0)
     assert len(read_clip(cache.clip_path(unit))) == 6
 
 

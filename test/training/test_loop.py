@@ -20,7 +20,8 @@ from flow3r_ros.network.checkpoint import save_model_folder
 from flow3r_ros.network.config import DecoderConfig, EncoderConfig, EvidenceConfig, Flow3rConfig, FlowHeadConfig, HeadDecoderConfig
 from flow3r_ros.training import scene_shards
 from flow3r_ros.training.checkpointing import checkpoint_steps
-from flow3r_ros.training.loop import learning_rate, run, train
+from flow3r_ros.training.loop import run, train
+from flow3r_ros.training.optimisation import learning_rate
 from flow3r_ros.training.sample import Dropout, Sample, augment, collate
 from flow3r_ros.training.scene_shards import SceneShards, read_sample, training_clip, write_shards
 from flow3r_ros.training.train_config import Optimisation, TrainSettings, load_train_settings
@@ -40,12 +41,12 @@ class Repeated:
     def __init__(self, samples: list[Sample], poison_at: int | None = None) -> None:
         self.samples, self.poison_at = samples, poison_at
 
-    def batch(self, step: int) -> list[Sample]:
+    def batch(self, step: int, part: slice = slice(None)) -> list[Sample]:
         chosen = [self.samples[index] for index in np.random.default_rng(step).permutation(len(self.samples))[:2]]
         if step == self.poison_at:
             assert chosen[0].depth is not None
             chosen[0] = replace(chosen[0], poses=np.full_like(chosen[0].poses, np.nan))
-        return chosen
+        return chosen[part]
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(tmp_path, samples,
     saved = load_file(output / "not_finite_batch.safetensors")
     assert torch.isnan(saved["poses"]).any()
     assert saved["images"].shape[0] == 2
-    assert checkpoint_steps(output / "checkpoints") == [4]
+    assert checkpoint_steps(output / "checkpoints") == [4, 5], "the steps before are not lost"
 
 
 def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nothing(tmp_path, samples, tiny_settings):
@@ -226,12 +227,14 @@ def test_samples_of_two_shapes_are_refused(samples):
 
 
 def test_the_rate_warms_up_stays_and_falls_to_zero():
-    settings = Optimisation(learning_rate=1.0, warmup_steps=10, decay_share=0.5)
-    rates = [learning_rate(settings, 100, step) for step in range(101)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[20] == rates[49] == 1.0
-    assert rates[75] == pytest.approx(0.5)
-    assert rates[100] == 0.0
+    for decay, rate_near_the_end in (("linear", 0.2), ("cosine", 0.5 - 0.5 * np.cos(0.2 * np.pi))):
+        settings = Optimisation(learning_rate=1.0, warmup_steps=10, decay_share=0.5, decay=decay)
+        rates = [learning_rate(settings, 100, step) for step in range(101)]
+        assert rates[0] == pytest.approx(0.1)
+        assert rates[20] == rates[49] == 1.0
+        assert rates[75] == pytest.approx(0.5)
+        assert rates[90] == pytest.approx(rate_near_the_end)
+        assert rates[100] == 0.0
 
 
 def test_an_unknown_setting_is_named(tmp_path):
