@@ -10,7 +10,6 @@ from torch.utils.checkpoint import checkpoint
 from flow3r_ros.network.config import StackConfig
 from flow3r_ros.network.rope import Rotation, rotate
 
-
 SMALL = 1024 * 1024
 """entries of an attention matrix up to which it may be held in memory for speed"""
 
