@@ -240,6 +240,7 @@ def report(
 SUITES = {
     "network": "flow3r_ros.network.bench:bench_network",
     "odometry": "flow3r_ros.evaluation.bench_odometry:bench_odometry",
+    "run": "flow3r_ros.offline.bench:bench_run",
     "node": "flow3r_ros.ros.bench:bench_node",
     "replay": "flow3r_ros.bags.bench:bench_replay",
     "label": "flow3r_ros.training.bench:bench_label",

@@ -22,21 +22,19 @@ from flow3r_ros.bags.writer import BagWriter
 from flow3r_ros.config import Config, load_config
 from flow3r_ros.errors import Flow3rError
 from flow3r_ros.evaluation.bench import Timing, measure_in_turns, row
-from flow3r_ros.evaluation.machine import PACKAGE
 from flow3r_ros.evaluation.memory import SMALL, knowing_predictor, memory_row, peak_mb, small_config, small_pictures, there_and_back
 from flow3r_ros.evaluation.plane_scene import CAMERA, plane_picture
 from flow3r_ros.evaluation.report import load_record
 from flow3r_ros.evaluation.trajectory import evaluate_trajectory
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline import run
+from flow3r_ros.offline.bench import CLIP
 from flow3r_ros.offline.sources import BagSource
 from flow3r_ros.types import Camera, Predictor, UInt8
 from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.images import rgb_image
 from flow3r_ros.wire.transforms import header_of
 
-CLIP = PACKAGE.parent / "demo" / "clip"
-"""the bundled clip, in a checkout"""
 _PERIOD_NS = 200_000_000
 _A_MINUTE = 300
 """frames of a 5 Hz camera"""
@@ -105,7 +103,7 @@ def _replay_rows(predictor: Predictor, clip: Path, folder: Path) -> list[dict[st
             decode_s = source.decode_s
         record = load_record(output)
         if mode == "online":
-            network = sum(sum(record.stage_ms.get(stage, ())) for stage in ("network", "encode")) / 1e3
+            network = sum(record.stage_ms.get("network", ())) / 1e3
             rows = _share_rows(timing, decode_s, network)
         figures[mode] = fps, evaluate_trajectory(record.trajectory(), clip / "groundtruth.tum", "sim3")["ate_rmse"]
     (online_fps, online_error), (chunked_fps, chunked_error) = figures["online"], figures["chunked"]
@@ -131,7 +129,7 @@ def _share_rows(timing: run.Timing, decode_s: float, network_s: float) -> list[d
         "baseline": "the same with all that the threads do beside the engine",
         "baseline_median": 100.0 * (decode_s + timing.write_s + timing.behind_s) / timing.wall_s,
     }
-    busy = share("network busy", network_s, "the rest of the engine's time is geometry, during which the network has nothing to do")
+    busy = share("network busy", network_s, "in its own thread, beside geometry")
     return [whole, waiting, building, share("engine busy", timing.engine_s), busy]
 
 

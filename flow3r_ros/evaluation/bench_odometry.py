@@ -24,8 +24,8 @@ from flow3r_ros.offline.run import run
 from flow3r_ros.offline.sources import open_source
 from flow3r_ros.types import Frame
 
-APART = ("network", "assist", "encode")
-"""stages that are listed apart: the network, and what runs beside it in its own thread"""
+APART = ("network", "assist")
+"""stages that are listed apart: the network, and what runs beside it"""
 
 
 def bench_odometry(thorough: bool = False, frames: int = 120) -> dict[str, Any]:

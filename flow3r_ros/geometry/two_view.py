@@ -25,7 +25,7 @@ from flow3r_ros.geometry.epipolar import (
     select_matches,
 )
 from flow3r_ros.geometry.lie import invert, rigid, rotation_angle
-from flow3r_ros.geometry.reprojection import RefinedPose, Target, make_target, refine_pose
+from flow3r_ros.geometry.reprojection import RefinedPose, Target, make_target, refine_pose, sharpened
 from flow3r_ros.geometry.triangulation import ScaleRatio, moving_mask, scale_ratio, triangulate
 from flow3r_ros.types import Camera, Float32, Float64, PoseSource
 
@@ -37,6 +37,7 @@ __all__ = [
     "make_target",
     "moving_mask",
     "refine_pose",
+    "sharpened",
     "triangulate",
 ]
 

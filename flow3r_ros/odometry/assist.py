@@ -14,7 +14,7 @@ import numpy as np
 from flow3r_ros.config import AssistSettings
 from flow3r_ros.geometry.correspondence import ENOUGH, Correspondence, Matcher, chain
 from flow3r_ros.geometry.lie import rigid
-from flow3r_ros.geometry.two_view import RefinedPose, Target, hybrid_pose, make_target, refine_pose
+from flow3r_ros.geometry.two_view import RefinedPose, Target, hybrid_pose, make_target, refine_pose, sharpened
 from flow3r_ros.odometry.depth import DepthMap
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Bool, Float64, PoseSource
@@ -175,7 +175,7 @@ class Assist:
                 other = refine_pose(link.reference.pose @ T, targets, view.camera, iterations=8)
                 if other.objective < best.objective:
                     best, source = other, pair.source
-        return best, source
+        return sharpened(best, targets, view.camera), source
 
 
 def _fits(refined: RefinedPose) -> bool:

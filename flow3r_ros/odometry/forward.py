@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answer:
-    """Geometry of a window with proper rotations (None: the forward failed), and the milliseconds it took."""
+    """Geometry of a window with proper rotations (None: the forward failed), and the milliseconds that took, encoding included."""
 
     prediction: Prediction | None
     milliseconds: float
@@ -32,24 +32,28 @@ class Forward:
         self._predictor = predictor
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="network")
 
-    def prepare(self, frame: Frame) -> Future[None]:
-        """Encode a frame ahead of the window it belongs to."""
-        return self._thread.submit(self._predictor.prepare, frame)
+    def prepare(self, frame: Frame) -> Future[float]:
+        """Encode a frame ahead of the window it belongs to; the milliseconds it took."""
+        return self._thread.submit(self._prepare, frame)
 
-    def predict(self, window: Window, encoded: Sequence[Future[None]]) -> Future[Answer]:
+    def predict(self, window: Window, encoded: Sequence[Future[float]]) -> Future[Answer]:
         """Predict a window whose new frames were given to `prepare`; a failed forward is logged, not raised."""
         return self._thread.submit(self._predict, window, encoded)
 
-    def _predict(self, window: Window, encoded: Sequence[Future[None]]) -> Answer:
+    def _prepare(self, frame: Frame) -> float:
         start = perf_counter()
+        self._predictor.prepare(frame)
+        return 1e3 * (perf_counter() - start)
+
+    def _predict(self, window: Window, encoded: Sequence[Future[float]]) -> Answer:
+        start, before = perf_counter(), 0.0
         try:
-            for future in encoded:
-                future.result()
+            before = sum(future.result() for future in encoded)
             prediction = _with_rotations(self._predictor.predict(window))
         except Flow3rError as error:
             log.warning("window %s failed: %s", [frame.id for frame in window.frames], error)
             prediction = None
-        return Answer(prediction, 1e3 * (perf_counter() - start))
+        return Answer(prediction, before + 1e3 * (perf_counter() - start))
 
 
 def _with_rotations(prediction: Prediction) -> Prediction:
