@@ -104,7 +104,7 @@ def refine_pose(T_init: Float64, targets: list[Target], camera: Camera, iteratio
 def sharpened(refined: RefinedPose, targets: list[Target], camera: Camera) -> RefinedPose:
     """The pose after a few more steps with a sharp loss, judged like before: systematic errors of dense flow must not pull it.
 
-    Translation direction on the KITTI clip: 4 to 10 degrees without, 1 to 2 with it.
+    RPE translation on the KITTI clip from five start frames: .08 to .19 m without, .07 to .14 m with it; other clips hardly change.
     """
     pose = refine_pose(refined.T_world_cam, targets, camera, iterations=6, robust=_SHARP).T_world_cam
     return refine_pose(pose, targets, camera, iterations=0)
