@@ -1,4 +1,5 @@
-"""Plays a video, image folder or bag as a camera: images and CameraInfo over DDS, in real time, with the stamps of the source.
+"""Plays a video, image folder or bag as a camera: images and CameraInfo over DDS, in real time,
+with the stamps of the source.
 
 python -m demo.player CLIP [--seconds S]
 """
@@ -13,7 +14,7 @@ import rclpy
 from rclpy.duration import Duration
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
-from flow3r_ros.offline.sources import open_source
+from flow3r_ros.datasets.sources import open_source
 from flow3r_ros.ros.dds_profile import use_large_messages
 from flow3r_ros.ros.messages import class_of, make
 from flow3r_ros.types import Frame
@@ -50,12 +51,15 @@ def play(clip: Path, seconds: float) -> int:
 
 
 def _served(node: rclpy.node.Node, topic: str) -> bool:
-    """Whether somebody subscribes reliably, as we publish: the node starts as best effort and follows its publisher."""
+    """Whether somebody subscribes reliably, as we publish: the node starts as best effort and
+    follows its publisher."""
     infos = node.get_subscriptions_info_by_topic(node.resolve_topic_name(topic))
     return any(info.qos_profile.reliability is ReliabilityPolicy.RELIABLE for info in infos)
 
 
-def _publish(images: rclpy.publisher.Publisher, infos: rclpy.publisher.Publisher, frame: Frame) -> None:
+def _publish(
+    images: rclpy.publisher.Publisher, infos: rclpy.publisher.Publisher, frame: Frame
+) -> None:
     header = header_of(make, frame.stamp_ns, frame.source_frame)
     if frame.camera is not None:
         infos.publish(info_from_camera(make, header, frame.camera))

@@ -1,4 +1,5 @@
-"""Records every output of the node into an mcap bag as the bytes that came over DDS, and notes what the summary needs."""
+"""Records every output of the node into an mcap bag as the bytes that came over DDS, and notes what
+the summary needs."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ from functools import partial
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
-from flow3r_ros.bags.replay import bag_topic
 from flow3r_ros.bags.writer import BagWriter
+from flow3r_ros.offline.replay import bag_topic
 from flow3r_ros.ros.messages import class_of
 from flow3r_ros.wire.outputs import TOPICS
 
@@ -29,7 +30,11 @@ class Recorder:
             durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
             qos = QoSProfile(depth=50, durability=durability)
             write = partial(self._write, topic)
-            self._subscriptions.append(node.create_subscription(class_of(type_name), bag_topic(topic), write, qos, raw=True))
+            self._subscriptions.append(
+                node.create_subscription(
+                    class_of(type_name), bag_topic(topic), write, qos, raw=True
+                )
+            )
 
     def _write(self, topic: str, data: bytes) -> None:
         with self._changed:

@@ -1,4 +1,5 @@
-"""The recorded bag read back: estimates per stamp, the contract's summary, the error against the clip's ground truth, the report."""
+"""The recorded bag read back: estimates per stamp, the contract's summary, the error against the
+clip's ground truth, the report."""
 
 from __future__ import annotations
 
@@ -11,24 +12,33 @@ from typing import Any
 import numpy as np
 from rosbags.highlevel import AnyReader
 
-from flow3r_ros.bags.replay import bag_topic
 from flow3r_ros.bags.types import ros2_types
 from flow3r_ros.errors import EvaluationError
-from flow3r_ros.evaluation.record import RunRecord
-from flow3r_ros.evaluation.report import write_report
 from flow3r_ros.evaluation.trajectory import evaluate_trajectory
-from flow3r_ros.evaluation.tum import read_tum
 from flow3r_ros.geometry.frames import optical_from_odom
+from flow3r_ros.offline.replay import bag_topic
+from flow3r_ros.report.page import write_report
+from flow3r_ros.report.record import RunRecord
 from flow3r_ros.types import Estimate, PoseSource, ScaleState, TrackingState
 from flow3r_ros.wire.camera_info import camera_from_info
 from flow3r_ros.wire.transforms import matrix_of_pose, stamp_ns
+from flow3r_ros.wire.tum import read_tum
 
-PARTS = ("~/odometry", "~/depth/image", "~/depth/camera_info", "~/confidence", "~/moving_mask", "~/points", "~/status")
+PARTS = (
+    "~/odometry",
+    "~/depth/image",
+    "~/depth/camera_info",
+    "~/confidence",
+    "~/moving_mask",
+    "~/points",
+    "~/status",
+)
 STATES, SCALES = tuple(TrackingState), tuple(ScaleState)
 
 
 def summarize(bag: Path, clip: Path, sent: int, report: Path) -> dict[str, Any]:
-    """Write the report and return the summary (contract keys, plus `ate_percent` and the like where there is ground truth)."""
+    """Write the report and return the summary (contract keys, plus `ate_percent` and the like where
+    there is ground truth)."""
     record = RunRecord(f"demo: {clip.resolve().name}")
     statuses: list[Any] = []
     for parts in _per_stamp(bag):
@@ -36,7 +46,9 @@ def summarize(bag: Path, clip: Path, sent: int, report: Path) -> dict[str, Any]:
         if all(part in parts for part in PARTS):
             record.add(_estimate(parts))
     if not statuses:
-        raise EvaluationError(f"{bag}: the node estimated nothing", "look at the node's log beside the bag")
+        raise EvaluationError(
+            f"{bag}: the node estimated nothing", "look at the node's log beside the bag"
+        )
     summary = _summary(statuses, sent)
     truth = clip / "groundtruth.tum"
     if truth.exists() and len(record) > 2:
@@ -44,7 +56,9 @@ def summarize(bag: Path, clip: Path, sent: int, report: Path) -> dict[str, Any]:
         summary |= _errors(record)
     record.summary = summary
     write_report(report, record)
-    (report.parent / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    (report.parent / "summary.json").write_text(
+        json.dumps(summary, indent=1) + "\n", encoding="utf-8"
+    )
     return summary
 
 
@@ -58,7 +72,11 @@ def _per_stamp(bag: Path) -> Iterator[dict[str, Any]]:
             message = reader.deserialize(data, connection.msgtype)
             ns = stamp_ns(message.header.stamp)
             waiting.setdefault(ns, {})[names[connection.topic]] = message
-            for old in [key for key, parts in waiting.items() if len(parts) == len(PARTS) or key < ns - 2_000_000_000]:
+            for old in [
+                key
+                for key, parts in waiting.items()
+                if len(parts) == len(PARTS) or key < ns - 2_000_000_000
+            ]:
                 parts = waiting.pop(old)
                 if "~/status" in parts:
                     yield parts

@@ -1,4 +1,5 @@
-"""`make demo`: a clip played over DDS from a process of its own into the real node, recorded to a bag, reported on.
+"""`make demo`: a clip played over DDS from a process of its own into the real node, recorded to a
+bag, reported on.
 
     python -m demo.run [--clip PATH] [--output FOLDER] [--model NAME]
 
@@ -29,13 +30,16 @@ from flow3r_ros.ros.dds_profile import use_large_messages
 
 ROOT = Path(__file__).resolve().parents[1]
 START_S, LOOK_S, QUIET_S = 60.0, 0.1, 2.0
-"""longest wait for the node to be ready; how often it is looked at; silence after the clip that says that everything came"""
+"""longest wait for the node to be ready; how often it is looked at; silence after the clip that
+says that everything came"""
 
 
 def demonstrate(clip: Path, output: Path, model: str, seconds: float) -> dict[str, Any]:
     """Play, record, report into `output`; returns the summary. Raises Flow3rError."""
     if not clip.exists():
-        raise InputError(f"{clip}: does not exist", "give a video, an image folder or a bag: make demo CLIP=...")
+        raise InputError(
+            f"{clip}: does not exist", "give a video, an image folder or a bag: make demo CLIP=..."
+        )
     _make_way(output)
     output.mkdir(parents=True)
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -45,7 +49,9 @@ def demonstrate(clip: Path, output: Path, model: str, seconds: float) -> dict[st
     rclpy.init(context=context)
     listener = rclpy.create_node("recorder", context=context)
     with (output / "node.log").open("w") as log, BagWriter(output / "bag") as bag:
-        node = _start("-m", "flow3r_ros.cli", "node", "--ros-args", "-p", f"model.name:={model}", log=log)
+        node = _start(
+            "-m", "flow3r_ros.cli", "node", "--ros-args", "-p", f"model.name:={model}", log=log
+        )
         try:
             recorder = Recorder(listener, bag)
             spinning = _spin(listener, context)
@@ -72,7 +78,9 @@ def _make_way(output: Path) -> None:
 
 
 def _start(*arguments: str, log: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def _spin(node: Any, context: Any) -> threading.Thread:
@@ -99,33 +107,52 @@ def _wait(ready: Any, node: subprocess.Popen[str], log: Path) -> None:
             node.wait(LOOK_S)
         except subprocess.TimeoutExpired:
             continue
-        raise OutputError(f"the node did not start: {log.read_text().strip().splitlines()[-1:]}", f"see {log}")
+        raise OutputError(
+            f"the node did not start: {log.read_text().strip().splitlines()[-1:]}", f"see {log}"
+        )
 
 
 def _play(clip: Path, seconds: float) -> int:
     """The player in a process of its own; number of frames that it sent."""
     command = [sys.executable, "-m", "demo.player", str(clip), "--seconds", str(seconds)]
-    player = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds + 60, check=False)
+    player = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=seconds + 60, check=False
+    )
     if player.returncode:
-        raise InputError(f"{clip}: cannot be played ({player.stderr.strip().splitlines()[-1:]})", "check the file")
+        raise InputError(
+            f"{clip}: cannot be played ({player.stderr.strip().splitlines()[-1:]})",
+            "check the file",
+        )
     return int(player.stdout.split()[-1])
 
 
 def _say(summary: dict[str, Any], output: Path, wall_s: float) -> None:
-    dropped = ", ".join(f"{count} {reason}" for reason, count in summary["frames_dropped"].items()) or "none"
+    dropped = (
+        ", ".join(f"{count} {reason}" for reason, count in summary["frames_dropped"].items())
+        or "none"
+    )
     states = ", ".join(f"{count} {state}" for state, count in summary["tracking_states"].items())
     print(f"model      {summary['model']} (licence of the weights: {summary['weights_license']})")
-    print(f"frames     {summary['frames_sent']} sent, {summary['frames_estimated']} estimated at {summary['fps']} fps; dropped: {dropped}")
-    print(f"latency    {summary['latency_ms']['p50']} ms p50, {summary['latency_ms']['p95']} ms p95")
+    print(
+        f"frames     {summary['frames_sent']} sent, {summary['frames_estimated']} "
+        f"estimated at {summary['fps']} fps; dropped: {dropped}"
+    )
+    print(
+        f"latency    {summary['latency_ms']['p50']} ms p50, {summary['latency_ms']['p95']} ms p95"
+    )
     print(f"tracking   {states}; scale {summary['scale_state']}")
     if "ate_rmse" in summary:
         print(
-            f"error      ATE {summary['ate_percent']:.2f} % of the {summary['path_length']:.2f} m path after Sim(3) alignment, "
+            f"error      ATE {summary['ate_percent']:.2f} % of the "
+            f"{summary['path_length']:.2f} m path after Sim(3) alignment, "
             f"{summary['rpe_rot_deg_rmse']:.2f} deg per frame ({summary['matched']} poses)"
         )
     busy = summary["frames_dropped"].get("busy", 0)
     if busy > summary["frames_in"] / 3:
-        print("note       this machine is slower than the camera: a live node takes the newest image and drops the rest;")
+        print(
+            "note       this machine is slower than the camera: a live node takes the "
+            "newest image and drops the rest;"
+        )
         print("           flow3r run or flow3r replay estimate every frame")
     print(f"bag        {output / 'bag'}")
     print(f"report     {output / 'report.html'}")
@@ -134,11 +161,15 @@ def _say(summary: dict[str, Any], output: Path, wall_s: float) -> None:
 
 def main() -> None:
     """Command line of the demo."""
-    parser = argparse.ArgumentParser(description="Play a clip over DDS into the node, record, report.")
+    parser = argparse.ArgumentParser(
+        description="Play a clip over DDS into the node, record, report."
+    )
     parser.add_argument("--clip", type=Path, default=ROOT / "demo" / "clip")
     parser.add_argument("--output", type=Path, default=ROOT / "demo_output")
     parser.add_argument("--model", default="flow3r_nano")
-    parser.add_argument("--seconds", type=float, default=60.0, help="play at most this much of the clip")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="play at most this much of the clip"
+    )
     options = parser.parse_args()
     start = time.monotonic()
     try:

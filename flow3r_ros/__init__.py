@@ -2,7 +2,8 @@
 
 from pkgutil import extend_path
 
-# The messages generated from msg/ may be installed elsewhere (site-packages, a colcon overlay): `flow3r_ros.msg` is found there too.
+# The messages generated from msg/ may be installed elsewhere (site-packages, a colcon overlay):
+# `flow3r_ros.msg` is found there too.
 __path__ = extend_path(__path__, __name__)
 
 __version__ = "0.1.0"

@@ -1,16 +1,19 @@
-"""One tree of validated settings: the YAML files, the ROS parameters and the command line all come from here.
+"""One tree of validated settings: the YAML files, the ROS parameters and the command line all come
+from here.
 
-Every field carries its description, unit and range once; documentation and ROS parameter descriptors are rendered from it. Fields
-marked `runtime=True` may change while the node runs.
+Every field carries its description, unit and range once; documentation and ROS parameter
+descriptors are rendered from it. Fields marked `runtime=True` may change while the node runs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from flow3r_ros.errors import ConfigError
 
@@ -27,11 +30,19 @@ class ModelSettings(Settings):
     """Which network runs, and where."""
 
     name: str = Field("flow3r_nano", description="model folder: a name under models/ or a path")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="arithmetic of the transformer; auto = bfloat16 where the device is fast at it"
+    device: str = Field(
+        "auto", description="auto, cpu, cuda or cuda:N", pattern=r"^(auto|cpu|cuda(:\d+)?)$"
     )
-    threads: int = Field(0, ge=0, le=256, description="CPU threads of the network; 0 = half of the cores, geometry has the others")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="arithmetic of the transformer; auto = bfloat16 where the device is fast at it",
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="CPU threads of the network; 0 = half of the cores, geometry has the others",
+    )
     compile: bool = Field(False, description="torch.compile for static shapes (CUDA)")
 
 
@@ -39,27 +50,47 @@ class EngineSettings(Settings):
     """The window odometry."""
 
     mode: Literal["online", "chunked"] = Field(
-        "online", description="online: one forward per frame; chunked: `stride` frames per forward, for offline throughput"
+        "online",
+        description="online: one forward per frame; chunked: `stride` frames per forward, for offline throughput",
     )
     window: int = Field(4, ge=2, le=64, description="frames per forward, the newest included")
     stride: int = Field(3, ge=1, le=32, description="new frames per forward in chunked mode")
     keyframe_parallax: float = Field(
-        0.06, gt=0, le=1, description="median flow to the last keyframe, as a share of the image width, that makes a new keyframe"
+        0.06,
+        gt=0,
+        le=1,
+        description="median flow to the last keyframe, as a share of the image width, that makes a new keyframe",
     )
     keyframe_overlap: float = Field(
-        0.65, gt=0, lt=1, description="covisible share with the last keyframe below which a new keyframe is made"
+        0.65,
+        gt=0,
+        lt=1,
+        description="covisible share with the last keyframe below which a new keyframe is made",
     )
-    seam_min_inliers: float = Field(0.35, ge=0, le=1, description="inlier share below which a seam is refused")
-    seam_max_residual: float = Field(0.25, gt=0, description="robust residual, relative to depth, above which a seam is refused")
-    lost_after: int = Field(5, ge=1, description="frames without a trusted pose before the state is LOST")
+    seam_min_inliers: float = Field(
+        0.35, ge=0, le=1, description="inlier share below which a seam is refused"
+    )
+    seam_max_residual: float = Field(
+        0.25, gt=0, description="robust residual, relative to depth, above which a seam is refused"
+    )
+    lost_after: int = Field(
+        5, ge=1, description="frames without a trusted pose before the state is LOST"
+    )
 
 
 class AssistSettings(Settings):
     """Classical geometry beside the network."""
 
-    enabled: bool = Field(True, description="refine poses and complete depth with dense correspondences", json_schema_extra=RUNTIME)
+    enabled: bool = Field(
+        True,
+        description="refine poses and complete depth with dense correspondences",
+        json_schema_extra=RUNTIME,
+    )
     width: int = Field(
-        336, ge=112, le=1280, description="width in pixels that correspondences are computed at (height follows the aspect ratio)"
+        336,
+        ge=112,
+        le=1280,
+        description="width in pixels that correspondences are computed at (height follows the aspect ratio)",
     )
     keyframes: int = Field(2, ge=1, le=6, description="keyframes each new frame is matched against")
     sparse_fallback: bool = Field(True, description="match sparse features where dense flow fails")
@@ -72,46 +103,77 @@ class ScaleSettings(Settings):
         "none",
         description="none: relative scale; fixed: multiply by `factor`; odometry: from the odom input; camera_height: from the ground plane",
     )
-    factor: float = Field(1.0, gt=0, description="output units per network unit when source is fixed")
-    camera_height: float = Field(1.0, gt=0, description="metres from the ground to the camera when source is camera_height")
+    factor: float = Field(
+        1.0, gt=0, description="output units per network unit when source is fixed"
+    )
+    camera_height: float = Field(
+        1.0, gt=0, description="metres from the ground to the camera when source is camera_height"
+    )
 
 
 class CloudSettings(Settings):
     """Clouds and the voxel map."""
 
     min_confidence: float = Field(
-        0.2, ge=0, le=1, description="points below this confidence are left out of clouds and map", json_schema_extra=RUNTIME
+        0.2,
+        ge=0,
+        le=1,
+        description="points below this confidence are left out of clouds and map",
+        json_schema_extra=RUNTIME,
     )
     edge_ratio: float = Field(
-        0.05, gt=0, description="relative depth jump in a 3x3 neighbourhood that marks a depth edge", json_schema_extra=RUNTIME
+        0.05,
+        gt=0,
+        description="relative depth jump in a 3x3 neighbourhood that marks a depth edge",
+        json_schema_extra=RUNTIME,
     )
     voxel: float = Field(
-        0.02, gt=0, description="map voxel edge, as a share of the median depth of the first keyframe (metres when scale is metric)"
+        0.02,
+        gt=0,
+        description="map voxel edge, as a share of the median depth of the first keyframe (metres when scale is metric)",
     )
-    max_voxels: int = Field(400_000, ge=1000, le=20_000_000, description="voxels kept; the least recently seen are evicted")
+    max_voxels: int = Field(
+        400_000,
+        ge=1000,
+        le=20_000_000,
+        description="voxels kept; the least recently seen are evicted",
+    )
 
 
 class NodeSettings(Settings):
     """The ROS 2 node: frames, topics, quality of service."""
 
     image_transport: Literal["raw", "compressed"] = Field(
-        "raw", description="raw: sensor_msgs/Image on `image`; compressed: CompressedImage on `image/compressed`"
+        "raw",
+        description="raw: sensor_msgs/Image on `image`; compressed: CompressedImage on `image/compressed`",
     )
     odom_frame: str = Field("odom", description="parent of the published tf edge")
     base_frame: str = Field(
-        "", description="child of the published tf edge; empty = the camera itself; otherwise static extrinsics are read from /tf_static"
+        "",
+        description="child of the published tf edge; empty = the camera itself; otherwise static extrinsics are read from /tf_static",
     )
-    camera_frame: str = Field("", description="optical frame name; empty = header.frame_id of the images")
+    camera_frame: str = Field(
+        "", description="optical frame name; empty = header.frame_id of the images"
+    )
     publish_tf: bool = Field(True, description="publish the tf edge", json_schema_extra=RUNTIME)
-    invert_tf: bool = Field(False, description="publish the edge the other way round, to sit beside another odometry")
+    invert_tf: bool = Field(
+        False, description="publish the edge the other way round, to sit beside another odometry"
+    )
     points_frame: Literal["camera", "odom"] = Field("camera", description="frame of ~/points")
     max_path: int = Field(1000, ge=2, le=100_000, description="poses kept in ~/path")
     map_period: float = Field(2.0, gt=0, description="seconds between two ~/map messages")
-    silence_timeout: float = Field(2.0, gt=0, description="seconds without images before diagnostics warn", json_schema_extra=RUNTIME)
+    silence_timeout: float = Field(
+        2.0,
+        gt=0,
+        description="seconds without images before diagnostics warn",
+        json_schema_extra=RUNTIME,
+    )
     image_qos: Literal["auto", "reliable", "best_effort"] = Field(
         "auto", description="reliability of the image subscription; auto follows the publisher"
     )
-    output_qos: Literal["reliable", "best_effort"] = Field("reliable", description="reliability of the outputs (REP-2003)")
+    output_qos: Literal["reliable", "best_effort"] = Field(
+        "reliable", description="reliability of the outputs (REP-2003)"
+    )
     save_dir: str = Field("~/.ros/flow3r", description="folder ~/save_map writes to")
 
 
@@ -127,9 +189,11 @@ class Config(Settings):
 
 
 def load_config(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Config:
-    """Read a YAML file (or the defaults) and apply dotted overrides such as `{"model.device": "cpu"}`.
+    """Read a YAML file (or the defaults) and apply dotted overrides such as `{"model.device":
+    "cpu"}`.
 
-    A ROS parameter file (`node_name: {ros__parameters: {...}}`) is accepted as well. Raises ConfigError naming the file and key.
+    A ROS parameter file (`node_name: {ros__parameters: {...}}`) is accepted as well. Raises
+    ConfigError naming the file and key.
     """
     tree: dict[str, Any] = {}
     where = str(path) if path else "settings"
@@ -137,9 +201,14 @@ def load_config(path: Path | None = None, overrides: dict[str, Any] | None = Non
         try:
             tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path}: cannot be read as YAML ({error})".replace("\n", " "), "check the path and the syntax") from error
+            raise ConfigError(
+                f"{path}: cannot be read as YAML ({error})".replace("\n", " "),
+                "check the path and the syntax",
+            ) from error
         if not isinstance(tree, dict):
-            raise ConfigError(f"{path}: the top level is not a mapping", "start from config/node.yaml")
+            raise ConfigError(
+                f"{path}: the top level is not a mapping", "start from config/node.yaml"
+            )
         tree = _unwrap_ros(tree)
     for dotted, value in (overrides or {}).items():
         _set_dotted(tree, dotted, value)
@@ -148,11 +217,14 @@ def load_config(path: Path | None = None, overrides: dict[str, Any] | None = Non
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where}: {key}: {first['msg']}", "see docs/parameters.md for names and ranges") from error
+        raise ConfigError(
+            f"{where}: {key}: {first['msg']}", "see docs/parameters.md for names and ranges"
+        ) from error
 
 
 def _unwrap_ros(tree: dict[str, Any]) -> dict[str, Any]:
-    """Return what stands under `ros__parameters`, if the file is a ROS parameter file; ROS-only keys are left to the node."""
+    """Return what stands under `ros__parameters`, if the file is a ROS parameter file; ROS-only
+    keys are left to the node."""
     for value in tree.values():
         if isinstance(value, dict) and "ros__parameters" in value:
             inner = dict(value["ros__parameters"])
@@ -167,3 +239,19 @@ def _set_dotted(tree: dict[str, Any], dotted: str, value: Any) -> None:
     for group in groups:
         tree = tree.setdefault(group, {})
     tree[leaf] = value
+
+
+def walk(settings: type[Settings] | None = None) -> Iterator[tuple[str, str, FieldInfo]]:
+    """Yield (group, name, field) of every leaf in the order of declaration."""
+    for group, field in (settings or Config).model_fields.items():
+        annotation = field.annotation
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, Settings)
+        for name, leaf in annotation.model_fields.items():
+            yield group, name, leaf
+
+
+def is_runtime(field: FieldInfo) -> bool:
+    """Whether the field may change while the node runs."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("runtime"))

@@ -1,6 +1,7 @@
 """One small family of typed errors: each says what went wrong, where, and what to do.
 
-The command line prints `str(error)` as one line on stderr and exits with 1; the node logs it once, counts it, and goes on.
+The command line prints `str(error)` as one line on stderr and exits with 1; the node logs it once,
+counts it, and goes on.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class BagError(InputError):
 
 
 class TrainingError(Flow3rError):
-    """Training cannot start or go on: data, checkpoint and settings do not fit, or a loss is not finite."""
+    """Training cannot start or go on: data, checkpoint and settings do not fit, or a loss is not
+    finite."""
 
 
 class EvaluationError(Flow3rError):

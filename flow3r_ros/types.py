@@ -1,7 +1,8 @@
 """The plain data that travels between the parts of the house: numpy inside, no torch, no ROS.
 
-Frames come in, windows go to the network, predictions come back, estimates leave. Poses are camera-to-world 4x4 float64 of the
-*optical* frame (x right, y down, z forward); stamps are integer nanoseconds; depth is z along the optical axis.
+Frames come in, windows go to the network, predictions come back, estimates leave. Poses are
+camera-to-world 4x4 float64 of the *optical* frame (x right, y down, z forward); stamps are integer
+nanoseconds; depth is z along the optical axis.
 """
 
 from __future__ import annotations
@@ -53,9 +54,10 @@ class PoseSource(Enum):
 class Camera:
     """Intrinsics of one camera in `sensor_msgs/CameraInfo` terms.
 
-    `width`, `height` in pixels; `fx, fy, cx, cy` in pixels, pixel centres at integers; `distortion` in the order of OpenCV for
-    `distortion_model` in `none`, `plumb_bob`, `rational_polynomial`, `equidistant`. `estimated` marks intrinsics recovered from the
-    prediction instead of a calibration.
+    `width`, `height` in pixels; `fx, fy, cx, cy` in pixels, pixel centres at integers; `distortion`
+    in the order of OpenCV for `distortion_model` in `none`, `plumb_bob`, `rational_polynomial`,
+    `equidistant`. `estimated` marks intrinsics recovered from the prediction instead of a
+    calibration.
     """
 
     width: int
@@ -78,8 +80,9 @@ class Camera:
 class Frame:
     """One image at one time.
 
-    `id` counts frames of this run from 0 and never repeats; `stamp_ns` is the source's stamp in int nanoseconds; `rgb` is uint8
-    `[H, W, 3]`; `camera` is None when nothing is known; `source_frame` is the optical frame's name on the ROS side.
+    `id` counts frames of this run from 0 and never repeats; `stamp_ns` is the source's stamp in int
+    nanoseconds; `rgb` is uint8 `[H, W, 3]`; `camera` is None when nothing is known; `source_frame`
+    is the optical frame's name on the ROS side.
     """
 
     id: int
@@ -91,11 +94,13 @@ class Frame:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What classical geometry knows about a window, offered to small networks (layout: `geometry.evidence`).
+    """What classical geometry knows about a window, offered to small networks (layout:
+    `geometry.evidence`).
 
-    `planes` float32 `[N, C, h, w]` with C = `geometry.evidence.CHANNELS`; `poses` float64 `[N, 4, 4]` camera-to-world of the prior,
-    first frame identity, in units of `scale`; `scale` odometry units per evidence unit (a network's output times `scale` is in
-    odometry units when it followed the evidence).
+    `planes` float32 `[N, C, h, w]` with C = `geometry.evidence.CHANNELS`; `poses` float64 `[N, 4,
+    4]` camera-to-world of the prior, first frame identity, in units of `scale`; `scale` odometry
+    units per evidence unit (a network's output times `scale` is in odometry units when it followed
+    the evidence).
     """
 
     planes: Float32
@@ -107,8 +112,8 @@ class Evidence:
 class Window:
     """Frames that go through the network together, oldest first, keyed by frame id.
 
-    `wanted` are the ids whose geometry is used (the heads run only for them); `pairs` are (source id, target id) whose factored flow
-    is wanted.
+    `wanted` are the ids whose geometry is used (the heads run only for them); `pairs` are (source
+    id, target id) whose factored flow is wanted.
     """
 
     frames: tuple[Frame, ...]
@@ -119,11 +124,13 @@ class Window:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says about the wanted frames of a window, in the window's own arbitrary Sim(3) frame.
+    """What the network says about the wanted frames of a window, in the window's own arbitrary
+    Sim(3) frame.
 
-    `local_points` float32 `[N, h, w, 3]` in each camera's optical frame; `confidence` float32 `[N, h, w]` in [0, 1]; `poses` float64
-    `[N, 4, 4]` camera-to-world; `flow` maps (source id, target id) to float32 `[h, w, 2]`, displacement in pixels of the h x w grid.
-    The h x w grid covers the whole image: pixel u of W columns lies at column (u + 0.5) w / W - 0.5.
+    `local_points` float32 `[N, h, w, 3]` in each camera's optical frame; `confidence` float32 `[N,
+    h, w]` in [0, 1]; `poses` float64 `[N, 4, 4]` camera-to-world; `flow` maps (source id, target
+    id) to float32 `[h, w, 2]`, displacement in pixels of the h x w grid. The h x w grid covers the
+    whole image: pixel u of W columns lies at column (u + 0.5) w / W - 0.5.
     """
 
     frame_ids: tuple[int, ...]
@@ -137,8 +144,9 @@ class Prediction:
 class Seam:
     """How a window's frame was joined to the odometry frame.
 
-    `sim3` `[4, 4]` (scale in the rotation block) maps window points to odometry points; `inliers` is the inlier share in [0, 1];
-    `residual` is the robust residual relative to depth (dimensionless); a refused seam says why in `reason`.
+    `sim3` `[4, 4]` (scale in the rotation block) maps window points to odometry points; `inliers`
+    is the inlier share in [0, 1]; `residual` is the robust residual relative to depth
+    (dimensionless); a refused seam says why in `reason`.
     """
 
     sim3: Float64
@@ -153,10 +161,12 @@ class Seam:
 class Estimate:
     """Everything known about one frame; `T_odom_cam`, `depth` and `points()` share one scale.
 
-    `T_odom_cam` float64 `[4, 4]` camera-to-world of the optical frame, world = the first camera's optical frame; `covariance` float64
-    `[6, 6]` (x, y, z, rot x, rot y, rot z; units of the pose squared, rad^2) in the axes of the odometry world; `depth` float32
-    `[h, w]` (NaN = invalid); `confidence` float32 `[h, w]` in [0, 1]; `moving` bool `[h, w]`, True where pixels move independently of
-    the camera; `rgb` uint8 `[h, w, 3]`, the image on the depth grid; `camera` the pinhole of the depth grid.
+    `T_odom_cam` float64 `[4, 4]` camera-to-world of the optical frame, world = the first camera's
+    optical frame; `covariance` float64 `[6, 6]` (x, y, z, rot x, rot y, rot z; units of the pose
+    squared, rad^2) in the axes of the odometry world; `depth` float32 `[h, w]` (NaN = invalid);
+    `confidence` float32 `[h, w]` in [0, 1]; `moving` bool `[h, w]`, True where pixels move
+    independently of the camera; `rgb` uint8 `[h, w, 3]`, the image on the depth grid; `camera` the
+    pinhole of the depth grid.
     """
 
     frame_id: int
@@ -180,10 +190,17 @@ class Estimate:
     stage_ms: dict[str, float] = field(default_factory=dict)
 
     def points(self) -> Float32:
-        """Back-project the depth through `camera`: float32 `[h, w, 3]`, optical frame, NaN where depth is invalid."""
-        columns = (np.arange(self.camera.width, dtype=np.float32) - np.float32(self.camera.cx)) / np.float32(self.camera.fx)
-        rows = (np.arange(self.camera.height, dtype=np.float32) - np.float32(self.camera.cy)) / np.float32(self.camera.fy)
-        return np.stack([self.depth * columns[None, :], self.depth * rows[:, None], self.depth], axis=-1)
+        """Back-project the depth through `camera`: float32 `[h, w, 3]`, optical frame, NaN where
+        depth is invalid."""
+        columns = (
+            np.arange(self.camera.width, dtype=np.float32) - np.float32(self.camera.cx)
+        ) / np.float32(self.camera.fx)
+        rows = (
+            np.arange(self.camera.height, dtype=np.float32) - np.float32(self.camera.cy)
+        ) / np.float32(self.camera.fy)
+        return np.stack(
+            [self.depth * columns[None, :], self.depth * rows[:, None], self.depth], axis=-1
+        )
 
 
 class Predictor(Protocol):
@@ -195,7 +212,8 @@ class Predictor(Protocol):
     """whether `Window.evidence` changes the answer"""
 
     def input_size(self, width: int, height: int) -> tuple[int, int]:
-        """(w, h) of the grid that an image of this size is predicted on; a multiple of the patch, aspect kept."""
+        """(w, h) of the grid that an image of this size is predicted on; a multiple of the patch,
+        aspect kept."""
         ...
 
     def prepare(self, frame: Frame) -> None:
@@ -203,7 +221,8 @@ class Predictor(Protocol):
         ...
 
     def predict(self, window: Window) -> Prediction:
-        """Geometry of the wanted frames; the order of `Prediction.frame_ids` equals `window.wanted`."""
+        """Geometry of the wanted frames; the order of `Prediction.frame_ids` equals
+        `window.wanted`."""
         ...
 
     def reset(self) -> None:

@@ -1,6 +1,7 @@
 """The node on a robot.
 
-ros2 launch flow3r_ros robot.launch.py image:=/camera/image_raw camera_info:=/camera/camera_info base_frame:=base_link rviz:=true
+ros2 launch flow3r_ros robot.launch.py image:=/camera/image_raw camera_info:=/camera/camera_info
+base_frame:=base_link rviz:=true
 """
 
 from launch import LaunchDescription
@@ -15,8 +16,14 @@ from launch_ros.substitutions import FindPackageShare
 ARGUMENTS = {
     "namespace": ("", "namespace of the node and its topics"),
     "name": ("flow3r", "name of the node"),
-    "params_file": (None, "YAML of parameters (docs/parameters.md); the shipped defaults when not given"),
-    "image": ("image", "image topic to remap to; for compressed images without the /compressed suffix"),
+    "params_file": (
+        None,
+        "YAML of parameters (docs/parameters.md); the shipped defaults when not given",
+    ),
+    "image": (
+        "image",
+        "image topic to remap to; for compressed images without the /compressed suffix",
+    ),
     "image_transport": ("raw", "raw or compressed"),
     "camera_info": ("camera_info", "CameraInfo topic to remap to"),
     "odom": ("odom", "wheel odometry topic to remap to, used with scale.source odometry"),
@@ -34,7 +41,9 @@ def generate_launch_description() -> LaunchDescription:
     shipped = PathJoinSubstitution([share, "config", "node.yaml"])
     profile = PathJoinSubstitution([share, "config", "fastdds_large_messages.xml"])
     arguments = [
-        DeclareLaunchArgument(name, default_value=shipped if default is None else default, description=description)
+        DeclareLaunchArgument(
+            name, default_value=shipped if default is None else default, description=description
+        )
         for name, (default, description) in ARGUMENTS.items()
     ]
     node = LifecycleNode(
@@ -47,10 +56,14 @@ def generate_launch_description() -> LaunchDescription:
             LaunchConfiguration("params_file"),
             {
                 "node.image_transport": LaunchConfiguration("image_transport"),
-                "node.base_frame": ParameterValue(LaunchConfiguration("base_frame"), value_type=str),
+                "node.base_frame": ParameterValue(
+                    LaunchConfiguration("base_frame"), value_type=str
+                ),
                 "model.name": ParameterValue(LaunchConfiguration("model"), value_type=str),
                 "model.device": LaunchConfiguration("device"),
-                "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool),
+                "use_sim_time": ParameterValue(
+                    LaunchConfiguration("use_sim_time"), value_type=bool
+                ),
             },
         ],
         remappings=[
@@ -62,7 +75,9 @@ def generate_launch_description() -> LaunchDescription:
     )
     rviz = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(PathJoinSubstitution([share, "launch", "view.launch.py"])),
-        launch_arguments=[(name, LaunchConfiguration(name)) for name in ("namespace", "name", "use_sim_time")],
+        launch_arguments=[
+            (name, LaunchConfiguration(name)) for name in ("namespace", "name", "use_sim_time")
+        ],
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
     environment = [

@@ -20,12 +20,18 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument("use_sim_time", default_value="false", description="follow /clock"),
         DeclareLaunchArgument(
             "config",
-            default_value=PathJoinSubstitution([FindPackageShare("flow3r_ros"), "config", "flow3r.rviz"]),
+            default_value=PathJoinSubstitution(
+                [FindPackageShare("flow3r_ros"), "config", "flow3r.rviz"]
+            ),
             description="RViz configuration",
         ),
     ]
     remappings = [
-        (f"/flow3r/{output}", [LaunchConfiguration("namespace"), "/", LaunchConfiguration("name"), f"/{output}"]) for output in OUTPUTS
+        (
+            f"/flow3r/{output}",
+            [LaunchConfiguration("namespace"), "/", LaunchConfiguration("name"), f"/{output}"],
+        )
+        for output in OUTPUTS
     ]
     rviz = Node(
         package="rviz2",

@@ -1,4 +1,5 @@
-"""Print constraints.txt from what is installed in the running virtual environment: every dependency with its exact version.
+"""Print constraints.txt from what is installed in the running virtual environment: every dependency
+with its exact version.
 
 .venv/bin/python scripts/freeze_constraints.py > constraints.txt
 """
@@ -11,11 +12,18 @@ OURS = {"flow3r-ros", "pip", "setuptools"}
 
 
 def main() -> None:
-    """Print one `name==version` per installed distribution, ours and the packaging tools left out."""
-    versions = {dist.metadata["Name"].lower().replace("_", "-"): dist.version for dist in distributions()}
-    print("# Every dependency with its exact version; written by scripts/freeze_constraints.py, used by scripts/setup.sh.")
+    """Print one `name==version` per installed distribution, ours and the packaging tools left
+    out."""
+    versions = {
+        dist.metadata["Name"].lower().replace("_", "-"): dist.version for dist in distributions()
+    }
+    print(
+        "# Every dependency with its exact version; written by "
+        "scripts/freeze_constraints.py, used by scripts/setup.sh."
+    )
     for name, version in sorted(versions.items()):
-        # The ROS wheels carry a second record without the prefix (rclpy beside ros-rclpy); only the wheel itself is a requirement.
+        # The ROS wheels carry a second record without the prefix (rclpy beside ros-rclpy); only the
+        # wheel itself is a requirement.
         repeated = f"ros-{name}" in versions or name in {"ament-cmake-test"}
         if name in OURS or repeated:
             continue

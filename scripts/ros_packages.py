@@ -1,8 +1,10 @@
-"""What the set-up needs to know about ROS 2 from PyPI; called by scripts/setup.sh with the virtual environment's Python.
+"""What the set-up needs to know about ROS 2 from PyPI; called by scripts/setup.sh with the virtual
+environment's Python.
 
 ros_packages.py wheels DISTRO            requirements: the ROS packages to install from PyPI
 ros_packages.py fix-wheels               point the wheels' CMake files at this interpreter
-ros_packages.py write-tf2-msgs FOLDER    a source package of tf2_msgs (in no wheel; on a robot it comes from apt)
+ros_packages.py write-tf2-msgs FOLDER    a source package of tf2_msgs (in no wheel; on a robot it
+comes from apt)
 """
 
 from __future__ import annotations
@@ -12,10 +14,30 @@ import sys
 import sysconfig
 from pathlib import Path
 
-RUNTIME = ("rclpy[fastrtps]", "sensor-msgs", "geometry-msgs", "diagnostic-msgs", "nav-msgs", "std-srvs", "visualization-msgs")
-GENERATORS = ("rosidl-default-generators", "rosidl-core-generators", "ament-cmake", "ament-package", "ament-cmake-include-directories")
+RUNTIME = (
+    "rclpy[fastrtps]",
+    "sensor-msgs",
+    "geometry-msgs",
+    "diagnostic-msgs",
+    "nav-msgs",
+    "std-srvs",
+    "visualization-msgs",
+)
+GENERATORS = (
+    "rosidl-default-generators",
+    "rosidl-core-generators",
+    "ament-cmake",
+    "ament-package",
+    "ament-cmake-include-directories",
+)
 EXTRA = {
-    "jazzy": ("ament-cmake-gmock", "ament-cmake-gtest", "ament-cmake-pytest", "ament-cmake-ros", "python-cmake-module"),
+    "jazzy": (
+        "ament-cmake-gmock",
+        "ament-cmake-gtest",
+        "ament-cmake-pytest",
+        "ament-cmake-ros",
+        "python-cmake-module",
+    ),
     "kilted": ("ament-cmake-ros-core",),
 }
 
@@ -54,7 +76,8 @@ def print_wheels(distro: str) -> None:
 
 
 def fix_wheels() -> None:
-    """Replace the include folders of the machine that built the wheels by those of this interpreter."""
+    """Replace the include folders of the machine that built the wheels by those of this
+    interpreter."""
     import numpy as np
 
     python_include, numpy_include = sysconfig.get_path("include"), np.get_include()
@@ -70,7 +93,9 @@ def write_tf2_msgs(folder: Path) -> None:
     """Write the source package; the definition comes out of the rosbags type store."""
     from rosbags.typesys import Stores, get_typestore
 
-    definition, _ = get_typestore(Stores.ROS2_JAZZY).generate_msgdef("tf2_msgs/msg/TFMessage", ros_version=2)
+    definition, _ = get_typestore(Stores.ROS2_JAZZY).generate_msgdef(
+        "tf2_msgs/msg/TFMessage", ros_version=2
+    )
     (folder / "msg").mkdir(parents=True, exist_ok=True)
     (folder / "msg" / "TFMessage.msg").write_text(definition.split("=" * 40)[0])
     (folder / "CMakeLists.txt").write_text(TF2_CMAKE)

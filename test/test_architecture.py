@@ -1,4 +1,5 @@
-"""The arrows of docs/contributor.md hold: who may import whom is read from the source, and light parts import without heavy ones."""
+"""The arrows of docs/contributor.md hold: who may import whom is read from the source, and light
+parts import without heavy ones."""
 
 from __future__ import annotations
 
@@ -32,7 +33,17 @@ ONLY_IN: dict[str, set[str]] = {
     "huggingface_hub": {"network"},
     "rosbags": {"bags", "wire", "ros", "training"},
 }
-TORCH_FREE = ("types", "errors", "config", "geometry", "odometry", "wire", "bags", "offline", "evaluation")
+TORCH_FREE = (
+    "types",
+    "errors",
+    "config",
+    "geometry",
+    "odometry",
+    "wire",
+    "bags",
+    "offline",
+    "evaluation",
+)
 ROS_FREE = (*TORCH_FREE, "network", "training")
 
 
@@ -71,14 +82,20 @@ def test_imports_follow_the_arrows(path: Path) -> None:
     for name in imports(path):
         top, *rest = name.split(".")
         if top in ONLY_IN and part != "cli":
-            assert part in ONLY_IN[top], f"{path.name} imports {top}, which belongs to {sorted(ONLY_IN[top])}"
+            assert part in ONLY_IN[top], (
+                f"{path.name} imports {top}, which belongs to {sorted(ONLY_IN[top])}"
+            )
         if top == "flow3r_ros" and rest:
-            assert rest[0] != "cli" or part in ("cli", "__main__"), f"{path.name} imports cli; nothing may"
+            assert rest[0] != "cli" or part in ("cli", "__main__"), (
+                f"{path.name} imports cli; nothing may"
+            )
             if part in MAY_IMPORT and rest[0] not in EVERYWHERE | {part, "msg"}:
                 assert rest[0] in MAY_IMPORT[part], f"{part} may not import {rest[0]} ({path.name})"
 
 
-def import_all_without(blocked: tuple[str, ...], parts: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+def import_all_without(
+    blocked: tuple[str, ...], parts: tuple[str, ...]
+) -> subprocess.CompletedProcess[str]:
     names = [dotted(path) for path in modules() if part_of(path) in parts]
     code = (
         "import importlib, sys\n"
@@ -86,11 +103,16 @@ def import_all_without(blocked: tuple[str, ...], parts: tuple[str, ...]) -> subp
         "for name in blocked: sys.modules[name] = None\n"
         f"for name in {names!r}: importlib.import_module(name)\n"
     )
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def test_light_parts_import_without_torch_and_ros() -> None:
-    result = import_all_without(("torch", "rclpy", "lightning", "ray", "matplotlib", "rerun", "scipy", "skimage"), TORCH_FREE)
+    result = import_all_without(
+        ("torch", "rclpy", "lightning", "ray", "matplotlib", "rerun", "scipy", "skimage"),
+        TORCH_FREE,
+    )
     assert result.returncode == 0, result.stderr
 
 
@@ -100,12 +122,29 @@ def test_ros_free_parts_import_without_rclpy() -> None:
 
 
 def test_core_imports_with_declared_dependencies_alone() -> None:
-    """numpy, opencv, torch, pydantic (with yaml and safetensors) carry the core: geometry, network, odometry."""
-    blocked = ("rclpy", "ray", "matplotlib", "rerun", "scipy", "skimage", "rosbags", "lightning", "huggingface_hub", "typer", "rich")
-    result = import_all_without(blocked, ("types", "errors", "config", "geometry", "network", "odometry"))
+    """numpy, opencv, torch, pydantic (with yaml and safetensors) carry the core: geometry, network,
+    odometry."""
+    blocked = (
+        "rclpy",
+        "ray",
+        "matplotlib",
+        "rerun",
+        "scipy",
+        "skimage",
+        "rosbags",
+        "lightning",
+        "huggingface_hub",
+        "typer",
+        "rich",
+    )
+    result = import_all_without(
+        blocked, ("types", "errors", "config", "geometry", "network", "odometry")
+    )
     assert result.returncode == 0, result.stderr
 
 
 def test_modules_stay_readable() -> None:
     long = {dotted(path): len(path.read_text(encoding="utf-8").splitlines()) for path in modules()}
-    assert not {name: lines for name, lines in long.items() if lines > 350}, "split modules in which two things live"
+    assert not {name: lines for name, lines in long.items() if lines > 350}, (
+        "split modules in which two things live"
+    )

@@ -1,7 +1,9 @@
-"""A bag as frames: picks the image topic, decodes raw and compressed images, and brings CameraInfo, tf_static and odometry along.
+"""A bag as frames: picks the image topic, decodes raw and compressed images, and brings CameraInfo,
+tf_static and odometry along.
 
-Stamps are those of the image headers in integer nanoseconds; where a driver left them zero, the receive time stands in and that is said
-once. Unusable images are counted under a reason and skipped. Memory does not grow with the bag.
+Stamps are those of the image headers in integer nanoseconds; where a driver left them zero, the
+receive time stands in and that is said once. Unusable images are counted under a reason and
+skipped. Memory does not grow with the bag.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ _RAW, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 
 @dataclass(frozen=True)
 class OdometrySample:
-    """One pose of another odometry: `T_odom_child` `[4, 4]` metres, its stamp in int nanoseconds."""
+    """One pose of another odometry: `T_odom_child` `[4, 4]` metres, its stamp in int
+    nanoseconds."""
 
     stamp_ns: int
     T_odom_child: Float64
@@ -40,9 +43,10 @@ class BagReader:
         path: rosbag2 folder, `.mcap`, `.db3`, or ROS 1 `.bag`.
         topic: image topic; None takes the only one.
 
-    Attributes: `image_topic`; `total` images on it (None when unknown); `static` the transforms of /tf_static; `drops` counts unusable
-    images by reason; `notes` says once, in words, what was lost or assumed. Raises BagError when the bag, or an image topic in it, cannot
-    be read.
+    Attributes: `image_topic`; `total` images on it (None when unknown); `static` the transforms of
+        /tf_static; `drops` counts unusable
+    images by reason; `notes` says once, in words, what was lost or assumed. Raises BagError when
+    the bag, or an image topic in it, cannot be read.
     """
 
     def __init__(self, path: Path, topic: str | None = None) -> None:
@@ -81,23 +85,33 @@ class BagReader:
         """Topic -> (type, number of messages) of the whole bag."""
         return self._storage.topics
 
-    def frames(self, start: float = 0.0, duration: float | None = None, every: int = 1) -> Iterator[Frame]:
+    def frames(
+        self, start: float = 0.0, duration: float | None = None, every: int = 1
+    ) -> Iterator[Frame]:
         """Usable images as frames, in recorded order; see `events`."""
         return (event for event in self.events(start, duration, every) if isinstance(event, Frame))
 
     def events(
-        self, start: float = 0.0, duration: float | None = None, every: int = 1, odometry: bool = False
+        self,
+        start: float = 0.0,
+        duration: float | None = None,
+        every: int = 1,
+        odometry: bool = False,
     ) -> Iterator[Frame | OdometrySample | FrameError]:
-        """Frames, and odometry samples when asked for, in recorded order; a FrameError stands in the place of an unusable image.
+        """Frames, and odometry samples when asked for, in recorded order; a FrameError stands in
+        the place of an unusable image.
 
         Args:
             start: seconds of the bag to skip.
             duration: seconds to read; None reads to the end.
             every: keep every k-th image.
-            odometry: yield samples of the nav_msgs/Odometry topic too (`/odom` when there are several).
+            odometry: yield samples of the nav_msgs/Odometry topic too (`/odom` when there are
+                several).
         """
         begin = self._storage.start_ns + round(start * 1e9) if start > 0 else None
-        end = None if duration is None else (begin or self._storage.start_ns) + round(duration * 1e9)
+        end = (
+            None if duration is None else (begin or self._storage.start_ns) + round(duration * 1e9)
+        )
         odometry_topic = self._pick_odometry_topic() if odometry else None
         topics = {topic for topic in (self.image_topic, self._info_topic, odometry_topic) if topic}
         seen = frame_id = 0
@@ -124,16 +138,28 @@ class BagReader:
             message = self._storage.deserialize(self.image_topic, data)
         except BagError as error:
             raise FrameError("corrupt_message", error.what) from error
-        rgb = decode_image(message) if self._storage.topics[self.image_topic][0] == _RAW else decode_compressed(message)
+        rgb = (
+            decode_image(message)
+            if self._storage.topics[self.image_topic][0] == _RAW
+            else decode_compressed(message)
+        )
         camera = self._camera
         if camera is not None and (camera.width, camera.height) != (rgb.shape[1], rgb.shape[0]):
-            self._note(f"CameraInfo is for {camera.width}x{camera.height}, images are {rgb.shape[1]}x{rgb.shape[0]}; not used", "camera")
+            self._note(
+                f"CameraInfo is for {camera.width}x{camera.height}, images are "
+                f"{rgb.shape[1]}x{rgb.shape[0]}; not used",
+                "camera",
+            )
             camera = None
         frame = message.header.frame_id or "camera_optical_frame"
         return Frame(frame_id, self._stamp(message, received), rgb, camera, frame)
 
     def _odometry(self, message: Any, received: int) -> OdometrySample:
-        return OdometrySample(self._stamp(message, received), matrix_of_pose(message.pose.pose), str(message.child_frame_id))
+        return OdometrySample(
+            self._stamp(message, received),
+            matrix_of_pose(message.pose.pose),
+            str(message.child_frame_id),
+        )
 
     def _stamp(self, message: Any, received: int) -> int:
         ns = stamp_ns(message.header.stamp)
@@ -150,23 +176,36 @@ class BagReader:
             _log.warning("%s: %s", self.path, text)
 
     def _pick_image_topic(self) -> str:
-        images = {topic: count for topic, (kind, count) in self._storage.topics.items() if kind in (_RAW, _COMPRESSED)}
+        images = {
+            topic: count
+            for topic, (kind, count) in self._storage.topics.items()
+            if kind in (_RAW, _COMPRESSED)
+        }
         listed = ", ".join(f"{topic} ({count})" for topic, count in sorted(images.items()))
         if self._wanted_topic is not None:
             if self._wanted_topic not in images:
-                raise BagError(f"{self.path}: no images on {self._wanted_topic}", f"image topics: {listed or 'none'}")
+                raise BagError(
+                    f"{self.path}: no images on {self._wanted_topic}",
+                    f"image topics: {listed or 'none'}",
+                )
             return self._wanted_topic
         filled = [topic for topic, count in images.items() if count]
         if not filled:
             lost = f" ({'; '.join(self._storage.lost)})" if self._storage.lost else ""
             raise BagError(f"{self.path}: holds no images{lost}", "record an image topic")
         if len(filled) > 1:
-            raise BagError(f"{self.path}: several image topics: {listed}", "choose one with --topic")
+            raise BagError(
+                f"{self.path}: several image topics: {listed}", "choose one with --topic"
+            )
         return filled[0]
 
     def _pick_info_topic(self) -> str | None:
         """CameraInfo beside the image topic, or the only one of the bag."""
-        infos = [topic for topic, (kind, _) in self._storage.topics.items() if kind == "sensor_msgs/msg/CameraInfo"]
+        infos = [
+            topic
+            for topic, (kind, _) in self._storage.topics.items()
+            if kind == "sensor_msgs/msg/CameraInfo"
+        ]
         raw = self.image_topic.removesuffix("/compressed")
         sibling = raw.rsplit("/", 1)[0] + "/camera_info"
         if sibling in infos:
@@ -174,9 +213,16 @@ class BagReader:
         return infos[0] if len(infos) == 1 else None
 
     def _pick_odometry_topic(self) -> str | None:
-        found = sorted(topic for topic, (kind, _) in self._storage.topics.items() if kind == "nav_msgs/msg/Odometry")
+        found = sorted(
+            topic
+            for topic, (kind, _) in self._storage.topics.items()
+            if kind == "nav_msgs/msg/Odometry"
+        )
         if not found:
-            raise BagError(f"{self.path}: no nav_msgs/Odometry for the scale", "set scale.source to something else")
+            raise BagError(
+                f"{self.path}: no nav_msgs/Odometry for the scale",
+                "set scale.source to something else",
+            )
         topic = "/odom" if "/odom" in found else found[0]
         if len(found) > 1:
             self._note(f"several odometry topics; {topic} is used", once="odometry")
@@ -184,7 +230,9 @@ class BagReader:
 
     def _first_camera(self) -> Camera | None:
         """Camera of the first CameraInfo, known before the first image arrives."""
-        for topic, _, data in self._storage.messages({self._info_topic} if self._info_topic else ()):
+        for topic, _, data in self._storage.messages(
+            {self._info_topic} if self._info_topic else ()
+        ):
             try:
                 return camera_from_info(self._storage.deserialize(topic, data))
             except (BagError, CameraError) as error:

@@ -1,7 +1,9 @@
-"""Reads damaged bag files as far as they are readable: an mcap without its end, an sqlite file with corrupt pages.
+"""Reads damaged bag files as far as they are readable: an mcap without its end, an sqlite file with
+corrupt pages.
 
-`rosbags` reads whole files; these two classes step in where it refuses. They offer the part of its reader that `storage` uses
-(`connections`, `messages`) and say in `lost` what could not be read. Formats: mcap.dev/spec, rosbag2's sqlite schema.
+`rosbags` reads whole files; these two classes step in where it refuses. They offer the part of its
+reader that `storage` uses (`connections`, `messages`) and say in `lost` what could not be read.
+Formats: mcap.dev/spec, rosbag2's sqlite schema.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class Connection(NamedTuple):
 
 
 class SalvagedMcap:
-    """An mcap read record by record up to the first torn one; a damaged chunk gives what it still holds.
+    """An mcap read record by record up to the first torn one; a damaged chunk gives what it still
+    holds.
 
     Raises ValueError when the file does not begin like an mcap.
     """
@@ -53,27 +56,42 @@ class SalvagedMcap:
         self._types: dict[int, str] = {}
         self._topics: dict[int, tuple[str, str]] = {}
         counts: Counter[int] = Counter(channel for channel, _, _ in self._walk(0))
-        self.connections = [Connection(channel, topic, kind, counts[channel]) for channel, (topic, kind) in self._topics.items()]
+        self.connections = [
+            Connection(channel, topic, kind, counts[channel])
+            for channel, (topic, kind) in self._topics.items()
+        ]
 
-    def messages(self, connections: Collection[Any], start: int | None = None, stop: int | None = None) -> Iterator[tuple[Any, int, bytes]]:
+    def messages(
+        self, connections: Collection[Any], start: int | None = None, stop: int | None = None
+    ) -> Iterator[tuple[Any, int, bytes]]:
         """Messages of the connections with start <= time < stop (ns), in file order."""
         wanted = {connection.id: connection for connection in connections}
         for channel, time, data in self._walk(start or 0):
-            if channel in wanted and (start is None or time >= start) and (stop is None or time < stop):
+            if (
+                channel in wanted
+                and (start is None or time >= start)
+                and (stop is None or time < stop)
+            ):
                 yield wanted[channel], time, data
 
     def close(self) -> None:
         """Nothing stays open."""
 
     def _walk(self, after: int) -> Iterator[tuple[int, int, bytes]]:
-        """Every readable (channel, time, data); chunks that end before `after` are not unpacked once their channels are known."""
+        """Every readable (channel, time, data); chunks that end before `after` are not unpacked
+        once their channels are known."""
         with self.path.open("rb") as stream:
             if stream.read(len(MAGIC)) != MAGIC:
                 raise ValueError("does not begin like an mcap")
             damaged = 0
             for code, body, torn in _records(stream):
                 if code == _CHUNK:
-                    if self._topics and not torn and len(body) >= 16 and struct.unpack_from("<Q", body, 8)[0] < after:
+                    if (
+                        self._topics
+                        and not torn
+                        and len(body) >= 16
+                        and struct.unpack_from("<Q", body, 8)[0] < after
+                    ):
                         continue
                     raw, whole = _unpack_chunk(body)
                     damaged += not whole and not torn
@@ -85,7 +103,9 @@ class SalvagedMcap:
                 if torn:
                     self.lost = f"torn at byte {stream.tell()} of {self.path.stat().st_size}"
             if damaged:
-                self.lost = "; ".join(filter(None, [self.lost, f"{damaged} damaged chunks read as far as they go"]))
+                self.lost = "; ".join(
+                    filter(None, [self.lost, f"{damaged} damaged chunks read as far as they go"])
+                )
 
     def _take(self, code: int, body: bytes) -> Iterator[tuple[int, int, bytes]]:
         """Remember schemas and channels, yield messages."""
@@ -100,7 +120,8 @@ class SalvagedMcap:
 
 
 def _records(stream: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
-    """(code, body, torn) of each record; after a torn one, or the end of the data section, there is nothing."""
+    """(code, body, torn) of each record; after a torn one, or the end of the data section, there is
+    nothing."""
     while head := stream.read(9):
         size = struct.unpack("<Q", head[1:])[0] if len(head) == 9 else _MAX_RECORD
         if head[0] == _DATA_END:
@@ -112,7 +133,8 @@ def _records(stream: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
 
 
 def _unpack_chunk(body: bytes) -> tuple[bytes, bool]:
-    """Records of a chunk, as many as its bytes still give, and whether they are all of them and undamaged."""
+    """Records of a chunk, as many as its bytes still give, and whether they are all of them and
+    undamaged."""
     try:
         size, crc = struct.unpack_from("<QI", body, 16)
         compression, offset = _string(body, 28)
@@ -121,7 +143,10 @@ def _unpack_chunk(body: bytes) -> tuple[bytes, bool]:
         return b"", False
     raw = packed
     if compression in ("zstd", "lz4"):
-        raw = _unpack(packed, zstd.ZstdDecompressor() if compression == "zstd" else lz4.frame.LZ4FrameDecompressor())
+        raw = _unpack(
+            packed,
+            zstd.ZstdDecompressor() if compression == "zstd" else lz4.frame.LZ4FrameDecompressor(),
+        )
     return raw, len(raw) == size and (not crc or crc32(raw) == crc)
 
 
@@ -145,7 +170,8 @@ def _string(body: bytes, offset: int) -> tuple[str, int]:
 
 
 class SalvagedSqlite:
-    """A rosbag2 sqlite file read row by row, each on its own, so that a corrupt page costs only its rows; a write-ahead log is read.
+    """A rosbag2 sqlite file read row by row, each on its own, so that a corrupt page costs only its
+    rows; a write-ahead log is read.
 
     Raises ValueError when the table of topics cannot be read.
     """
@@ -156,26 +182,40 @@ class SalvagedSqlite:
         try:
             with closing(self._connect()) as database:
                 rows = database.execute("SELECT id, name, type FROM topics").fetchall()
-                self.connections = [Connection(int(key), str(name), str(kind), 0) for key, name, kind in rows]
+                self.connections = [
+                    Connection(int(key), str(name), str(kind), 0) for key, name, kind in rows
+                ]
             counts: Counter[int] = Counter(key for key, _, _ in self._walk("length(data)"))
         except sqlite3.Error as error:
             raise ValueError(f"its topics cannot be read ({error})") from error
-        self.connections = [connection._replace(msgcount=counts[connection.id]) for connection in self.connections]
+        self.connections = [
+            connection._replace(msgcount=counts[connection.id]) for connection in self.connections
+        ]
 
-    def messages(self, connections: Collection[Any], start: int | None = None, stop: int | None = None) -> Iterator[tuple[Any, int, bytes]]:
-        """Messages of the connections with start <= time < stop (ns), in the order they were recorded."""
+    def messages(
+        self, connections: Collection[Any], start: int | None = None, stop: int | None = None
+    ) -> Iterator[tuple[Any, int, bytes]]:
+        """Messages of the connections with start <= time < stop (ns), in the order they were
+        recorded."""
         wanted = {connection.id: connection for connection in connections}
         for topic, time, data in self._walk("data"):
-            if topic in wanted and (start is None or time >= start) and (stop is None or time < stop):
+            if (
+                topic in wanted
+                and (start is None or time >= start)
+                and (stop is None or time < stop)
+            ):
                 yield wanted[topic], time, data
 
     def close(self) -> None:
         """Nothing stays open."""
 
     def _connect(self) -> sqlite3.Connection:
-        """Read-only; with the write-ahead log that a killed recorder left, unless the folder forbids that."""
+        """Read-only; with the write-ahead log that a killed recorder left, unless the folder
+        forbids that."""
         for mode in ("mode=ro", "immutable=1") if has_log(self.path) else ("immutable=1",):
-            database = sqlite3.connect(f"file:{self.path}?{mode}", uri=True, check_same_thread=False)
+            database = sqlite3.connect(
+                f"file:{self.path}?{mode}", uri=True, check_same_thread=False
+            )
             try:
                 database.execute("SELECT id FROM topics LIMIT 1")
             except sqlite3.Error:

@@ -1,6 +1,8 @@
-"""The files of a bag, opened one after the other: rosbag2 folders (split, compressed), single storage files, ROS 1 bags.
+"""The files of a bag, opened one after the other: rosbag2 folders (split, compressed), single
+storage files, ROS 1 bags.
 
-`rosbags` does the reading. Where a file is damaged, `salvage` reads what is left, and `lost` says in words what is not.
+`rosbags` does the reading. Where a file is damaged, `salvage` reads what is left, and `lost` says
+in words what is not.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ _SALVAGE: dict[str, Any] = {".mcap": SalvagedMcap, ".db3": SalvagedSqlite}
 class Storage:
     """Every message of a bag in recorded order, file after file; use as a context manager.
 
-    Attributes: `topics` maps topic to (type, count); `lost` lists in words what could not be read; `start_ns` is the time of the first
-    message. Raises BagError when nothing can be read at all.
+    Attributes: `topics` maps topic to (type, count); `lost` lists in words what could not be read;
+    `start_ns` is the time of the first message. Raises BagError when nothing can be read at all.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,7 +57,11 @@ class Storage:
                 self.topics[connection.topic] = (connection.msgtype, count + connection.msgcount)
         if not self._parts:
             self.__exit__()
-            raise BagError(f"{self.path}: nothing can be read ({'; '.join(self.lost) or 'no bag files in it'})", "record the bag again")
+            raise BagError(
+                f"{self.path}: nothing can be read "
+                f"({'; '.join(self.lost) or 'no bag files in it'})",
+                "record the bag again",
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,14 +71,19 @@ class Storage:
     @property
     def lost(self) -> list[str]:
         """What could not be read, in words."""
-        return [*self._lost, *([f"{self._damaged} messages cannot be decompressed"] if self._damaged else [])]
+        return [
+            *self._lost,
+            *([f"{self._damaged} messages cannot be decompressed"] if self._damaged else []),
+        ]
 
     @property
     def start_ns(self) -> int:
         """Receive time of the earliest message, nanoseconds."""
         return min((part.start_ns() for part in self._parts), default=0)
 
-    def messages(self, topics: Collection[str], start: int | None = None, stop: int | None = None) -> Iterator[tuple[str, int, bytes]]:
+    def messages(
+        self, topics: Collection[str], start: int | None = None, stop: int | None = None
+    ) -> Iterator[tuple[str, int, bytes]]:
         """(topic, receive time ns, serialized message) of the topics with start <= time < stop."""
         for part in self._parts:
             for connection, time, data in part.messages(topics, start, stop):
@@ -87,18 +98,27 @@ class Storage:
                 self._lost.append(part.lost)
 
     def deserialize(self, topic: str, data: bytes) -> Any:
-        """Message object of serialized bytes; raises BagError when they do not fit the topic's type."""
+        """Message object of serialized bytes; raises BagError when they do not fit the topic's
+        type."""
         kind = self.topics[topic][0]
         try:
-            return ros1_types().deserialize_ros1(data, kind) if self._ros1 else ros2_types().deserialize_cdr(data, kind)
+            return (
+                ros1_types().deserialize_ros1(data, kind)
+                if self._ros1
+                else ros2_types().deserialize_cdr(data, kind)
+            )
         except Exception as error:
-            raise BagError(f"{self.path}: a message on {topic} cannot be read as {kind} ({error})") from error
+            raise BagError(
+                f"{self.path}: a message on {topic} cannot be read as {kind} ({error})"
+            ) from error
 
     def _files(self) -> list[Path]:
         """Storage files in order: those metadata.yaml names, or whatever lies in the folder."""
         if self.path.is_file():
             return [self.path]
-        found = sorted((file for file in self.path.iterdir() if _storage_suffix(file)), key=_natural)
+        found = sorted(
+            (file for file in self.path.iterdir() if _storage_suffix(file)), key=_natural
+        )
         if not found and any(self.path.glob("*.bag")):
             raise BagError(f"{self.path}: a folder of ROS 1 bags", "give one .bag file")
         metadata = self.path / "metadata.yaml"
@@ -106,7 +126,9 @@ class Storage:
             self._lost.append("metadata.yaml is missing; the files were read without it")
             return found
         try:
-            names = yaml.safe_load(metadata.read_text(encoding="utf-8"))["rosbag2_bagfile_information"]["relative_file_paths"]
+            names = yaml.safe_load(metadata.read_text(encoding="utf-8"))[
+                "rosbag2_bagfile_information"
+            ]["relative_file_paths"]
             files = [self.path / Path(str(name)).name for name in names]
         except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
             self._lost.append("metadata.yaml cannot be read; the files were read without it")
@@ -159,7 +181,9 @@ class _Part:
             self._salvage(ValueError("with the log of an unfinished recording"))
             return
         try:
-            self.reader = Ros1Reader(self.file) if self.file.suffix == ".bag" else Ros2Reader(self.file)
+            self.reader = (
+                Ros1Reader(self.file) if self.file.suffix == ".bag" else Ros2Reader(self.file)
+            )
             self.reader.open()
         except Exception as error:
             self._salvage(error)
@@ -171,9 +195,13 @@ class _Part:
     def start_ns(self) -> int:
         if hasattr(self.reader, "start_time"):
             return int(self.reader.start_time)
-        return next((time for _, time, _ in self.reader.messages(self.reader.connections)), 2**63 - 1)
+        return next(
+            (time for _, time, _ in self.reader.messages(self.reader.connections)), 2**63 - 1
+        )
 
-    def messages(self, topics: Collection[str], start: int | None, stop: int | None) -> Iterator[tuple[Any, int, bytes]]:
+    def messages(
+        self, topics: Collection[str], start: int | None, stop: int | None
+    ) -> Iterator[tuple[Any, int, bytes]]:
         wanted = [connection for connection in self.connections if connection.topic in topics]
         last: int | None = None
         try:
@@ -203,7 +231,9 @@ class _Part:
             self.reader = salvager(self.file)
         except (ValueError, OSError) as nothing:
             raise BagError(f"{self.file}: {nothing}") from error
-        self.lost = f"{self.file.name}: {self.reader.lost or f'read without its index ({_words(error)})'}"
+        self.lost = (
+            f"{self.file.name}: {self.reader.lost or f'read without its index ({_words(error)})'}"
+        )
 
 
 def _words(error: Exception) -> str:
@@ -211,7 +241,10 @@ def _words(error: Exception) -> str:
 
 
 def _storage_suffix(file: Path) -> bool:
-    return any(suffix in _SALVAGE for suffix in file.suffixes[-2:]) and file.suffix in (*_SALVAGE, ".zstd")
+    return any(suffix in _SALVAGE for suffix in file.suffixes[-2:]) and file.suffix in (
+        *_SALVAGE,
+        ".zstd",
+    )
 
 
 def _natural(path: Path) -> list[Any]:

@@ -1,9 +1,8 @@
-"""The message types of bags: those of ROS 2 Jazzy plus our own, parsed from `msg/*.msg`, and `make` for building them."""
+"""The message types of bags: those of ROS 2 Jazzy plus our own, parsed from `msg/*.msg`, and `make`
+for building them."""
 
 from __future__ import annotations
 
-import os
-import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,17 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from flow3r_ros.errors import BagError
+from flow3r_ros.paths import shared_files
 
 
 def message_folder() -> Path:
-    """Folder of our `.msg` files: beside the package in a checkout, else `share/flow3r_ros/msg` of the installation."""
-    prefixes = [Path(sys.prefix), *(Path(entry) for entry in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if entry)]
-    folders = [Path(__file__).resolve().parents[2] / "msg", *(prefix / "share" / "flow3r_ros" / "msg" for prefix in prefixes)]
-    for folder in folders:
-        if (folder / "TrackingStatus.msg").is_file():
-            return folder
-    raise BagError("the message definitions msg/TrackingStatus.msg are not installed", "reinstall flow3r_ros")
+    """Folder of our `.msg` files: beside the package in a checkout, else `share/flow3r_ros/msg` of
+    the installation."""
+    for definition in shared_files("msg/TrackingStatus.msg"):
+        return definition.parent
+    raise BagError(
+        "the message definitions msg/TrackingStatus.msg are not installed", "reinstall flow3r_ros"
+    )
 
 
 @lru_cache(maxsize=1)
@@ -29,7 +29,9 @@ def ros2_types() -> Typestore:
     """Typestore of ROS 2 Jazzy with `flow3r_ros/msg/*` registered."""
     store = get_typestore(Stores.ROS2_JAZZY)
     for path in sorted(message_folder().glob("*.msg")):
-        store.register(get_types_from_msg(path.read_text(encoding="utf-8"), f"flow3r_ros/msg/{path.stem}"))
+        store.register(
+            get_types_from_msg(path.read_text(encoding="utf-8"), f"flow3r_ros/msg/{path.stem}")
+        )
     return store
 
 

@@ -1,6 +1,8 @@
-"""Writes a rosbag2 that RViz, Foxglove and `ros2 bag play` take: topics, types, definitions and QoS included.
+"""Writes a rosbag2 that RViz, Foxglove and `ros2 bag play` take: topics, types, definitions and QoS
+included.
 
-The writer fills a folder that its caller owns; `offline.folder.OutputFolder` gives it a temporary name until everything is complete.
+The writer fills a folder that its caller owns; `offline.folder.OutputFolder` gives it a temporary
+name until everything is complete.
 """
 
 from __future__ import annotations
@@ -11,7 +13,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
-from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from flow3r_ros.bags.types import ros2_types
@@ -22,7 +31,8 @@ _PLUGINS = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 
 
 class BagWriter:
-    """Writes messages made by `bags.types.make`; a context manager that completes the bag only when no error came through.
+    """Writes messages made by `bags.types.make`; a context manager that completes the bag only when
+    no error came through.
 
     Args:
         folder: bag folder to create; its name is the name of the storage file too.
@@ -60,26 +70,36 @@ class BagWriter:
             avoid_ros_namespace_conventions=False,
         )
         declare = self._writer.add_connection
-        self._connections[topic] = self._guarded(lambda: declare(topic, type_name, typestore=ros2_types(), offered_qos_profiles=[qos]))
+        self._connections[topic] = self._guarded(
+            lambda: declare(topic, type_name, typestore=ros2_types(), offered_qos_profiles=[qos])
+        )
 
     def write(self, topic: str, stamp_ns: int, message: Any) -> None:
-        """Append a message, or the CDR bytes of one (from a raw subscription, say), to a declared topic at `stamp_ns` nanoseconds."""
+        """Append a message, or the CDR bytes of one (from a raw subscription, say), to a declared
+        topic at `stamp_ns` nanoseconds."""
         connection = self._connections[topic]
-        data = message if isinstance(message, bytes) else ros2_types().serialize_cdr(message, connection.msgtype)
+        data = (
+            message
+            if isinstance(message, bytes)
+            else ros2_types().serialize_cdr(message, connection.msgtype)
+        )
         self._guarded(lambda: self._writer.write(connection, stamp_ns, data))
 
     def _guarded(self, action: Any) -> Any:
         try:
             return action()
         except Exception as error:
-            raise OutputError(f"{self.folder}: cannot be written ({error})", "check free space and permissions") from error
+            raise OutputError(
+                f"{self.folder}: cannot be written ({error})", "check free space and permissions"
+            ) from error
 
 
 class WriteBehind:
-    """Serializes and writes the messages of a BagWriter in another thread, in the order given; a context manager.
+    """Serializes and writes the messages of a BagWriter in another thread, in the order given; a
+    context manager.
 
-    Memory is bounded: at most `DEPTH` messages wait. An error of the writer is raised here, at one of the next calls or at the end.
-    `busy_s` is the time the thread spent.
+    Memory is bounded: at most `DEPTH` messages wait. An error of the writer is raised here, at one
+    of the next calls or at the end. `busy_s` is the time the thread spent.
     """
 
     DEPTH = 32

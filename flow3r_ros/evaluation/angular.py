@@ -1,7 +1,8 @@
 """The angular pose protocol of PoseDiffusion, DUSt3R, VGGT and pi3: RRA@t, RTA@t and AUC@30.
 
-All unordered pairs of a sequence; relative world-to-camera poses; the angle of the relative rotation, and the angle between translation
-directions folded to at most 90 degrees (their sign is not counted); AUC over max(rotation, translation) with bins of one degree.
+All unordered pairs of a sequence; relative world-to-camera poses; the angle of the relative
+rotation, and the angle between translation directions folded to at most 90 degrees (their sign is
+not counted); AUC over max(rotation, translation) with bins of one degree.
 """
 
 from __future__ import annotations
@@ -12,34 +13,42 @@ from typing import Any
 import numpy as np
 
 from flow3r_ros.errors import EvaluationError
-from flow3r_ros.evaluation.motion import rotation_angle
 from flow3r_ros.geometry.lie import invert
+from flow3r_ros.geometry.motion import rotation_angle
 from flow3r_ros.types import Bool, Float64
 
 
-def angular_metrics(est: Float64, ref: Float64, thresholds: Sequence[float] = (5.0, 15.0, 30.0)) -> dict[str, Any]:
+def angular_metrics(
+    est: Float64, ref: Float64, thresholds: Sequence[float] = (5.0, 15.0, 30.0)
+) -> dict[str, Any]:
     """Score camera-to-world poses `[N, 4, 4]` against a reference in the same order, in percent.
 
-    Pairs whose reference translation is zero have no direction: they are left out of RTA (counted in `undefined_directions`) and enter
-    AUC with their rotation alone. With every reference direction undefined, RTA and AUC are None.
+    Pairs whose reference translation is zero have no direction: they are left out of RTA (counted
+    in `undefined_directions`) and enter AUC with their rotation alone. With every reference
+    direction undefined, RTA and AUC are None.
 
     Raises:
         EvaluationError: fewer than two poses, or the shapes differ.
     """
     if est.shape != ref.shape or len(est) < 2:
-        raise EvaluationError(f"angular metrics need two or more poses of both sides, got {est.shape} and {ref.shape}")
+        raise EvaluationError(
+            f"angular metrics need two or more poses of both sides, got {est.shape} and {ref.shape}"
+        )
     rotation, translation, defined = pair_errors(est, ref)
     result: dict[str, Any] = {"pairs": len(rotation), "undefined_directions": int(np.sum(~defined))}
     for threshold in thresholds:
         result[f"RRA@{threshold:g}"] = 100.0 * float(np.mean(rotation < threshold))
-        result[f"RTA@{threshold:g}"] = 100.0 * float(np.mean(translation[defined] < threshold)) if defined.any() else None
+        result[f"RTA@{threshold:g}"] = (
+            100.0 * float(np.mean(translation[defined] < threshold)) if defined.any() else None
+        )
     worst = np.where(defined, np.maximum(rotation, translation), rotation)
     result["AUC@30"] = 100.0 * area_under_curve(worst, 30) if defined.any() else None
     return result
 
 
 def pair_errors(est: Float64, ref: Float64) -> tuple[Float64, Float64, Bool]:
-    """Rotation and folded direction errors in degrees, and whether the direction is defined, for every pair i < j."""
+    """Rotation and folded direction errors in degrees, and whether the direction is defined, for
+    every pair i < j."""
     first, second = np.triu_indices(len(est), k=1)
     est_step = invert(est[first]) @ est[second]
     ref_step = invert(ref[first]) @ ref[second]

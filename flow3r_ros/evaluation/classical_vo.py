@@ -1,8 +1,10 @@
-"""Baselines that run: classical monocular odometry on OpenCV, and the two answers that need no images at all.
+"""Baselines that run: classical monocular odometry on OpenCV, and the two answers that need no
+images at all.
 
-The classical one is the textbook chain (Scaramuzza and Fraundorfer, 2011): KLT tracks from a keyframe, essential matrix by RANSAC,
-triangulation, and the scale carried from keyframe to keyframe by the depths of common tracks. It shares no code with `odometry/`, sees
-the same frames and intrinsics, and is kept simple on purpose: it is what a good afternoon with OpenCV gives.
+The classical one is the textbook chain (Scaramuzza and Fraundorfer, 2011): KLT tracks from a
+keyframe, essential matrix by RANSAC, triangulation, and the scale carried from keyframe to keyframe
+by the depths of common tracks. It shares no code with `odometry/`, sees the same frames and
+intrinsics, and is kept simple on purpose: it is what a good afternoon with OpenCV gives.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from flow3r_ros.evaluation.tum import Trajectory
 from flow3r_ros.geometry.camera import default_camera, undistort_points
 from flow3r_ros.geometry.lie import invert, rigid
+from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.types import Bool, Camera, Float32, Float64, Frame, UInt8
 
 Baseline = Callable[[Iterable[Frame]], Trajectory]
@@ -33,7 +35,8 @@ class VoSettings:
     still_px: float = 0.7
     """median flow to the keyframe below which the camera is taken to stand still"""
     start_px: float = 8.0
-    """median flow that the first triangulation needs; until then the camera is taken to stand still"""
+    """median flow that the first triangulation needs; until then the camera is taken to stand
+    still"""
     parallax_px: float = 3.0
     """median flow beside the rotation's below which nothing is triangulated"""
     keyframe_px: float = 24.0
@@ -46,7 +49,8 @@ class VoSettings:
 
 
 class ClassicalOdometry:
-    """Frame after frame to poses; the scale is that of the first keyframe pair (its baseline is one).
+    """Frame after frame to poses; the scale is that of the first keyframe pair (its baseline is
+    one).
 
     Without intrinsics those of `geometry.camera.default_camera` are assumed.
     """
@@ -72,7 +76,9 @@ class ClassicalOdometry:
         for frame in frames:
             stamps.append(frame.stamp_ns)
             poses.append(self.register_frame(frame))
-        return Trajectory(np.array(stamps, np.int64), np.array(poses).reshape(-1, 4, 4), "classical odometry")
+        return Trajectory(
+            np.array(stamps, np.int64), np.array(poses).reshape(-1, 4, 4), "classical odometry"
+        )
 
     def register_frame(self, frame: Frame) -> Float64:
         """Pose `[4, 4]` of the next frame, camera-to-world, first camera = identity."""
@@ -92,7 +98,11 @@ class ClassicalOdometry:
             if relative is not None and np.isfinite(depth).any():
                 self._baseline = float(np.linalg.norm(relative[:3, 3])) or self._baseline
             kept = np.isfinite(depth)
-            in_new = (invert(relative) @ self._points(depth[kept], kept).T)[2] if relative is not None else np.zeros(0)
+            in_new = (
+                (invert(relative) @ self._points(depth[kept], kept).T)[2]
+                if relative is not None
+                else np.zeros(0)
+            )
             tracks = self._tracks[kept] if relative is not None else np.zeros((0, 2), np.float32)
             self._new_keyframe(gray, tracks, in_new)
         self._last = gray
@@ -104,7 +114,10 @@ class ClassicalOdometry:
             self._camera = frame.camera or default_camera(width, height)
             self._zoom = min(1.0, self.settings.width / width)
         gray = cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY)
-        return np.asarray(cv2.resize(gray, None, fx=self._zoom, fy=self._zoom, interpolation=cv2.INTER_AREA), np.uint8)
+        return np.asarray(
+            cv2.resize(gray, None, fx=self._zoom, fy=self._zoom, interpolation=cv2.INTER_AREA),
+            np.uint8,
+        )
 
     def _track(self, gray: UInt8) -> None:
         """Follow the keyframe's features into the new image; drop what does not come back."""
@@ -112,14 +125,21 @@ class ClassicalOdometry:
         if not len(self._tracks):
             return
         window = {"winSize": (21, 21), "maxLevel": 4}
-        moved, found, _ = cv2.calcOpticalFlowPyrLK(self._last, gray, self._tracks[:, None], None, **window)  # type: ignore[call-overload]
+        moved, found, _ = cv2.calcOpticalFlowPyrLK(
+            self._last, gray, self._tracks[:, None], None, **window
+        )  # type: ignore[call-overload]
         back, returned, _ = cv2.calcOpticalFlowPyrLK(gray, self._last, moved, None, **window)  # type: ignore[call-overload]
         distance = np.linalg.norm(back[:, 0] - self._tracks, axis=1)
         good = (found[:, 0] == 1) & (returned[:, 0] == 1) & (distance < self.settings.back_px)
-        self._tracks, self._start, self._depth = moved[good, 0], self._start[good], self._depth[good]
+        self._tracks, self._start, self._depth = (
+            moved[good, 0],
+            self._start[good],
+            self._depth[good],
+        )
 
     def _relative_pose(self) -> tuple[Float64 | None, Float64]:
-        """Camera in the keyframe `[4, 4]`, and the depth of each track in the keyframe (NaN unknown)."""
+        """Camera in the keyframe `[4, 4]`, and the depth of each track in the keyframe (NaN
+        unknown)."""
         nothing = np.full(len(self._tracks), np.nan)
         if len(self._tracks) < MIN_TRACKS:
             return None, nothing
@@ -128,10 +148,14 @@ class ClassicalOdometry:
             return np.eye(4), self._depth.copy()
         first, second = self._rays(self._start), self._rays(self._tracks)
         threshold = self.settings.ransac_px / (self._focal() * self._zoom)
-        essential, mask = cv2.findEssentialMat(first, second, np.eye(3), cv2.USAC_ACCURATE, 0.999, threshold)
+        essential, mask = cv2.findEssentialMat(
+            first, second, np.eye(3), cv2.USAC_ACCURATE, 0.999, threshold
+        )
         if essential is None or essential.shape != (3, 3):
             return None, nothing
-        count, turn, t, mask, homogeneous = cv2.recoverPose(essential, first, second, np.eye(3), distanceThresh=1000.0, mask=mask)
+        count, turn, t, mask, homogeneous = cv2.recoverPose(
+            essential, first, second, np.eye(3), distanceThresh=1000.0, mask=mask
+        )
         R = np.asarray(turn, np.float64)
         if count < MIN_TRACKS // 2:
             return None, nothing
@@ -141,7 +165,11 @@ class ClassicalOdometry:
             depth = homogeneous[2] / homogeneous[3]
         usable = (mask[:, 0] > 0) & (depth > 0) & (depth < 200)
         common = usable & np.isfinite(self._depth)
-        scale = float(np.median(self._depth[common] / depth[common])) if common.sum() >= 8 else self._baseline
+        scale = (
+            float(np.median(self._depth[common] / depth[common]))
+            if common.sum() >= 8
+            else self._baseline
+        )
         pose = invert(rigid(R, t[:, 0]))
         pose[:3, 3] *= scale
         depth = np.where(usable, scale * depth, np.nan)
@@ -155,13 +183,20 @@ class ClassicalOdometry:
         return float(np.median(moved) * self._focal() * self._zoom)
 
     def _turned(self, first: Float64, second: Float64, R: Float64) -> Float64:
-        """Camera in the keyframe `[4, 4]` where the parallax is too small to triangulate: PnP on the known depths, or a pure rotation."""
+        """Camera in the keyframe `[4, 4]` where the parallax is too small to triangulate: PnP on
+        the known depths, or a pure rotation."""
         known = np.isfinite(self._depth)
         points = np.column_stack([first, np.ones(len(first))])[known] * self._depth[known, None]
         threshold = 2 * self.settings.ransac_px / (self._focal() * self._zoom)
         if known.sum() >= MIN_TRACKS:
-            options = {"reprojectionError": threshold, "iterationsCount": 100, "flags": cv2.SOLVEPNP_EPNP}
-            found, turn, shift, _ = cv2.solvePnPRansac(points, second[known], np.eye(3), None, **options)
+            options = {
+                "reprojectionError": threshold,
+                "iterationsCount": 100,
+                "flags": cv2.SOLVEPNP_EPNP,
+            }
+            found, turn, shift, _ = cv2.solvePnPRansac(
+                points, second[known], np.eye(3), None, **options
+            )
             if found and np.linalg.norm(shift) < np.median(self._depth[known]):
                 return invert(rigid(cv2.Rodrigues(turn)[0], shift[:, 0]))
         return invert(rigid(R, np.zeros(3)))
@@ -171,7 +206,8 @@ class ClassicalOdometry:
         return failed or few or self._flow() > self.settings.keyframe_px
 
     def _new_keyframe(self, gray: UInt8, tracks: Float32, depth: Float64) -> None:
-        """Start over from this image: tracks with a depth go on, new corners fill the gaps between them."""
+        """Start over from this image: tracks with a depth go on, new corners fill the gaps between
+        them."""
         mask = np.full(gray.shape, 255, np.uint8)
         for x, y in tracks:
             cv2.circle(mask, (round(float(x)), round(float(y))), 7, 0, -1)
@@ -199,16 +235,23 @@ class ClassicalOdometry:
         return float(self._camera.fx + self._camera.fy) / 2
 
     def _flow(self) -> float:
-        return float(np.median(np.linalg.norm(self._tracks - self._start, axis=1))) if len(self._tracks) else float("inf")
+        return (
+            float(np.median(np.linalg.norm(self._tracks - self._start, axis=1)))
+            if len(self._tracks)
+            else float("inf")
+        )
 
 
 def stand_still(stamps_ns: Sequence[int]) -> Trajectory:
     """The camera never moves."""
-    return Trajectory(np.array(stamps_ns, np.int64), np.tile(np.eye(4), (len(stamps_ns), 1, 1)), "standing still")
+    return Trajectory(
+        np.array(stamps_ns, np.int64), np.tile(np.eye(4), (len(stamps_ns), 1, 1)), "standing still"
+    )
 
 
 def straight_line(stamps_ns: Sequence[int]) -> Trajectory:
-    """Constant velocity along the optical axis of the first camera, one unit a second, no rotation."""
+    """Constant velocity along the optical axis of the first camera, one unit a second, no
+    rotation."""
     poses = np.tile(np.eye(4), (len(stamps_ns), 1, 1))
     poses[:, 2, 3] = (np.array(stamps_ns, np.int64) - stamps_ns[0]) / 1e9
     return Trajectory(np.array(stamps_ns, np.int64), poses, "straight line")

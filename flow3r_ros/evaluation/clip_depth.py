@@ -1,4 +1,5 @@
-"""Depth of a run folder (`flow3r run`) against the true depth of the clip it came from, beside the answer that needs no image."""
+"""Depth of a run folder (`flow3r run`) against the true depth of the clip it came from, beside the
+answer that needs no image."""
 
 from __future__ import annotations
 
@@ -18,13 +19,16 @@ NEAR_M, FAR_M = 0.1, 10.0
 
 
 def measure_depth(clip: Path, folder: Path) -> dict[str, Any]:
-    """Depth of a run against the clip's own depth maps (`depth.txt`: frame, file), median-aligned per frame.
+    """Depth of a run against the clip's own depth maps (`depth.txt`: frame, file), median-aligned
+    per frame.
 
-    Where the truth was taken by a camera of other intrinsics (`depth_intrinsics` in camera.json), it is resampled to the estimate's view;
-    the few centimetres between the two lenses are not corrected, as their calibration is not in the data.
+    Where the truth was taken by a camera of other intrinsics (`depth_intrinsics` in camera.json),
+    it is resampled to the estimate's view; the few centimetres between the two lenses are not
+    corrected, as their calibration is not in the data.
 
     Returns:
-        scores of `evaluate_depth`, and those of one depth for every pixel under `constant`; empty where the clip has no depth.
+        scores of `evaluate_depth`, and those of one depth for every pixel under `constant`; empty
+        where the clip has no depth.
 
     Raises:
         EvaluationError: no depth map of the run belongs to a frame with true depth.
@@ -49,9 +53,14 @@ def measure_depth(clip: Path, folder: Path) -> dict[str, Any]:
         truths.append(resample_depth(metres, source, Camera(**ours["camera"])))
         estimates.append(_read(path) / np.float32(ours["scale"]))
     if not truths:
-        raise EvaluationError(f"{clip.name}: no depth map of the run belongs to a frame with true depth")
+        raise EvaluationError(
+            f"{clip.name}: no depth map of the run belongs to a frame with true depth"
+        )
     guess, known = np.stack(estimates), np.stack(truths)
-    return {**_score(guess, known), "constant": _score(np.where(guess > 0, np.float32(1), guess), known)}
+    return {
+        **_score(guess, known),
+        "constant": _score(np.where(guess > 0, np.float32(1), guess), known),
+    }
 
 
 def median_depth(folder: Path) -> float | None:

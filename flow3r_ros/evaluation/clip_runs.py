@@ -1,9 +1,10 @@
-"""One contender on one clip, in a process of its own and with the machine to itself, its result kept: what an interrupted scoreboard goes
-on from.
+"""One contender on one clip, in a process of its own and with the machine to itself, its result
+kept: what an interrupted scoreboard goes on from.
 
-The odometry is the public command `flow3r run`; the classical baseline reads the same frames through the same source. A result is kept
-under the hash of the sources and weights that decide the answer and of the machine that decides the speed, so a changed line of code
-measures anew. Errors are computed from the kept trajectory, and so follow the metrics' code without another run.
+The odometry is the public command `flow3r run`; the classical baseline reads the same frames
+through the same source. A result is kept under the hash of the sources and weights that decide the
+answer and of the machine that decides the speed, so a changed line of code measures anew. Errors
+are computed from the kept trajectory, and so follow the metrics' code without another run.
 """
 
 from __future__ import annotations
@@ -23,16 +24,18 @@ import cv2
 import numpy as np
 import yaml
 
+from flow3r_ros.datasets.sources import open_source
 from flow3r_ros.errors import EvaluationError
 from flow3r_ros.evaluation.classical_vo import ClassicalOdometry
 from flow3r_ros.evaluation.clip_depth import measure_depth, median_depth
 from flow3r_ros.evaluation.machine import describe_machine, fingerprint
-from flow3r_ros.evaluation.motion import moves, path_length, rotation_angle
-from flow3r_ros.evaluation.trajectory import Trajectory, evaluate_trajectory, read_tum, write_tum
+from flow3r_ros.evaluation.trajectory import evaluate_trajectory
 from flow3r_ros.geometry.lie import invert
+from flow3r_ros.geometry.motion import moves, path_length, rotation_angle
+from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.offline.run import peak_rss_mb
-from flow3r_ros.offline.sources import open_source
 from flow3r_ros.types import Float64, Frame
+from flow3r_ros.wire.tum import read_tum, write_tum
 
 ODOMETRY_SOURCES = (
     "types.py",
@@ -51,7 +54,8 @@ LIMIT_S = 1800.0
 
 @dataclass(frozen=True)
 class Contender:
-    """Who runs: the odometry with a model and with or without geometric assist, or (no model) the classical odometry."""
+    """Who runs: the odometry with a model and with or without geometric assist, or (no model) the
+    classical odometry."""
 
     key: str
     """what its results are kept under"""
@@ -64,9 +68,13 @@ class Contender:
 
     def fingerprint(self) -> str:
         """Hash of everything that decides its answers and their speed."""
-        machine = {name: value for name, value in describe_machine().items() if name != "memory_gib"}
+        machine = {
+            name: value for name, value in describe_machine().items() if name != "memory_gib"
+        }
         sources = ODOMETRY_SOURCES if self.model else CLASSICAL_SOURCES
-        return fingerprint(sources, [Path(self.weights)] if self.weights else [], json.dumps(machine))
+        return fingerprint(
+            sources, [Path(self.weights)] if self.weights else [], json.dumps(machine)
+        )
 
 
 CLASSICAL = Contender("classical", "classical odometry")
@@ -74,7 +82,8 @@ CLASSICAL = Contender("classical", "classical odometry")
 
 @dataclass(frozen=True)
 class Clip:
-    """A folder in the layout of `../shared/video`: frames, stamps, camera.json, and ground truth where it exists."""
+    """A folder in the layout of `../shared/video`: frames, stamps, camera.json, and ground truth
+    where it exists."""
 
     path: Path
     static: bool = False
@@ -100,16 +109,30 @@ def find_clips(root: Path) -> list[Clip]:
     """
     found = sorted(path.parent for path in root.glob("*/camera.json")) if root.is_dir() else []
     if not found:
-        raise EvaluationError(f"{root}: holds no clip (a folder with camera.json)", "give the folder of the clips")
+        raise EvaluationError(
+            f"{root}: holds no clip (a folder with camera.json)", "give the folder of the clips"
+        )
     return [Clip(path, _is_static(path)) for path in found]
 
 
-def run_clip(clip: Clip, contender: Contender, cache: Path, word: str, max_frames: int | None = None, start: int = 0) -> dict[str, Any]:
-    """Result of a contender on a clip without its first `start` frames, kept before under the fingerprint `word` or measured now.
+def run_clip(
+    clip: Clip,
+    contender: Contender,
+    cache: Path,
+    word: str,
+    max_frames: int | None = None,
+    start: int = 0,
+) -> dict[str, Any]:
+    """Result of a contender on a clip without its first `start` frames, kept before under the
+    fingerprint `word` or measured now.
 
     Whatever fails is a result too, under the key `error`, but it is not kept.
     """
-    folder = cache / clip.name / f"{contender.key}-{word}-{max_frames or 'all'}{f'-from{start}' if start else ''}"
+    folder = (
+        cache
+        / clip.name
+        / f"{contender.key}-{word}-{max_frames or 'all'}{f'-from{start}' if start else ''}"
+    )
     kept, trajectory = folder / "result.json", folder / "trajectory.tum"
     try:
         if not kept.exists():
@@ -129,9 +152,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def measure(clip: Clip, trajectory: Trajectory) -> dict[str, Any]:
-    """Errors against the truth where there is one; the way's length, its farthest point from the start and its largest turn always.
+    """Errors against the truth where there is one; the way's length, its farthest point from the
+    start and its largest turn always.
 
-    A trajectory that does not move has no scale, so it is aligned by SE(3) instead of Sim(3); `errors["align"]` says so.
+    A trajectory that does not move has no scale, so it is aligned by SE(3) instead of Sim(3);
+    `errors["align"]` says so.
     """
     first = invert(trajectory.poses[0]) @ trajectory.poses
     result: dict[str, Any] = {
@@ -142,13 +167,17 @@ def measure(clip: Clip, trajectory: Trajectory) -> dict[str, Any]:
     }
     if clip.truth:
         try:
-            result["errors"] = evaluate_trajectory(trajectory, clip.truth, "sim3" if moves(trajectory.poses) else "se3")
+            result["errors"] = evaluate_trajectory(
+                trajectory, clip.truth, "sim3" if moves(trajectory.poses) else "se3"
+            )
         except EvaluationError as error:
             result["errors"] = {"error": str(error)}
     return result
 
 
-def _measured(clip: Clip, contender: Contender, folder: Path, max_frames: int | None, start: int) -> dict[str, Any]:
+def _measured(
+    clip: Clip, contender: Contender, folder: Path, max_frames: int | None, start: int
+) -> dict[str, Any]:
     scratch = folder / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -162,19 +191,41 @@ def _measured(clip: Clip, contender: Contender, folder: Path, max_frames: int | 
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _run_odometry(source: Path, contender: Contender, folder: Path, max_frames: int | None) -> dict[str, Any]:
+def _run_odometry(
+    source: Path, contender: Contender, folder: Path, max_frames: int | None
+) -> dict[str, Any]:
     settings, output = folder / "settings.yaml", folder / "scratch" / "run"
-    settings.write_text(yaml.safe_dump({"model": {"name": contender.model}, "assist": {"enabled": contender.assist}}), encoding="utf-8")
-    command = [sys.executable, "-m", "flow3r_ros.cli", "run", str(source), "--output", str(output), "--config", str(settings), "--json"]
+    settings.write_text(
+        yaml.safe_dump(
+            {"model": {"name": contender.model}, "assist": {"enabled": contender.assist}}
+        ),
+        encoding="utf-8",
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "flow3r_ros.cli.main",
+        "run",
+        str(source),
+        "--output",
+        str(output),
+        "--config",
+        str(settings),
+        "--json",
+    ]
     command += ["--max-frames", str(max_frames)] if max_frames else []
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise EvaluationError(f"not finished within {LIMIT_S:.0f} s") from error
     if done.returncode:
-        raise EvaluationError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
+        raise EvaluationError(
+            (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        )
     write_tum(folder / "trajectory.tum", read_tum(output / "trajectory.tum"))
-    result: dict[str, Any] = {"summary": json.loads((output / "summary.json").read_text(encoding="utf-8"))}
+    result: dict[str, Any] = {
+        "summary": json.loads((output / "summary.json").read_text(encoding="utf-8"))
+    }
     result["median_depth"] = median_depth(output / "depth")
     try:
         result["depth"] = measure_depth(source, output / "depth")
@@ -184,7 +235,8 @@ def _run_odometry(source: Path, contender: Contender, folder: Path, max_frames: 
 
 
 def _run_classical(source: Path, folder: Path, max_frames: int | None) -> dict[str, Any]:
-    """The classical odometry in this process: its trajectory into the folder, its speed and memory under the keys of summary.json."""
+    """The classical odometry in this process: its trajectory into the folder, its speed and memory
+    under the keys of summary.json."""
     odometry = ClassicalOdometry()
     stamps: list[int] = []
     poses: list[Float64] = []
@@ -199,9 +251,16 @@ def _run_classical(source: Path, folder: Path, max_frames: int | None) -> dict[s
     seconds = perf_counter() - begin
     if not poses:
         raise EvaluationError(f"{source}: holds no usable frame")
-    write_tum(folder / "trajectory.tum", Trajectory(np.array(stamps, np.int64), np.stack(poses), "classical odometry"))
+    write_tum(
+        folder / "trajectory.tum",
+        Trajectory(np.array(stamps, np.int64), np.stack(poses), "classical odometry"),
+    )
     p50, p95 = (float(value) for value in np.percentile(taken, [50, 95]))
-    speed = {"fps": len(poses) / seconds, "latency_ms": {"p50": p50, "p95": p95}, "peak_rss_mb": peak_rss_mb()}
+    speed = {
+        "fps": len(poses) / seconds,
+        "latency_ms": {"p50": p50, "p95": p95},
+        "peak_rss_mb": peak_rss_mb(),
+    }
     return {"summary": speed, "failures": odometry.failures}
 
 
@@ -213,7 +272,11 @@ def _without_start(clip: Clip, folder: Path, start: int) -> Path:
     with open_source(clip.path) as source:
         for frame in source:
             if frame.id >= start:
-                cv2.imwrite(str(folder / "frames" / f"{len(stamps):06d}.png"), frame.rgb[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+                cv2.imwrite(
+                    str(folder / "frames" / f"{len(stamps):06d}.png"),
+                    frame.rgb[..., ::-1],
+                    [cv2.IMWRITE_PNG_COMPRESSION, 1],
+                )
                 stamps.append(f"{frame.stamp_ns // 10**9}.{frame.stamp_ns % 10**9:09d}\n")
     (folder / "timestamps.txt").write_text("".join(stamps), encoding="utf-8")
     return folder

@@ -1,7 +1,8 @@
-"""Depth metrics: AbsRel, delta < 1.25, RMSE and log10 (Eigen et al., NeurIPS 2014), after none, median or scale-and-shift alignment.
+"""Depth metrics: AbsRel, delta < 1.25, RMSE and log10 (Eigen et al., NeurIPS 2014), after none,
+median or scale-and-shift alignment.
 
-Only pixels count where both sides have a depth; how much of the reference the estimate covers is reported beside the errors, so that a
-sparse estimate cannot look good by leaving out what is hard.
+Only pixels count where both sides have a depth; how much of the reference the estimate covers is
+reported beside the errors, so that a sparse estimate cannot look good by leaving out what is hard.
 """
 
 from __future__ import annotations
@@ -38,15 +39,20 @@ def evaluate_depth(
         maximum: metres.
 
     Returns:
-        `abs_rel`, `delta_1.25` (share), `rmse` (metres), `log10`, each the mean over frames; `frames`, `frames_excluded` (no common
-        pixel), `coverage` (share of the reference's pixels that have an estimate), `scale` (median over frames). Depths that a shift
-        makes negative enter as `minimum`.
+        `abs_rel`, `delta_1.25` (share), `rmse` (metres), `log10`, each the mean over frames;
+        `frames`, `frames_excluded` (no common pixel), `coverage` (share of the reference's pixels
+        that have an estimate), `scale` (median over frames). Depths that a shift makes negative
+        enter as `minimum`.
 
     Raises:
-        EvaluationError: the sizes differ, nothing can be compared, or unaligned depth is in another unit.
+        EvaluationError: the sizes differ, nothing can be compared, or unaligned depth is in another
+            unit.
     """
     if est.shape != ref.shape or est.ndim != 3:
-        raise EvaluationError(f"depth of shape {est.shape} cannot be compared with {ref.shape}", "resample with nearest neighbours first")
+        raise EvaluationError(
+            f"depth of shape {est.shape} cannot be compared with {ref.shape}",
+            "resample with nearest neighbours first",
+        )
     known = np.isfinite(ref) & (ref >= minimum) & (ref <= maximum)
     common = known & np.isfinite(est) & (est > 0)
     usable = [i for i in range(len(ref)) if common[i].any()]
@@ -54,7 +60,10 @@ def evaluate_depth(
         raise EvaluationError("no pixel has a depth on both sides")
     ratio = float(np.median(ref[common]) / np.median(est[common]))
     if align == "none" and not 1 / UNIT_RATIO < ratio < UNIT_RATIO:
-        raise EvaluationError(f"the depths differ by a factor of {ratio:.3g}: another unit", "convert to metres, or align with median")
+        raise EvaluationError(
+            f"the depths differ by a factor of {ratio:.3g}: another unit",
+            "convert to metres, or align with median",
+        )
     shared = fit_depth(est[common], ref[common], align) if per == "clip" else None
     rows, scales = [], []
     for i in usable:
@@ -76,7 +85,9 @@ def evaluate_depth(
     }
 
 
-def fit_depth(est: Float64 | Float32, ref: Float64 | Float32, align: DepthAlign) -> tuple[float, float]:
+def fit_depth(
+    est: Float64 | Float32, ref: Float64 | Float32, align: DepthAlign
+) -> tuple[float, float]:
     """Scale and shift that bring `est` `[M]` to `ref` `[M]`."""
     if align == "none":
         return 1.0, 0.0
@@ -91,19 +102,30 @@ def fit_depth(est: Float64 | Float32, ref: Float64 | Float32, align: DepthAlign)
 
 
 def resample_depth(depth: Float32, source: Camera, target: Camera) -> Float32:
-    """Depth `[h, w]` of one pinhole seen by another at the same place: nearest neighbours, NaN outside; no pixel is invented.
+    """Depth `[h, w]` of one pinhole seen by another at the same place: nearest neighbours, NaN
+    outside; no pixel is invented.
 
     Raises:
         EvaluationError: the depth map is not of the size its pinhole is for.
     """
     if depth.shape != (source.height, source.width):
         size = f"{depth.shape[1]}x{depth.shape[0]}"
-        raise EvaluationError(f"depth of {size} pixels has intrinsics for {source.width}x{source.height}", "give the depth camera's own")
+        raise EvaluationError(
+            f"depth of {size} pixels has intrinsics for {source.width}x{source.height}",
+            "give the depth camera's own",
+        )
     columns = (np.arange(target.width) - target.cx) / target.fx * source.fx + source.cx
     rows = (np.arange(target.height) - target.cy) / target.fy * source.fy + source.cy
     u, v = (grid.astype(np.float32) for grid in np.meshgrid(columns, rows))
     nan = float("nan")
-    sampled = cv2.remap(depth.astype(np.float32), u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(nan, nan, nan, nan))
+    sampled = cv2.remap(
+        depth.astype(np.float32),
+        u,
+        v,
+        cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(nan, nan, nan, nan),
+    )
     return np.asarray(sampled, np.float32)
 
 

@@ -1,4 +1,5 @@
-"""What a number was measured on: machine, versions, and which code, so that a table says where it comes from."""
+"""What a number was measured on: machine, versions, and which code, so that a table says where it
+comes from."""
 
 from __future__ import annotations
 
@@ -11,14 +12,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).resolve().parents[1]
+from flow3r_ros.paths import PACKAGE
 
 
 def describe_machine() -> dict[str, Any]:
-    """CPU, cores this process may use, memory in GiB, Python and the versions that decide speed; `gpu` where a driver tells."""
+    """CPU, cores this process may use, memory in GiB, Python and the versions that decide speed;
+    `gpu` where a driver tells."""
     return {
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "memory_gib": round(_memory_bytes() / 2**30, 1),
         "gpu": _gpu_name(),
         "system": f"{platform.system()} {platform.release()}",
@@ -30,12 +34,22 @@ def describe_machine() -> dict[str, Any]:
 def commit() -> str:
     """Short commit of the working tree, with `+` when it was changed; empty outside git."""
     head = _ask("git", "-C", str(PACKAGE), "rev-parse", "--short=10", "HEAD")
-    changed = _ask("git", "-C", str(PACKAGE), "status", "--porcelain", "--untracked-files=no", "--", str(PACKAGE))
+    changed = _ask(
+        "git",
+        "-C",
+        str(PACKAGE),
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        "--",
+        str(PACKAGE),
+    )
     return f"{head}+" if head and changed else head
 
 
 def fingerprint(parts: Sequence[str], extra: Sequence[Path] = (), text: str = "") -> str:
-    """Hash of the sources under the named parts of the package, of extra files and of a text: the same code gives the same word."""
+    """Hash of the sources under the named parts of the package, of extra files and of a text: the
+    same code gives the same word."""
     digest = hashlib.sha256(text.encode())
     for part in parts:
         root = PACKAGE / part

@@ -1,7 +1,9 @@
-"""Point-map metrics: accuracy, completeness, Chamfer distance, normal consistency, MSE and f-score with a stated threshold.
+"""Point-map metrics: accuracy, completeness, Chamfer distance, normal consistency, MSE and f-score
+with a stated threshold.
 
-Accuracy is the distance from each estimated point to the nearest reference point, completeness the other way round (Aanaes et al.,
-IJCV 2016); the f-score is that of Knapitsch et al. (SIGGRAPH 2017). Nearest neighbours need SciPy (extra `train`).
+Accuracy is the distance from each estimated point to the nearest reference point, completeness the
+other way round (Aanaes et al., IJCV 2016); the f-score is that of Knapitsch et al. (SIGGRAPH 2017).
+Nearest neighbours need SciPy (extra `train`).
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ def evaluate_clouds(
         ref_normals: unit `[M, 3]`.
 
     Returns:
-        `accuracy`, `accuracy_median`, `completeness`, `completeness_median`, `chamfer` (mean of accuracy and completeness),
-        `fscore@T` for each threshold, `normal_consistency` (mean |cos| both ways) where normals are given.
+        `accuracy`, `accuracy_median`, `completeness`, `completeness_median`, `chamfer` (mean of
+        accuracy and completeness), `fscore@T` for each threshold, `normal_consistency` (mean |cos|
+        both ways) where normals are given.
 
     Raises:
         EvaluationError: a cloud is empty or not finite, or SciPy is missing.
@@ -54,7 +57,9 @@ def evaluate_clouds(
     }
     for threshold in thresholds:
         precision, recall = float(np.mean(to_ref < threshold)), float(np.mean(to_est < threshold))
-        result[f"fscore@{threshold:g}"] = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+        result[f"fscore@{threshold:g}"] = (
+            2 * precision * recall / (precision + recall) if precision + recall else 0.0
+        )
     if est_normals is not None and ref_normals is not None:
         forth = np.abs(np.sum(est_normals * ref_normals[ref_ids], axis=1))
         back = np.abs(np.sum(ref_normals * est_normals[est_ids], axis=1))
@@ -73,7 +78,8 @@ def evaluate_point_map(
 ) -> dict[str, Any]:
     """Compare point maps pixel by pixel and as clouds.
 
-    The estimate is aligned by Umeyama's Sim(3) over all corresponding valid pixels; no ICP follows, so that a wrong shape is not hidden.
+    The estimate is aligned by Umeyama's Sim(3) over all corresponding valid pixels; no ICP follows,
+    so that a wrong shape is not hidden.
 
     Args:
         est: `[N, h, w, 3]`, one world.
@@ -81,18 +87,21 @@ def evaluate_point_map(
         valid: bool `[N, h, w]`, pixels that count.
         align: whether to align first.
         thresholds: distances of the f-score, metres.
-        max_points: points of each cloud beyond which a random subset (drawn with `seed`) is compared.
+        max_points: points of each cloud beyond which a random subset (drawn with `seed`) is
+            compared.
         seed: of that subset.
 
     Returns:
-        the values of `evaluate_clouds` with normals, `mse` and `rmse` over corresponding pixels (metres squared, metres), `scale`,
-        `pixels`.
+        the values of `evaluate_clouds` with normals, `mse` and `rmse` over corresponding pixels
+        (metres squared, metres), `scale`, `pixels`.
 
     Raises:
         EvaluationError: the sizes differ, or fewer than three pixels correspond.
     """
     if est.shape != ref.shape or est.shape[-1] != 3 or est.ndim != 4:
-        raise EvaluationError(f"a point map of shape {est.shape} cannot be compared with {ref.shape}")
+        raise EvaluationError(
+            f"a point map of shape {est.shape} cannot be compared with {ref.shape}"
+        )
     both = np.isfinite(est).all(axis=-1) & np.isfinite(ref).all(axis=-1)
     both = both if valid is None else both & valid
     if both.sum() < 3:
@@ -100,14 +109,20 @@ def evaluate_point_map(
     S = umeyama(est[both], ref[both]) if align == "sim3" else np.eye(4)
     aligned = apply(S, est.astype(np.float64))
     squared = np.sum((aligned[both] - ref[both]) ** 2, axis=-1)
-    est_normals, ref_normals = (np.stack([normals_of(frame) for frame in points]) for points in (aligned, ref.astype(np.float64)))
+    est_normals, ref_normals = (
+        np.stack([normals_of(frame) for frame in points])
+        for points in (aligned, ref.astype(np.float64))
+    )
     shown = both & np.isfinite(est_normals).all(axis=-1) & np.isfinite(ref_normals).all(axis=-1)
     if not shown.any():
         shown, est_normals, ref_normals = both, np.zeros_like(aligned), np.zeros_like(aligned)
     picked = np.flatnonzero(shown)
     if len(picked) > max_points:
         picked = np.random.default_rng(seed).choice(picked, max_points, replace=False)
-    parts = [values.reshape(-1, 3)[picked] for values in (aligned, ref.astype(np.float64), est_normals, ref_normals)]
+    parts = [
+        values.reshape(-1, 3)[picked]
+        for values in (aligned, ref.astype(np.float64), est_normals, ref_normals)
+    ]
     return {
         **evaluate_clouds(parts[0], parts[1], thresholds, parts[2], parts[3]),
         "mse": float(squared.mean()),
@@ -118,7 +133,8 @@ def evaluate_point_map(
 
 
 def normals_of(points: Float64) -> Float64:
-    """Unit normals `[h, w, 3]` of a point map `[h, w, 3]` by central differences; NaN at the border and beside unknown points."""
+    """Unit normals `[h, w, 3]` of a point map `[h, w, 3]` by central differences; NaN at the border
+    and beside unknown points."""
     normals = np.full(points.shape, np.nan)
     across = points[1:-1, 2:] - points[1:-1, :-2]
     down = points[2:, 1:-1] - points[:-2, 1:-1]
@@ -133,6 +149,8 @@ def _nearest(points: Float64, targets: Float64) -> tuple[Float64, NDArray[np.int
     try:
         from scipy.spatial import cKDTree
     except ImportError as error:
-        raise EvaluationError("cloud metrics need SciPy", "pip install 'flow3r_ros[train]'") from error
+        raise EvaluationError(
+            "cloud metrics need SciPy", "pip install 'flow3r_ros[train]'"
+        ) from error
     distance, index = cKDTree(targets).query(points)
     return np.asarray(distance, np.float64), np.asarray(index, np.int64)

@@ -8,21 +8,23 @@ from typing import Any
 import numpy as np
 
 from flow3r_ros.config import Config
+from flow3r_ros.datasets.recording_truth import DepthReader, depth_from_bag, poses_from_bag
+from flow3r_ros.datasets.sources import open_source
 from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.evaluation.agreement import Agreement, loop_error
 from flow3r_ros.evaluation.depth import evaluate_depth, resample_depth
-from flow3r_ros.evaluation.motion import path_length
-from flow3r_ros.evaluation.record import RunRecord
 from flow3r_ros.evaluation.recording_checks import check_rows
-from flow3r_ros.evaluation.recording_truth import DepthReader, depth_from_bag, poses_from_bag
-from flow3r_ros.evaluation.report import write_report
-from flow3r_ros.evaluation.trajectory import Trajectory, evaluate_trajectory, read_tum
+from flow3r_ros.evaluation.trajectory import evaluate_trajectory
 from flow3r_ros.geometry.camera import scaled
 from flow3r_ros.geometry.correspondence import Matcher
+from flow3r_ros.geometry.motion import path_length
+from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.run import drive, summarise, title_of
-from flow3r_ros.offline.sources import open_source
+from flow3r_ros.report.page import write_report
+from flow3r_ros.report.record import RunRecord
 from flow3r_ros.types import Estimate, Float32, Predictor
+from flow3r_ros.wire.tum import read_tum
 
 MATCH_NS = 10_000_000
 """largest stamp difference of an image and its true depth"""
@@ -48,8 +50,10 @@ def evaluate_recording(
         predictor: the network.
         config: settings of the odometry.
         html: page to write.
-        reference: TUM file of true camera poses; without it `groundtruth.tum` beside the recording, if there is one.
-        truth_topic: topic of the bag with true poses (Odometry, PoseStamped, PoseWithCovarianceStamped, TransformStamped).
+        reference: TUM file of true camera poses; without it `groundtruth.tum` beside the recording,
+            if there is one.
+        truth_topic: topic of the bag with true poses (Odometry, PoseStamped,
+            PoseWithCovarianceStamped, TransformStamped).
         depth_topic: topic of the bag with true depth (16UC1 millimetres or 32FC1 metres).
         topic: image topic.
         camera: camera.json.
@@ -57,8 +61,9 @@ def evaluate_recording(
         offset_s: seconds added to the stamps of the recording, for true poses in another time base.
 
     Returns:
-        `summary` (keys of summary.json), `agreement` (label-free, by gap), `seams` (median and 95th percentile of the residual, refused),
-        `loop`, and where there is truth `trajectory` and `depth`; a comparison that is impossible leaves its reason under `error`.
+        `summary` (keys of summary.json), `agreement` (label-free, by gap), `seams` (median and 95th
+        percentile of the residual, refused), `loop`, and where there is truth `trajectory` and
+        `depth`; a comparison that is impossible leaves its reason under `error`.
 
     Raises:
         EvaluationError: no frame could be used, or the truth that was named cannot be read.
@@ -100,7 +105,9 @@ def evaluate_recording(
     }
     if truth is not None:
         result["trajectory"] = _trajectory(record, truth, offset_s)
-        record.reference = Trajectory(truth.stamps_ns - round(offset_s * 1e9), truth.poses, truth.name)
+        record.reference = Trajectory(
+            truth.stamps_ns - round(offset_s * 1e9), truth.poses, truth.name
+        )
     if truth_depth is not None:
         result["depth"] = truth_depth.score()
     if html is not None:
@@ -108,13 +115,22 @@ def evaluate_recording(
     return result
 
 
-def _true_poses(recording: Path, reference: Path | None, truth_topic: str | None) -> Trajectory | None:
+def _true_poses(
+    recording: Path, reference: Path | None, truth_topic: str | None
+) -> Trajectory | None:
     """Those that were named, else `groundtruth.tum` in or beside the recording, else None."""
     if truth_topic:
         return poses_from_bag(recording, truth_topic)
     if reference:
         return read_tum(reference)
-    beside = next((folder / "groundtruth.tum" for folder in (recording, recording.parent) if (folder / "groundtruth.tum").is_file()), None)
+    beside = next(
+        (
+            folder / "groundtruth.tum"
+            for folder in (recording, recording.parent)
+            if (folder / "groundtruth.tum").is_file()
+        ),
+        None,
+    )
     return read_tum(beside) if beside else None
 
 
@@ -153,18 +169,30 @@ class _TrueDepth:
             self._unusable.append(str(error))
 
     def score(self) -> dict[str, Any]:
-        """Median-aligned errors, with `images` read, `unmatched` in time and `unusable`; a reason under `error` where nothing is left."""
+        """Median-aligned errors, with `images` read, `unmatched` in time and `unusable`; a reason
+        under `error` where nothing is left."""
         counts = {
             "images": self._images,
             "unmatched": self._images - len(self._pairs) - len(self._unusable),
             "unusable": len(self._unusable),
         }
         if not self._pairs:
-            apart = "" if self._nearest_ns is None else f"; the nearest are {self._nearest_ns / 1e6:.1f} ms apart"
-            reason = self._unusable[0] if self._unusable else f"no depth image is within {MATCH_NS / 1e6:.0f} ms of a frame{apart}"
+            apart = (
+                ""
+                if self._nearest_ns is None
+                else f"; the nearest are {self._nearest_ns / 1e6:.1f} ms apart"
+            )
+            reason = (
+                self._unusable[0]
+                if self._unusable
+                else f"no depth image is within {MATCH_NS / 1e6:.0f} ms of a frame{apart}"
+            )
             return {"error": reason, **counts}
         try:
             estimates, truths = zip(*self._pairs, strict=True)
-            return {**evaluate_depth(np.stack(estimates), np.stack(truths), "median", "frame"), **counts}
+            return {
+                **evaluate_depth(np.stack(estimates), np.stack(truths), "median", "frame"),
+                **counts,
+            }
         except EvaluationError as error:
             return {"error": str(error), **counts}

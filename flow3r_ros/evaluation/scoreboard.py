@@ -1,7 +1,9 @@
-"""`make scoreboard`: every clip, every contender, every benchmark that is present, measured and written to docs/results.md.
+"""`make scoreboard`: every clip, every contender, every benchmark that is present, measured and
+written to docs/results.md.
 
-An interrupted scoreboard goes on where it stopped, since each result is kept the moment it is there; what fails is a row of the page.
-Run: `python -m flow3r_ros.evaluation.scoreboard --clips ../shared/video [--checkpoint NAME ...] [--benchmark sintel=DIR ...]`.
+An interrupted scoreboard goes on where it stopped, since each result is kept the moment it is
+there; what fails is a row of the page. Run: `python -m flow3r_ros.evaluation.scoreboard --clips
+../shared/video [--checkpoint NAME ...] [--benchmark sintel=DIR ...]`.
 """
 
 from __future__ import annotations
@@ -17,12 +19,26 @@ from pathlib import Path
 from typing import Any
 
 from flow3r_ros.errors import EvaluationError, Flow3rError
-from flow3r_ros.evaluation.clip_runs import CLASSICAL, ODOMETRY_SOURCES, Clip, Contender, find_clips, run_clip, write_json
+from flow3r_ros.evaluation.clip_runs import (
+    CLASSICAL,
+    ODOMETRY_SOURCES,
+    Clip,
+    Contender,
+    find_clips,
+    run_clip,
+    write_json,
+)
 from flow3r_ros.evaluation.machine import fingerprint
 from flow3r_ros.evaluation.scoreboard_page import Board, write_page
 
 log = logging.getLogger(__name__)
-COMMAND_SOURCES = ("training", "evaluation/benchmarks", "evaluation/trajectory.py", "evaluation/angular.py", "evaluation/pointmap.py")
+COMMAND_SOURCES = (
+    "training",
+    "evaluation/benchmarks",
+    "evaluation/trajectory.py",
+    "evaluation/angular.py",
+    "evaluation/pointmap.py",
+)
 """what further decides the answers of the commands that are asked"""
 STARTS = (0, 2, 4, 6, 8)
 """frames that are left out at the beginning, to see how far a score scatters"""
@@ -33,17 +49,35 @@ SHORT = 150
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what is missing, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=Path, nargs="+", default=[Path("../shared/video"), Path("demo")], help="folders of clips")
+    parser.add_argument(
+        "--clips",
+        type=Path,
+        nargs="+",
+        default=[Path("../shared/video"), Path("demo")],
+        help="folders of clips",
+    )
     parser.add_argument("--only", nargs="*", default=None, help="names of clips; default: all")
     parser.add_argument("--model", default="flow3r_nano")
     parser.add_argument(
         "--checkpoint",
         action="append",
         metavar="NAME_OR_PATH",
-        help="another model of the same architecture (pi3, say) as a contender; repeat for several; default: all that are here",
+        help="another model of the same architecture (pi3, say) as a contender; repeat for "
+        "several; default: all that are here",
     )
-    parser.add_argument("--max-frames", type=int, default=None, help="stop every clip after so many frames; the page says so")
-    parser.add_argument("--benchmark", action="append", default=[], metavar="NAME=DIR", help="also score a benchmark; repeat for several")
+    parser.add_argument(
+        "--max-frames",
+        type=int,
+        default=None,
+        help="stop every clip after so many frames; the page says so",
+    )
+    parser.add_argument(
+        "--benchmark",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="also score a benchmark; repeat for several",
+    )
     parser.add_argument("--output", type=Path, default=Path("docs/results.md"))
     parser.add_argument("--cache", type=Path, default=Path(".cache/scoreboard"))
     options = parser.parse_args(arguments)
@@ -51,20 +85,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     clips = [clip for root in options.clips if root.is_dir() for clip in find_clips(root)]
     clips = [clip for clip in clips if options.only is None or clip.name in options.only]
     if not clips:
-        raise EvaluationError(f"no clip below {', '.join(map(str, options.clips))}", "give folders of clips with --clips")
-    models = [options.model, *(other_models(options.model) if options.checkpoint is None else options.checkpoint)]
+        raise EvaluationError(
+            f"no clip below {', '.join(map(str, options.clips))}",
+            "give folders of clips with --clips",
+        )
+    models = [
+        options.model,
+        *(other_models(options.model) if options.checkpoint is None else options.checkpoint),
+    ]
     contenders = [*(contender for model in models for contender in contenders_of(model)), CLASSICAL]
     if len({contender.key for contender in contenders}) < len(contenders):
-        raise EvaluationError(f"two of the models {', '.join(models)} have the same name", "rename a folder")
+        raise EvaluationError(
+            f"two of the models {', '.join(models)} have the same name", "rename a folder"
+        )
     folder = options.cache.resolve()
     board = Board(clips, contenders, models, options.max_frames)
     measure_clips(board, folder)
     scenes = folder / f"scenes-{fingerprint(('geometry', 'training'))}"
     for model in models:
-        board.scenes[model] = ask(folder, "evaluate", "scenes", "--data", str(scenes), "--model", model)
+        board.scenes[model] = ask(
+            folder, "evaluate", "scenes", "--data", str(scenes), "--model", model
+        )
         for pair in options.benchmark:
             name, _, data = pair.partition("=")
-            board.benchmarks[pair, model] = ask(folder, "evaluate", "benchmark", name, "--data", data, "--model", model)
+            board.benchmarks[pair, model] = ask(
+                folder, "evaluate", "benchmark", name, "--data", data, "--model", model
+            )
     write_page(options.output, board)
     log.info("wrote %s", options.output)
 
@@ -72,21 +118,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def other_models(scored: str) -> list[str]:
     """The other models whose weights are here, by name, as `flow3r models list` knows them."""
     listed, mine = _flow3r("models", "list").get("models", []), model_info(scored).get("path")
-    return [Path(entry["path"]).name for entry in listed if entry["weights"] and entry["path"] != mine]
+    return [
+        Path(entry["path"]).name for entry in listed if entry["weights"] and entry["path"] != mine
+    ]
 
 
 def contenders_of(model: str) -> list[Contender]:
     """The odometry with a model, with and without geometric assist."""
     weights, name = model_info(model).get("weights"), Path(model).name
     return [
-        Contender(f"{name}-{'assisted' if assist else 'alone'}", name if assist else f"{name} without assist", model, assist, weights)
+        Contender(
+            f"{name}-{'assisted' if assist else 'alone'}",
+            name if assist else f"{name} without assist",
+            model,
+            assist,
+            weights,
+        )
         for assist in (True, False)
     ]
 
 
 def measure_clips(board: Board, folder: Path) -> None:
-    """Fill in every contender on every clip, one after the other, since the speed of each is reported; and on short clips with truth the
-    first contender and the classical odometry from later starts."""
+    """Fill in every contender on every clip, one after the other, since the speed of each is
+    reported; and on short clips with truth the first contender and the classical odometry from
+    later starts."""
     words = {contender.key: contender.fingerprint() for contender in board.contenders}
     whole = [(clip, contender, 0) for clip in board.clips for contender in board.contenders]
     later = [
@@ -99,8 +154,19 @@ def measure_clips(board: Board, folder: Path) -> None:
     for number, (clip, contender, start) in enumerate([*whole, *later], start=1):
         result = run_clip(clip, contender, folder, words[contender.key], board.max_frames, start)
         board.results[clip.name, contender.key, start] = result
-        outcome = result.get("error") or f"{result['frames']} frames, {result['summary']['fps']:.3g} a second"
-        log.info("%d of %d: %s from frame %d, %s: %s", number, len(whole) + len(later), clip.name, start, contender.title, outcome)
+        outcome = (
+            result.get("error")
+            or f"{result['frames']} frames, {result['summary']['fps']:.3g} a second"
+        )
+        log.info(
+            "%d of %d: %s from frame %d, %s: %s",
+            number,
+            len(whole) + len(later),
+            clip.name,
+            start,
+            contender.title,
+            outcome,
+        )
 
 
 @cache
@@ -110,10 +176,12 @@ def model_info(model: str) -> dict[str, Any]:
 
 
 def ask(folder: Path, *command: str) -> dict[str, Any]:
-    """What a `flow3r` command says whose last word is the model, from the cache or asked now; a failure is an answer too, under the key
-    `error`, but it is not kept."""
+    """What a `flow3r` command says whose last word is the model, from the cache or asked now; a
+    failure is an answer too, under the key `error`, but it is not kept."""
     weights = model_info(command[-1]).get("weights")
-    word = fingerprint((*ODOMETRY_SOURCES, *COMMAND_SOURCES), [Path(weights)] if weights else [], " ".join(command))
+    word = fingerprint(
+        (*ODOMETRY_SOURCES, *COMMAND_SOURCES), [Path(weights)] if weights else [], " ".join(command)
+    )
     kept = folder / "commands" / f"{word}.json"
     if not kept.exists():
         log.info("flow3r %s", " ".join(command))
@@ -126,7 +194,12 @@ def ask(folder: Path, *command: str) -> dict[str, Any]:
 
 
 def _flow3r(*command: str) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, "-m", "flow3r_ros.cli", *command, "--json"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "flow3r_ros.cli.main", *command, "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
     return dict(json.loads(done.stdout))

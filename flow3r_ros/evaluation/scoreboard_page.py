@@ -1,4 +1,5 @@
-"""docs/results.md from what `scoreboard` measured: accuracy, steadiness, speed and memory, each beside its baseline and its command."""
+"""docs/results.md from what `scoreboard` measured: accuracy, steadiness, speed and memory, each
+beside its baseline and its command."""
 
 from __future__ import annotations
 
@@ -16,31 +17,58 @@ from flow3r_ros.evaluation.classical_vo import stand_still, straight_line
 from flow3r_ros.evaluation.clip_runs import CLASSICAL, Clip, Contender, measure
 from flow3r_ros.evaluation.machine import commit, describe_machine
 from flow3r_ros.evaluation.markdown import number, table
-from flow3r_ros.evaluation.motion import path_length
 from flow3r_ros.evaluation.scoreboard_pictures import write_ways
-from flow3r_ros.evaluation.trajectory import Trajectory, read_tum
+from flow3r_ros.geometry.motion import path_length
+from flow3r_ros.geometry.trajectory import Trajectory
+from flow3r_ros.wire.tum import read_tum
 
-ACCURACY = (("ate_rmse", "ATE"), ("rpe_trans_rmse", "RPE translation"), ("rpe_rot_deg_rmse", "RPE rotation"))
+ACCURACY = (
+    ("ate_rmse", "ATE"),
+    ("rpe_trans_rmse", "RPE translation"),
+    ("rpe_rot_deg_rmse", "RPE rotation"),
+)
 SCENES = (
     ("depth AbsRel", "abs_rel", "one constant depth", "abs_rel_constant"),
     ("depth delta < 1.25", "delta_1.25", "", ""),
-    ("depth AbsRel, pictures alone", "abs_rel_no_evidence", "one constant depth", "abs_rel_constant"),
-    ("depth AbsRel where two-view geometry knows a depth", "abs_rel_there", "that depth", "abs_rel_triangulated"),
-    ("rotation between frames, median error (deg)", "rotation_deg", "two-view geometry", "rotation_deg_evidence"),
+    (
+        "depth AbsRel, pictures alone",
+        "abs_rel_no_evidence",
+        "one constant depth",
+        "abs_rel_constant",
+    ),
+    (
+        "depth AbsRel where two-view geometry knows a depth",
+        "abs_rel_there",
+        "that depth",
+        "abs_rel_triangulated",
+    ),
+    (
+        "rotation between frames, median error (deg)",
+        "rotation_deg",
+        "two-view geometry",
+        "rotation_deg_evidence",
+    ),
     ("", "rotation_deg", "no rotation", "rotation_deg_identity"),
-    ("direction of motion, median error (deg)", "direction_deg", "two-view geometry", "direction_deg_evidence"),
+    (
+        "direction of motion, median error (deg)",
+        "direction_deg",
+        "two-view geometry",
+        "direction_deg_evidence",
+    ),
     ("RRA@5 (share)", "rra_5", "two-view geometry", "rra_5_evidence"),
     ("RTA@15 (share)", "rta_15", "two-view geometry", "rta_15_evidence"),
     ("flow EPE of the flow head (px)", "epe_head", "no flow", "epe_zero"),
     ("flow EPE of points and poses (px)", "epe_geometry", "no flow", "epe_zero"),
     ("chance that confidence ranks a right pixel above a wrong one", "confidence_auc", "", ""),
 )
-"""rows of the held-out scenes: what it is, its key, what stands beside it, its key (`training.validation`)"""
+"""rows of the held-out scenes: what it is, its key, what stands beside it, its key
+(`training.validation`)"""
 
 
 @dataclass
 class Board:
-    """What is measured, and what came out; `results` by clip, contender and start frame, `benchmarks` by NAME=DIR and model."""
+    """What is measured, and what came out; `results` by clip, contender and start frame,
+    `benchmarks` by NAME=DIR and model."""
 
     clips: Sequence[Clip]
     contenders: Sequence[Contender]
@@ -58,35 +86,53 @@ class Board:
         """True poses of the frames that were read. Raises EvaluationError."""
         assert clip.truth is not None
         whole = read_tum(clip.truth)
-        return Trajectory(whole.stamps_ns[: self.max_frames], whole.poses[: self.max_frames], whole.name)
+        return Trajectory(
+            whole.stamps_ns[: self.max_frames], whole.poses[: self.max_frames], whole.name
+        )
 
 
 def write_page(output: Path, board: Board) -> None:
     """The page and its pictures (trajectories only: no image of a clip is copied)."""
     machine = describe_machine()
-    gpu = machine["gpu"] if machine["gpu"] != "none" else "none in this machine; on a GPU nothing of this page is measured yet"
+    gpu = (
+        machine["gpu"]
+        if machine["gpu"] != "none"
+        else "none in this machine; on a GPU nothing of this page is measured yet"
+    )
     with_truth = [clip for clip in board.clips if clip.truth]
     parts = [
         "# Results\n",
-        "Written by `make scoreboard`; no number here is edited by hand. Every clip that was present is listed, good or bad; "
+        "Written by `make scoreboard`; no number here is edited by hand. Every clip "
+        "that was present is listed, good or bad; "
         "`python -m flow3r_ros.evaluation.scoreboard --only NAME --output FILE` measures one.\n",
-        f"Commit {commit() or 'unknown'}, {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, {machine['cpu']}, {machine['cores']} cores, "
+        f"Commit {commit() or 'unknown'}, {datetime.now(timezone.utc):%Y-%m-%d %H:%M} "
+        f"UTC, {machine['cpu']}, {machine['cores']} cores, "
         f"torch {machine['torch']}. GPU: {gpu}.\n",
         f"Every clip was stopped after {board.max_frames} frames.\n" if board.max_frames else "",
-        f"Contenders: {'; '.join(_described(contender) for contender in board.contenders)}; *standing still* and *straight line* (constant "
+        "Contenders: "
+        f"{'; '.join(_described(contender) for contender in board.contenders)}; "
+        "*standing still* and *straight line* (constant "
         "velocity), which use no image.\n",
         "## Accuracy\n",
-        "`flow3r run CLIP --output RUN`, then `flow3r evaluate trajectory RUN/trajectory.tum CLIP/groundtruth.tum --align sim3`. ATE, and "
-        "RPE over one frame: RMSE in metres (nerf_fox_50: arbitrary units) and degrees, after Sim(3) alignment. † stands still, so that "
-        "its scale is undefined: aligned by SE(3) (a network that was trained to correct a prior pose is given none without assist). Best "
+        "`flow3r run CLIP --output RUN`, then `flow3r evaluate trajectory "
+        "RUN/trajectory.tum CLIP/groundtruth.tum --align sim3`. ATE, and "
+        "RPE over one frame: RMSE in metres (nerf_fox_50: arbitrary units) and "
+        "degrees, after Sim(3) alignment. † stands still, so that "
+        "its scale is undefined: aligned by SE(3) (a network that was trained to "
+        "correct a prior pose is given none without assist). Best "
         "in bold.\n",
         _accuracy(board, with_truth),
-        *[write_ways(clip, board.contenders, board.results, board.truth, output.parent / "images") for clip in with_truth],
+        *[
+            write_ways(clip, board.contenders, board.results, board.truth, output.parent / "images")
+            for clip in with_truth
+        ],
         "### How far one number can be trusted\n",
-        "ATE of the same clip without its first 0, 2, 4, 6, 8 frames: median (lowest to highest).\n",
+        "ATE of the same clip without its first 0, 2, 4, 6, 8 frames: median (lowest "
+        "to highest).\n",
         _scatter(board, with_truth),
         "## Depth\n",
-        "Depth of the same runs, median-aligned per frame, 0.1 to 10 m; the depth camera is another lens than the colour camera (offset "
+        "Depth of the same runs, median-aligned per frame, 0.1 to 10 m; the depth "
+        "camera is another lens than the colour camera (offset "
         "not corrected).\n",
         _depth(board, with_truth),
         "## The network by itself, on held-out synthetic scenes\n",
@@ -95,10 +141,12 @@ def write_page(output: Path, board: Board) -> None:
         "## Benchmarks\n",
         _benchmarks(board),
         "## Steadiness where the camera stands still\n",
-        "Farthest point from the start as a share of the median depth of the scene, and the largest turn of the camera. Truth: 0 and 0.\n",
+        "Farthest point from the start as a share of the median depth of the scene, "
+        "and the largest turn of the camera. Truth: 0 and 0.\n",
         _steadiness(board, [clip for clip in board.clips if clip.static]),
         "## Speed and memory\n",
-        "Frames a second of the whole run, p50 / p95 of one frame in ms, peak memory in MB; each run had the machine to itself.\n",
+        "Frames a second of the whole run, p50 / p95 of one frame in ms, peak memory "
+        "in MB; each run had the machine to itself.\n",
         _speed(board),
         "## Health of every run\n",
         *[_health(board, contender) for contender in board.contenders if contender.model],
@@ -109,8 +157,15 @@ def write_page(output: Path, board: Board) -> None:
 
 def _described(contender: Contender) -> str:
     if contender == CLASSICAL:
-        return f"*{contender.title}* (`evaluation/classical_vo.py`: OpenCV KLT, essential matrix, triangulated scale; same intrinsics)"
-    how = "default settings" if contender.assist else "`assist.enabled: false`: poses of the network alone"
+        return (
+            f"*{contender.title}* (`evaluation/classical_vo.py`: OpenCV KLT, essential "
+            "matrix, triangulated scale; same intrinsics)"
+        )
+    how = (
+        "default settings"
+        if contender.assist
+        else "`assist.enabled: false`: poses of the network alone"
+    )
     return f"*{contender.title}* (model `{contender.model}`, {how})"
 
 
@@ -124,14 +179,31 @@ def _accuracy(board: Board, clips: Sequence[Clip]) -> str:
             continue
         stamps = [int(stamp) for stamp in reference.stamps_ns]
         answers = {contender.title: board.result(clip, contender) for contender in board.contenders}
-        answers |= {baseline.name: measure(clip, baseline) for baseline in (stand_still(stamps), straight_line(stamps))}
+        answers |= {
+            baseline.name: measure(clip, baseline)
+            for baseline in (stand_still(stamps), straight_line(stamps))
+        }
         errors = {title: answer.get("errors", answer) for title, answer in answers.items()}
         for key, title in ACCURACY:
-            label = f"{clip.name} ({len(stamps)} frames, {path_length(reference.poses):.3g} m)" if key == "ate_rmse" else ""
+            label = (
+                f"{clip.name} ({len(stamps)} frames, {path_length(reference.poses):.3g} m)"
+                if key == "ate_rmse"
+                else ""
+            )
             best = min((error[key] for error in errors.values() if key in error), default=np.nan)
             rows.append([label, title, *[_score(error, key, best) for error in errors.values()]])
-        rows.append(["", "frames a second", *[number(answer.get("summary", {}).get("fps"), "") for answer in answers.values()]])
-        rows += [["", f"{title}: {error['error']}"] for title, error in errors.items() if "error" in error]
+        rows.append(
+            [
+                "",
+                "frames a second",
+                *[number(answer.get("summary", {}).get("fps"), "") for answer in answers.values()],
+            ]
+        )
+        rows += [
+            ["", f"{title}: {error['error']}"]
+            for title, error in errors.items()
+            if "error" in error
+        ]
     titles = [contender.title for contender in board.contenders]
     return table(["clip", "", *titles, "standing still", "straight line"], rows)
 
@@ -148,14 +220,29 @@ def _scatter(board: Board, clips: Sequence[Clip]) -> str:
     for clip in clips:
         cells = []
         for contender in (board.contenders[0], CLASSICAL):
-            runs = [result for (name, key, _), result in board.results.items() if (name, key) == (clip.name, contender.key)]
-            values = [run["errors"]["ate_rmse"] for run in runs if "ate_rmse" in run.get("errors", {})]
+            runs = [
+                result
+                for (name, key, _), result in board.results.items()
+                if (name, key) == (clip.name, contender.key)
+            ]
+            values = [
+                run["errors"]["ate_rmse"] for run in runs if "ate_rmse" in run.get("errors", {})
+            ]
             failed = f", {len(runs) - len(values)} failed" if len(values) < len(runs) else ""
-            spread = f"{number(float(np.median(values)))} ({number(min(values))} to {number(max(values))})" if values else ""
+            spread = (
+                f"{number(float(np.median(values)))} ({number(min(values))} to "
+                f"{number(max(values))})"
+                if values
+                else ""
+            )
             cells.append(spread + failed if len(runs) > 1 else "")
         if any(cells):
             rows.append([clip.name, *cells])
-    return table(["clip", board.contenders[0].title, CLASSICAL.title], rows) if rows else "No clip with truth was short enough.\n"
+    return (
+        table(["clip", board.contenders[0].title, CLASSICAL.title], rows)
+        if rows
+        else "No clip with truth was short enough.\n"
+    )
 
 
 def _depth(board: Board, clips: Sequence[Clip]) -> str:
@@ -174,18 +261,37 @@ def _depth(board: Board, clips: Sequence[Clip]) -> str:
 
 
 def _depth_cells(depth: Mapping[str, Any]) -> list[str]:
-    return [*[number(depth[key]) for key in ("abs_rel", "delta_1.25", "rmse", "log10", "coverage")], str(depth["frames"])]
+    return [
+        *[number(depth[key]) for key in ("abs_rel", "delta_1.25", "rmse", "log10", "coverage")],
+        str(depth["frames"]),
+    ]
 
 
 def _scenes(board: Board) -> str:
     answers = {model: answer for model, answer in board.scenes.items() if "error" not in answer}
-    failed = [f"{model}: {answer['error']}\n" for model, answer in board.scenes.items() if "error" in answer]
+    failed = [
+        f"{model}: {answer['error']}\n"
+        for model, answer in board.scenes.items()
+        if "error" in answer
+    ]
     rows = []
     for title, key, baseline, beside in SCENES:
         value = next((answer[beside] for answer in answers.values() if beside in answer), None)
-        rows.append([title, *[number(answer.get(key)) for answer in answers.values()], baseline, number(value, "")])
+        rows.append(
+            [
+                title,
+                *[number(answer.get(key)) for answer in answers.values()],
+                baseline,
+                number(value, ""),
+            ]
+        )
     clips = max((round(answer["clips"]) for answer in answers.values()), default=0)
-    return "\n".join([table([f"{clips} clips", *answers, "baseline", "its value"], rows) if answers else "", *failed])
+    return "\n".join(
+        [
+            table([f"{clips} clips", *answers, "baseline", "its value"], rows) if answers else "",
+            *failed,
+        ]
+    )
 
 
 def _benchmarks(board: Board) -> str:
@@ -194,8 +300,15 @@ def _benchmarks(board: Board) -> str:
         return 'None was present (`make scoreboard BENCHMARKS="NAME=DIR ..."`).\n'
     parts = []
     for (pair, model), result in board.benchmarks.items():
-        shown = f"failed: {result['error']}\n" if "error" in result else f"```\n{render_benchmark(result)}\n```\n"
-        parts.append(f"`flow3r evaluate benchmark {pair.replace('=', ' --data ', 1)} --model {model}`\n\n{shown}")
+        shown = (
+            f"failed: {result['error']}\n"
+            if "error" in result
+            else f"```\n{render_benchmark(result)}\n```\n"
+        )
+        parts.append(
+            f"`flow3r evaluate benchmark {pair.replace('=', ' --data ', 1)} --model "
+            f"{model}`\n\n{shown}"
+        )
     return "\n".join(parts)
 
 
@@ -208,10 +321,18 @@ def _steadiness(board: Board, clips: Sequence[Clip]) -> str:
                 row.append("failed")
                 continue
             depth = answer.get("median_depth")
-            far = f"{answer['farthest'] / depth:.2%} of depth" if depth else f"{answer['farthest']:.3g} units"
+            far = (
+                f"{answer['farthest'] / depth:.2%} of depth"
+                if depth
+                else f"{answer['farthest']:.3g} units"
+            )
             row.append(f"{far}, {answer['largest_turn_deg']:.2f}°")
         rows.append(row)
-    return table(["clip", *[contender.title for contender in board.contenders]], rows) if rows else "No such clip was present.\n"
+    return (
+        table(["clip", *[contender.title for contender in board.contenders]], rows)
+        if rows
+        else "No such clip was present.\n"
+    )
 
 
 def _speed(board: Board) -> str:
@@ -227,7 +348,10 @@ def _speed_cell(answer: Mapping[str, Any]) -> str:
     if "summary" not in answer:
         return "failed"
     summary, latency = answer["summary"], answer["summary"]["latency_ms"]
-    return f"{number(summary['fps'])} fps, {number(latency['p50'])} / {number(latency['p95'])} ms, {number(summary['peak_rss_mb'])} MB"
+    return (
+        f"{number(summary['fps'])} fps, {number(latency['p50'])} / {number(latency['p95'])} "
+        f"ms, {number(summary['peak_rss_mb'])} MB"
+    )
 
 
 def _health(board: Board, contender: Contender) -> str:
@@ -241,9 +365,24 @@ def _health(board: Board, contender: Contender) -> str:
         frames = f"{summary['frames_estimated']} / {summary['frames_in']}"
         states, sources = _counts(summary["tracking_states"]), _counts(summary["pose_sources"])
         refused = f"{summary['seams_refused']} / {summary['seams']}"
-        rows.append([clip.name, frames, _counts(summary["frames_dropped"]) or "none", states, refused, sources])
-    return f"*{contender.title}*\n\n" + table(["clip", "frames", "dropped", "states", "seams refused", "pose from"], rows)
+        rows.append(
+            [
+                clip.name,
+                frames,
+                _counts(summary["frames_dropped"]) or "none",
+                states,
+                refused,
+                sources,
+            ]
+        )
+    return f"*{contender.title}*\n\n" + table(
+        ["clip", "frames", "dropped", "states", "seams refused", "pose from"], rows
+    )
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]) if count)
+    return ", ".join(
+        f"{name} {count}"
+        for name, count in sorted(counts.items(), key=lambda item: -item[1])
+        if count
+    )

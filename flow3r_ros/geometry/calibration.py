@@ -1,7 +1,8 @@
 """Focal length of an uncalibrated camera from its own motion.
 
-For a wrong focal length no pair of motions explains the flow: the robust Sampson cost of the best two-view fit, summed over several
-pairs, has its minimum at the true one. Motions without rotation or depth variation say nothing, the curve is flat, and that is reported.
+For a wrong focal length no pair of motions explains the flow: the robust Sampson cost of the best
+two-view fit, summed over several pairs, has its minimum at the true one. Motions without rotation
+or depth variation say nothing, the curve is flat, and that is reported.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ import numpy as np
 
 from flow3r_ros.geometry.camera import default_camera, scaled
 from flow3r_ros.geometry.correspondence import Correspondence
-from flow3r_ros.geometry.epipolar import Matches, fit_epipolar, fit_rotation, select_matches, translation_given_rotation
+from flow3r_ros.geometry.epipolar import (
+    Matches,
+    fit_epipolar,
+    fit_rotation,
+    select_matches,
+    translation_given_rotation,
+)
 from flow3r_ros.types import Float64
 
 _RANGE = (0.5, 2.5)
@@ -23,21 +30,28 @@ _NODES = 14
 
 @dataclass(frozen=True)
 class FocalEstimate:
-    """`focal` in pixels of the image asked for; `confidence` 0..1; `observable` False when the guess of 0.9 of the longer side stands."""
+    """`focal` in pixels of the image asked for; `confidence` 0..1; `observable` False when the
+    guess of 0.9 of the longer side stands."""
 
     focal: float
     confidence: float
     observable: bool
 
 
-def estimate_focal(correspondences: Sequence[Correspondence], width: int, height: int) -> FocalEstimate:
+def estimate_focal(
+    correspondences: Sequence[Correspondence], width: int, height: int
+) -> FocalEstimate:
     """Focal length of `width` x `height` images, square pixels, principal point at the centre.
 
-    `correspondences` are a handful of pairs with clear motion (any grid size). Falls back to 0.9 of the longer side, flagged, when they do
-    not determine it. About 60 ms a pair.
+    `correspondences` are a handful of pairs with clear motion (any grid size). Falls back to 0.9 of
+    the longer side, flagged, when they do not determine it. About 60 ms a pair.
     """
     ratios = np.geomspace(*_RANGE, _NODES)
-    curves = [curve for c in correspondences if (curve := _cost_curve(c, width, height, ratios)) is not None]
+    curves = [
+        curve
+        for c in correspondences
+        if (curve := _cost_curve(c, width, height, ratios)) is not None
+    ]
     fallback = FocalEstimate(0.9 * max(width, height), 0.0, False)
     if not curves:
         return fallback
@@ -57,8 +71,11 @@ def estimate_focal(correspondences: Sequence[Correspondence], width: int, height
     return FocalEstimate(float(ratio * max(width, height)), confidence, True)
 
 
-def _cost_curve(correspondence: Correspondence, width: int, height: int, ratios: Float64) -> Float64 | None:
-    """Best two-view cost in px for each focal length; None for a pair with too few matches or hardly any motion."""
+def _cost_curve(
+    correspondence: Correspondence, width: int, height: int, ratios: Float64
+) -> Float64 | None:
+    """Best two-view cost in px for each focal length; None for a pair with too few matches or
+    hardly any motion."""
     h, w = correspondence.covisibility.shape
     unit = scaled(default_camera(width, height, float(max(width, height))), w, h)
     matches = select_matches(correspondence, unit, 600)
@@ -90,4 +107,11 @@ def _fit_anew(matches: Matches) -> tuple[Float64, Float64, float]:
 def _with_focal(matches: Matches, ratio: float) -> Matches:
     """The same pixels as rays of a camera whose focal length is `ratio` times as long."""
     shrink = np.array([1.0 / ratio, 1.0 / ratio, 1.0])
-    return Matches(matches.rays_a * shrink, matches.rays_b * shrink, matches.weight, matches.rows, matches.columns, matches.focal * ratio)
+    return Matches(
+        matches.rays_a * shrink,
+        matches.rays_b * shrink,
+        matches.weight,
+        matches.rows,
+        matches.columns,
+        matches.focal * ratio,
+    )

@@ -1,7 +1,9 @@
-"""Cameras: camera.json, checks, rectification to a pinhole, intrinsics under resizing, rays, focal length from a point map.
+"""Cameras: camera.json, checks, rectification to a pinhole, intrinsics under resizing, rays, focal
+length from a point map.
 
-Everything behind this module sees pinhole images only. Pixel centres are at integers, so resizing W columns to w maps `u` to
-`(u + 0.5) w / W - 0.5` and the principal point follows the same rule. Distortion models are those of `sensor_msgs/CameraInfo`.
+Everything behind this module sees pinhole images only. Pixel centres are at integers, so resizing W
+columns to w maps `u` to `(u + 0.5) w / W - 0.5` and the principal point follows the same rule.
+Distortion models are those of `sensor_msgs/CameraInfo`.
 """
 
 from __future__ import annotations
@@ -28,9 +30,15 @@ _MODELS = {
     "equidistant": "equidistant",
     "fisheye": "equidistant",
 }
-_COEFFICIENTS = {"none": (0,), "plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
+_COEFFICIENTS = {
+    "none": (0,),
+    "plumb_bob": (4, 5),
+    "rational_polynomial": (8, 12, 14),
+    "equidistant": (4,),
+}
 _MAX_TANGENT = 1.8
-"""widest half angle kept by rectification: 61 degrees; beyond it a pinhole stretches the border beyond use"""
+"""widest half angle kept by rectification: 61 degrees; beyond it a pinhole stretches the border
+beyond use"""
 
 
 def load_camera(path: Path, size: tuple[int, int] | None = None) -> Camera | None:
@@ -40,7 +48,8 @@ def load_camera(path: Path, size: tuple[int, int] | None = None) -> Camera | Non
         path: the file, keys as in `save_camera`; `distortion` may be null.
         size: (width, height) of the images the file must fit.
 
-    Raises CameraError for unreadable JSON, missing keys, another image size, non-finite values or an unknown distortion model.
+    Raises CameraError for unreadable JSON, missing keys, another image size, non-finite values or
+    an unknown distortion model.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -49,24 +58,56 @@ def load_camera(path: Path, size: tuple[int, int] | None = None) -> Camera | Non
         model = str(data.get("distortion_model") or "none").lower()
         distortion = tuple(float(value) for value in data.get("distortion") or ())
         known = [float(value) for value in intrinsics if value is not None]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CameraError(f"{path}: not a camera file ({error!r})", "give width, height, fx, fy, cx, cy as in docs") from error
+    except (
+        OSError,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:
+        raise CameraError(
+            f"{path}: not a camera file ({error!r})",
+            "give width, height, fx, fy, cx, cy as in docs",
+        ) from error
     if size is not None and (width, height) != size:
-        raise CameraError(f"{path}: made for {width}x{height}, images are {size[0]}x{size[1]}", "use the camera.json of this camera")
+        raise CameraError(
+            f"{path}: made for {width}x{height}, images are {size[0]}x{size[1]}",
+            "use the camera.json of this camera",
+        )
     if not known:
         return None
     if len(known) != 4:
-        raise CameraError(f"{path}: some of fx, fy, cx, cy are null", "give all four, or null for all four")
+        raise CameraError(
+            f"{path}: some of fx, fy, cx, cy are null", "give all four, or null for all four"
+        )
     try:
         fx, fy, cx, cy = known
-        return check_camera(Camera(width, height, fx, fy, cx, cy, model, distortion, estimated=bool(data.get("estimated", False))))
+        return check_camera(
+            Camera(
+                width,
+                height,
+                fx,
+                fy,
+                cx,
+                cy,
+                model,
+                distortion,
+                estimated=bool(data.get("estimated", False)),
+            )
+        )
     except CameraError as error:
         raise CameraError(f"{path}: {error.what}", error.cure) from error
 
 
 def save_camera(camera: Camera, path: Path) -> None:
-    """Write a camera.json: width, height, fx, fy, cx, cy, distortion_model, distortion (and `estimated` when it is)."""
-    data: dict[str, object] = {key: getattr(camera, key) for key in ("width", "height", "fx", "fy", "cx", "cy", "distortion_model")}
+    """Write a camera.json: width, height, fx, fy, cx, cy, distortion_model, distortion (and
+    `estimated` when it is)."""
+    data: dict[str, object] = {
+        key: getattr(camera, key)
+        for key in ("width", "height", "fx", "fy", "cx", "cy", "distortion_model")
+    }
     data["distortion"] = list(camera.distortion)
     if camera.estimated:
         data["estimated"] = True
@@ -74,38 +115,61 @@ def save_camera(camera: Camera, path: Path) -> None:
 
 
 def check_camera(camera: Camera, size: tuple[int, int] | None = None) -> Camera:
-    """The camera with the model's canonical name, or CameraError naming what is wrong; `size` = (width, height) of the images."""
+    """The camera with the model's canonical name, or CameraError naming what is wrong; `size` =
+    (width, height) of the images."""
     values = (camera.fx, camera.fy, camera.cx, camera.cy, *camera.distortion)
     if not all(math.isfinite(value) for value in values):
-        raise CameraError(f"intrinsics are not finite: {values}", "calibrate again, or leave the camera out")
+        raise CameraError(
+            f"intrinsics are not finite: {values}", "calibrate again, or leave the camera out"
+        )
     if camera.width < 1 or camera.height < 1:
         raise CameraError(f"image size {camera.width}x{camera.height} is not positive")
     if camera.fx <= 0 or camera.fy <= 0:
-        raise CameraError(f"focal lengths {camera.fx}, {camera.fy} are not positive", "an uncalibrated camera sends zeros: leave it out")
-    if not (-camera.width < camera.cx < 2 * camera.width and -camera.height < camera.cy < 2 * camera.height):
-        raise CameraError(f"principal point ({camera.cx}, {camera.cy}) is far outside {camera.width}x{camera.height}")
+        raise CameraError(
+            f"focal lengths {camera.fx}, {camera.fy} are not positive",
+            "an uncalibrated camera sends zeros: leave it out",
+        )
+    if not (
+        -camera.width < camera.cx < 2 * camera.width
+        and -camera.height < camera.cy < 2 * camera.height
+    ):
+        raise CameraError(
+            f"principal point ({camera.cx}, {camera.cy}) is far outside "
+            f"{camera.width}x{camera.height}"
+        )
     if size is not None and (camera.width, camera.height) != size:
         raise CameraError(
-            f"intrinsics are for {camera.width}x{camera.height}, images are {size[0]}x{size[1]}", "use the calibration of this image size"
+            f"intrinsics are for {camera.width}x{camera.height}, images are {size[0]}x{size[1]}",
+            "use the calibration of this image size",
         )
     model = _MODELS.get(camera.distortion_model.lower())
     if model is None:
-        raise CameraError(f"distortion model '{camera.distortion_model}' is unknown", f"known: {', '.join(sorted(filter(None, _MODELS)))}")
+        raise CameraError(
+            f"distortion model '{camera.distortion_model}' is unknown",
+            f"known: {', '.join(sorted(filter(None, _MODELS)))}",
+        )
     if not any(camera.distortion):
         model = "none" if model != "equidistant" else model
     if model == "none":
         return replace(camera, distortion_model="none", distortion=())
     distortion = camera.distortion or (0.0,) * 4
     if len(distortion) not in _COEFFICIENTS[model]:
-        raise CameraError(f"{model} takes {_COEFFICIENTS[model]} coefficients, got {len(distortion)}")
-    return replace(camera, distortion_model=model, distortion=tuple(float(value) for value in distortion))
+        raise CameraError(
+            f"{model} takes {_COEFFICIENTS[model]} coefficients, got {len(distortion)}"
+        )
+    return replace(
+        camera, distortion_model=model, distortion=tuple(float(value) for value in distortion)
+    )
 
 
 def scaled(camera: Camera, width: int, height: int) -> Camera:
-    """The camera of the image resized to `width` x `height`; distortion coefficients do not change."""
+    """The camera of the image resized to `width` x `height`; distortion coefficients do not
+    change."""
     sx, sy = width / camera.width, height / camera.height
     cx, cy = (camera.cx + 0.5) * sx - 0.5, (camera.cy + 0.5) * sy - 0.5
-    return replace(camera, width=width, height=height, fx=camera.fx * sx, fy=camera.fy * sy, cx=cx, cy=cy)
+    return replace(
+        camera, width=width, height=height, fx=camera.fx * sx, fy=camera.fy * sy, cx=cx, cy=cy
+    )
 
 
 def cropped(camera: Camera, x: int, y: int, width: int, height: int) -> Camera:
@@ -121,13 +185,17 @@ def binned(camera: Camera, binning_x: int, binning_y: int) -> Camera:
 
 
 def default_camera(width: int, height: int, focal: float | None = None) -> Camera:
-    """A guessed pinhole (`estimated`): centred, square pixels, `focal` pixels or 0.9 of the longer side."""
+    """A guessed pinhole (`estimated`): centred, square pixels, `focal` pixels or 0.9 of the longer
+    side."""
     value = 0.9 * max(width, height) if focal is None else focal
-    return Camera(width, height, value, value, (width - 1) / 2.0, (height - 1) / 2.0, estimated=True)
+    return Camera(
+        width, height, value, value, (width - 1) / 2.0, (height - 1) / 2.0, estimated=True
+    )
 
 
 def pinhole(camera: Camera) -> Camera:
-    """The pinhole that `Rectifier` maps to: same image size, square-pixel ratio kept, no black borders, widest such view.
+    """The pinhole that `Rectifier` maps to: same image size, square-pixel ratio kept, no black
+    borders, widest such view.
 
     Raises CameraError as `check_camera` does, or when the distortion folds the image over itself.
     """
@@ -136,8 +204,13 @@ def pinhole(camera: Camera) -> Camera:
         return camera
     left, right, top, bottom = _inner_view(camera)
     if not (right - left > 1e-3 and bottom - top > 1e-3):
-        raise CameraError("the distortion coefficients fold the image over itself", "calibrate again")
-    zoom = max((camera.width - 1) / (right - left) / camera.fx, (camera.height - 1) / (bottom - top) / camera.fy)
+        raise CameraError(
+            "the distortion coefficients fold the image over itself", "calibrate again"
+        )
+    zoom = max(
+        (camera.width - 1) / (right - left) / camera.fx,
+        (camera.height - 1) / (bottom - top) / camera.fy,
+    )
     fx, fy = camera.fx * zoom, camera.fy * zoom
     cx = (camera.width - 1) / 2.0 - fx * (left + right) / 2.0
     cy = (camera.height - 1) / 2.0 - fy * (top + bottom) / 2.0
@@ -145,17 +218,23 @@ def pinhole(camera: Camera) -> Camera:
 
 
 def undistort_points(camera: Camera, pixels: Float64) -> Float64:
-    """Rays `[n, 2]` (x/z, y/z) of pixels `[n, 2]`, distortion removed; nan where the model has no such ray."""
+    """Rays `[n, 2]` (x/z, y/z) of pixels `[n, 2]`, distortion removed; nan where the model has no
+    such ray."""
     points = np.ascontiguousarray(pixels, dtype=np.float64).reshape(-1, 1, 2)
     if camera.distortion_model == "equidistant":
         return np.asarray(_undistort_equidistant(camera, points[:, 0]))
     coefficients = np.array(camera.distortion or (0.0,) * 4)
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 60, 1e-10)
-    return np.asarray(cv2.undistortPointsIter(points, camera.matrix, coefficients, np.eye(3), np.eye(3), criteria)[:, 0])
+    return np.asarray(
+        cv2.undistortPointsIter(
+            points, camera.matrix, coefficients, np.eye(3), np.eye(3), criteria
+        )[:, 0]
+    )
 
 
 def _undistort_equidistant(camera: Camera, pixels: Float64) -> Float64:
-    """Kannala-Brandt inverse by Newton; angles of 85 degrees and more have no useful pinhole ray and become nan."""
+    """Kannala-Brandt inverse by Newton; angles of 85 degrees and more have no useful pinhole ray
+    and become nan."""
     k1, k2, k3, k4 = camera.distortion
     xd, yd = (pixels[:, 0] - camera.cx) / camera.fx, (pixels[:, 1] - camera.cy) / camera.fy
     radius = np.hypot(xd, yd)
@@ -171,12 +250,17 @@ def _undistort_equidistant(camera: Camera, pixels: Float64) -> Float64:
 
 
 def _inner_view(camera: Camera) -> tuple[float, float, float, float]:
-    """Largest (x_min, x_max, y_min, y_max) in ray units whose every pixel exists in the distorted image."""
+    """Largest (x_min, x_max, y_min, y_max) in ray units whose every pixel exists in the distorted
+    image."""
     w, h, n = camera.width - 1.0, camera.height - 1.0, 65
     u, v = np.linspace(0, w, n), np.linspace(0, h, n)
-    edges = [np.stack([np.full(n, x), v], 1) for x in (0.0, w)] + [np.stack([u, np.full(n, y)], 1) for y in (0.0, h)]
+    edges = [np.stack([np.full(n, x), v], 1) for x in (0.0, w)] + [
+        np.stack([u, np.full(n, y)], 1) for y in (0.0, h)
+    ]
     limits = []
-    for edge, axis, keep in zip(edges, (0, 0, 1, 1), (np.nanmax, np.nanmin, np.nanmax, np.nanmin), strict=True):
+    for edge, axis, keep in zip(
+        edges, (0, 0, 1, 1), (np.nanmax, np.nanmin, np.nanmax, np.nanmin), strict=True
+    ):
         rays_of_edge = undistort_points(camera, edge)[:, axis]
         outward = -_MAX_TANGENT if keep is np.nanmax else _MAX_TANGENT
         limit = float(keep(rays_of_edge)) if np.isfinite(rays_of_edge).any() else outward
@@ -187,8 +271,8 @@ def _inner_view(camera: Camera) -> tuple[float, float, float, float]:
 class Rectifier:
     """Removes lens distortion with maps computed once.
 
-    `rectified` is the pinhole of the images that `apply` returns; without distortion both are what came in. Raises CameraError as
-    `pinhole` does.
+    `rectified` is the pinhole of the images that `apply` returns; without distortion both are what
+    came in. Raises CameraError as `pinhole` does.
     """
 
     def __init__(self, camera: Camera) -> None:
@@ -197,25 +281,39 @@ class Rectifier:
         self._maps = None if self.camera.distortion_model == "none" else self._build_maps()
 
     def apply(self, rgb: UInt8) -> UInt8:
-        """Rectified copy of an image `[H, W]` or `[H, W, 3]` (the image itself without distortion); CameraError for another size."""
+        """Rectified copy of an image `[H, W]` or `[H, W, 3]` (the image itself without distortion);
+        CameraError for another size."""
         height, width = rgb.shape[:2]
         if (width, height) != (self.camera.width, self.camera.height):
             raise CameraError(
-                f"image is {width}x{height}, the camera {self.camera.width}x{self.camera.height}", "use the calibration of this image size"
+                f"image is {width}x{height}, the camera {self.camera.width}x{self.camera.height}",
+                "use the calibration of this image size",
             )
         if self._maps is None:
             return rgb
-        return np.asarray(cv2.remap(rgb, *self._maps, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.uint8)
+        return np.asarray(
+            cv2.remap(
+                rgb, *self._maps, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            ),
+            dtype=np.uint8,
+        )
 
     def _build_maps(self) -> tuple[cv2.typing.MatLike, cv2.typing.MatLike]:
         size = (self.camera.width, self.camera.height)
         coefficients = np.array(self.camera.distortion)
-        build = cv2.fisheye.initUndistortRectifyMap if self.camera.distortion_model == "equidistant" else cv2.initUndistortRectifyMap
-        return build(self.camera.matrix, coefficients, np.eye(3), self.rectified.matrix, size, cv2.CV_16SC2)
+        build = (
+            cv2.fisheye.initUndistortRectifyMap
+            if self.camera.distortion_model == "equidistant"
+            else cv2.initUndistortRectifyMap
+        )
+        return build(
+            self.camera.matrix, coefficients, np.eye(3), self.rectified.matrix, size, cv2.CV_16SC2
+        )
 
 
 def rays(camera: Camera) -> Float32:
-    """Ray of every pixel of a pinhole, float32 `[h, w, 2]` = (x/z, y/z). Raises CameraError for a distorted camera."""
+    """Ray of every pixel of a pinhole, float32 `[h, w, 2]` = (x/z, y/z). Raises CameraError for a
+    distorted camera."""
     if camera.distortion:
         raise CameraError("rays are defined for a pinhole", "rectify the images first")
     x = (np.arange(camera.width) - camera.cx) / camera.fx
@@ -224,17 +322,23 @@ def rays(camera: Camera) -> Float32:
 
 
 def focal_from_points(local_points: Float32, confidence: Float32) -> tuple[float, float]:
-    """Focal lengths (fx, fy) in pixels of the grid that explain a local point map, principal point at the centre.
+    """Focal lengths (fx, fy) in pixels of the grid that explain a local point map, principal point
+    at the centre.
 
-    Robust least squares of `u - cx = fx x/z` and its twin for y (Cauchy reweighting from the median ratio). `local_points` `[h, w, 3]`
-    in the optical frame, `confidence` `[h, w]` in [0, 1]. Raises CameraError when fewer than 16 points are in front of the camera.
+    Robust least squares of `u - cx = fx x/z` and its twin for y (Cauchy reweighting from the median
+    ratio). `local_points` `[h, w, 3]` in the optical frame, `confidence` `[h, w]` in [0, 1]. Raises
+    CameraError when fewer than 16 points are in front of the camera.
     """
     height, width = confidence.shape
     z = local_points[..., 2].astype(np.float64)
     usable = np.isfinite(local_points).all(axis=-1) & (z > 1e-9) & (confidence > 0)
     if int(usable.sum()) < 16:
-        raise CameraError("the point map has too few points in front of the camera to recover a focal length")
-    columns, rows = np.meshgrid(np.arange(width) - (width - 1) / 2.0, np.arange(height) - (height - 1) / 2.0)
+        raise CameraError(
+            "the point map has too few points in front of the camera to recover a focal length"
+        )
+    columns, rows = np.meshgrid(
+        np.arange(width) - (width - 1) / 2.0, np.arange(height) - (height - 1) / 2.0
+    )
     weight = confidence[usable].astype(np.float64)
     focals = []
     for pixel, axis in ((columns[usable], 0), (rows[usable], 1)):

@@ -1,8 +1,10 @@
-"""Epipolar geometry of two pinhole views: matches from a flow field, the Sampson error, and its robust minimisation.
+"""Epipolar geometry of two pinhole views: matches from a flow field, the Sampson error, and its
+robust minimisation.
 
-`T_b_a = [R | t]` maps points of a to b here, `x_b^T [t]x R x_a = 0`. Residuals are in pixels of the correspondence grid. Sampson error:
-Hartley & Zisserman, 11.4.3; the minimiser is Levenberg-Marquardt over rotation (3) and translation direction (2) with analytic
-Jacobians and a Cauchy loss.
+`T_b_a = [R | t]` maps points of a to b here, `x_b^T [t]x R x_a = 0`. Residuals are in pixels of the
+correspondence grid. Sampson error: Hartley & Zisserman, 11.4.3; the minimiser is
+Levenberg-Marquardt over rotation (3) and translation direction (2) with analytic Jacobians and a
+Cauchy loss.
 """
 
 from __future__ import annotations
@@ -16,15 +18,16 @@ from flow3r_ros.geometry.lie import hat, so3_exp
 from flow3r_ros.types import Camera, Float64
 
 SHARP_PX = 0.25
-"""px; scale of the final fit: systematic errors of dense flow (1-2 px) must not pull it (KITTI: 0.6 against 2.2 degrees at 1 px)"""
+"""px; scale of the final fit: systematic errors of dense flow (1-2 px) must not pull it (KITTI: 0.6
+against 2.2 degrees at 1 px)"""
 WIDE_PX = 1.0
 """px; scale of the first fit and of reported costs"""
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Point matches as rays with z = 1: `rays_a`, `rays_b` `[n, 3]`, `weight` `[n]` in 0..1, `rows`, `columns` int `[n]` of the pixel
-    in a, `focal` in pixels of the grid."""
+    """Point matches as rays with z = 1: `rays_a`, `rays_b` `[n, 3]`, `weight` `[n]` in 0..1,
+    `rows`, `columns` int `[n]` of the pixel in a, `focal` in pixels of the grid."""
 
     rays_a: Float64
     rays_b: Float64
@@ -40,14 +43,23 @@ class Matches:
         """At most about `count` of the matches, evenly taken."""
         step = max(1, round(len(self) / count))
         keep = slice(None, None, step)
-        return Matches(self.rays_a[keep], self.rays_b[keep], self.weight[keep], self.rows[keep], self.columns[keep], self.focal)
+        return Matches(
+            self.rays_a[keep],
+            self.rays_b[keep],
+            self.weight[keep],
+            self.rows[keep],
+            self.columns[keep],
+            self.focal,
+        )
 
 
 def select_matches(correspondence: Correspondence, camera: Camera, count: int = 1500) -> Matches:
-    """Covisible, textured pixels of a regular grid of about `count` nodes (every match of a sparse correspondence).
+    """Covisible, textured pixels of a regular grid of about `count` nodes (every match of a sparse
+    correspondence).
 
-    `camera` is the pinhole of the correspondence grid (`camera.scaled`). A plain grid beats the best pixel of each cell, which prefers
-    depth edges (KITTI: 0.6 against 1.0 degrees of translation direction).
+    `camera` is the pinhole of the correspondence grid (`camera.scaled`). A plain grid beats the
+    best pixel of each cell, which prefers depth edges (KITTI: 0.6 against 1.0 degrees of
+    translation direction).
     """
     reliability = correspondence.covisibility * correspondence.texture
     height, width = reliability.shape
@@ -62,14 +74,29 @@ def select_matches(correspondence: Correspondence, camera: Camera, count: int = 
     rows, columns, weight = rows[good], columns[good], weight[good]
     flow = correspondence.flow[rows, columns].astype(np.float64)
     ones = np.ones(len(rows))
-    rays_a = np.stack([(columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy, ones], axis=1)
-    rays_b = np.stack([(columns + flow[:, 0] - camera.cx) / camera.fx, (rows + flow[:, 1] - camera.cy) / camera.fy, ones], axis=1)
+    rays_a = np.stack(
+        [(columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy, ones], axis=1
+    )
+    rays_b = np.stack(
+        [
+            (columns + flow[:, 0] - camera.cx) / camera.fx,
+            (rows + flow[:, 1] - camera.cy) / camera.fy,
+            ones,
+        ],
+        axis=1,
+    )
     return Matches(rays_a, rays_b, weight, rows, columns, float(np.sqrt(camera.fx * camera.fy)))
 
 
 def robust_cost(residual: Float64, weight: Float64, scale_px: float = WIDE_PX) -> float:
-    """Weighted robust rms in pixels of residuals `[n]` (Cauchy at `scale_px`): grows like the rms, hardly feels outliers."""
-    return float(np.sqrt(np.sum(weight * np.log1p((residual / scale_px) ** 2)) / max(float(weight.sum()), 1e-9)) * scale_px)
+    """Weighted robust rms in pixels of residuals `[n]` (Cauchy at `scale_px`): grows like the rms,
+    hardly feels outliers."""
+    return float(
+        np.sqrt(
+            np.sum(weight * np.log1p((residual / scale_px) ** 2)) / max(float(weight.sum()), 1e-9)
+        )
+        * scale_px
+    )
 
 
 def sampson_residual(R: Float64, t: Float64, matches: Matches) -> Float64:
@@ -87,11 +114,19 @@ def sampson_residual(R: Float64, t: Float64, matches: Matches) -> Float64:
 def rotation_residual(R: Float64, matches: Matches) -> Float64:
     """Distance `[n]` in pixels between the match and where a point at infinity would be."""
     turned = matches.rays_a @ R.T
-    return np.asarray(matches.focal * np.linalg.norm(turned[:, :2] / turned[:, 2:] - matches.rays_b[:, :2], axis=1))
+    return np.asarray(
+        matches.focal
+        * np.linalg.norm(turned[:, :2] / turned[:, 2:] - matches.rays_b[:, :2], axis=1)
+    )
 
 
 def fit_epipolar(
-    R: Float64, t: Float64, matches: Matches, iterations: int = 12, scale_px: float = SHARP_PX, weight: Float64 | None = None
+    R: Float64,
+    t: Float64,
+    matches: Matches,
+    iterations: int = 12,
+    scale_px: float = SHARP_PX,
+    weight: Float64 | None = None,
 ) -> tuple[Float64, Float64, Float64]:
     """Refine B starts at once by the robust Sampson error.
 
@@ -119,7 +154,11 @@ def fit_epipolar(
         better = trial[0] < cost
         settled = bool(np.all(np.abs(cost - trial[0]) < 1e-5 * cost))
         R[better], t[better], cost[better] = R_new[better], t_new[better], trial[0][better]
-        normal[better], gradient[better], basis[better] = trial[1][better], trial[2][better], trial[3][better]
+        normal[better], gradient[better], basis[better] = (
+            trial[1][better],
+            trial[2][better],
+            trial[3][better],
+        )
         damping = np.where(better, np.maximum(0.2 * damping, 1e-9), np.minimum(10.0 * damping, 1e4))
         if settled:
             break
@@ -129,20 +168,32 @@ def fit_epipolar(
 def _linearise(
     R: Float64, t: Float64, matches: Matches, products: Float64, weight: Float64, scale_px: float
 ) -> tuple[Float64, Float64, Float64, Float64]:
-    """Robust cost `[B]` (sum), normal matrix `[B, 5, 5]`, gradient `[B, 5]`, tangent basis `[B, 3, 2]` of the sphere at t.
+    """Robust cost `[B]` (sum), normal matrix `[B, 5, 5]`, gradient `[B, 5]`, tangent basis `[B, 3,
+    2]` of the sphere at t.
 
-    Error and both epipolar lines are linear in E, so E and its five derivatives go through the same few matrix products.
+    Error and both epipolar lines are linear in E, so E and its five derivatives go through the same
+    few matrix products.
     """
     starts, n = len(R), len(matches)
     basis = _tangent_basis(t)
     cross = hat(t)[:, None]
     turned = R[:, None]
-    stack = np.concatenate([cross @ turned, cross @ hat(np.eye(3)) @ turned, hat(basis.transpose(0, 2, 1)) @ turned], axis=1)
+    stack = np.concatenate(
+        [cross @ turned, cross @ hat(np.eye(3)) @ turned, hat(basis.transpose(0, 2, 1)) @ turned],
+        axis=1,
+    )
     error = (products @ stack.reshape(-1, 9).T).reshape(n, starts, 6)
-    lines = [(matches.rays_a @ stack[:, :, row].reshape(-1, 3).T).reshape(n, starts, 6) for row in (0, 1)]
-    lines += [(matches.rays_b @ stack[..., column].reshape(-1, 3).T).reshape(n, starts, 6) for column in (0, 1)]
+    lines = [
+        (matches.rays_a @ stack[:, :, row].reshape(-1, 3).T).reshape(n, starts, 6) for row in (0, 1)
+    ]
+    lines += [
+        (matches.rays_b @ stack[..., column].reshape(-1, 3).T).reshape(n, starts, 6)
+        for column in (0, 1)
+    ]
     norm2 = sum((line[..., 0] ** 2 for line in lines), start=np.full((n, starts), 1e-18))
-    half_slope = sum((line[..., :1] * line[..., 1:] for line in lines), start=np.zeros((n, starts, 5)))
+    half_slope = sum(
+        (line[..., :1] * line[..., 1:] for line in lines), start=np.zeros((n, starts, 5))
+    )
     scale = matches.focal / np.sqrt(norm2)
     residual = scale * error[..., 0]
     J = scale[..., None] * (error[..., 1:] - (error[..., 0] / norm2)[..., None] * half_slope)
@@ -164,21 +215,28 @@ def _tangent_basis(t: Float64) -> Float64:
 
 
 def fit_rotation(R: Float64, matches: Matches, iterations: int = 8) -> tuple[Float64, float]:
-    """Rotation `[3, 3]` that best explains the matches without any translation, robustly, with its robust cost in px.
+    """Rotation `[3, 3]` that best explains the matches without any translation, robustly, with its
+    robust cost in px.
 
-    The loss starts wide (a quarter of the median residual keeps it convex in practice) and ends at 1 px.
+    The loss starts wide (a quarter of the median residual keeps it convex in practice) and ends at
+    1 px.
     """
     for _ in range(iterations):
         turned = matches.rays_a @ R.T
         u, v = turned[:, 0] / turned[:, 2], turned[:, 1] / turned[:, 2]
-        rx, ry = matches.focal * (u - matches.rays_b[:, 0]), matches.focal * (v - matches.rays_b[:, 1])
+        rx, ry = (
+            matches.focal * (u - matches.rays_b[:, 0]),
+            matches.focal * (v - matches.rays_b[:, 1]),
+        )
         squared = rx * rx + ry * ry
         scale2 = max(WIDE_PX**2, 0.5 * float(np.median(squared)))
         weight = matches.weight / (1.0 + squared / scale2)
         row_x = matches.focal * np.stack([-u * v, 1 + u * u, -v], axis=1)
         row_y = matches.focal * np.stack([-(1 + v * v), u * v, u], axis=1)
         wx, wy = row_x * weight[:, None], row_y * weight[:, None]
-        step = np.linalg.solve(wx.T @ row_x + wy.T @ row_y + 1e-6 * np.eye(3), -(wx.T @ rx + wy.T @ ry))
+        step = np.linalg.solve(
+            wx.T @ row_x + wy.T @ row_y + 1e-6 * np.eye(3), -(wx.T @ rx + wy.T @ ry)
+        )
         R = so3_exp(step) @ R
         if float(np.abs(step).max()) < 1e-7:
             break
@@ -186,7 +244,8 @@ def fit_rotation(R: Float64, matches: Matches, iterations: int = 8) -> tuple[Flo
 
 
 def translation_given_rotation(R: Float64, matches: Matches) -> Float64:
-    """Unit translation `[3]` from the epipolar constraint, linear in t once R is known; reweighted; sign is left to the caller."""
+    """Unit translation `[3]` from the epipolar constraint, linear in t once R is known; reweighted;
+    sign is left to the caller."""
     turned = matches.rays_a @ R.T
     turned = turned / turned[:, 2:]
     normals = np.cross(turned, matches.rays_b)
@@ -195,13 +254,21 @@ def translation_given_rotation(R: Float64, matches: Matches) -> Float64:
     t = np.array([0.0, 0.0, 1.0])
     for _ in range(4):
         t = np.linalg.eigh((normals * weight[:, None]).T @ normals)[1][:, 0]
-        error = matches.focal * np.abs(normals @ t) / (length + 1.0 / matches.focal) * np.minimum(length * matches.focal, 1.0)
+        error = (
+            matches.focal
+            * np.abs(normals @ t)
+            / (length + 1.0 / matches.focal)
+            * np.minimum(length * matches.focal, 1.0)
+        )
         weight = matches.weight / (1.0 + (error / (float(np.median(error)) + 0.02)) ** 2)
     return np.asarray(t)
 
 
-def inverse_depths(R: Float64, t: Float64, rays_a: Float64, rays_b: Float64) -> tuple[Float64, Float64]:
-    """Inverse depth `[n]` in a (unit 1 / |t|'s unit) by linear triangulation, and the parallax `[n]` it causes, in ray units."""
+def inverse_depths(
+    R: Float64, t: Float64, rays_a: Float64, rays_b: Float64
+) -> tuple[Float64, Float64]:
+    """Inverse depth `[n]` in a (unit 1 / |t|'s unit) by linear triangulation, and the parallax
+    `[n]` it causes, in ray units."""
     far = rays_a @ R.T
     baseline = t[:2] - rays_b[:, :2] * t[2]
     offset = rays_b[:, :2] * far[:, 2:] - far[:, :2]

@@ -1,8 +1,9 @@
 """Flow fields: the reference's NDC, warping, flow from geometry, composition, resizing.
 
-Flow is float32 `[h, w, 2]`, the displacement in pixels from a pixel of image a to the same surface point in image b. The factored flow
-head of the network speaks absolute NDC positions instead (PyTorch3D signs: +x left, +y up, border pixel *centres* at +-1); its
-conversions follow `flow3r_architecture.md` section 11 and are checked against the golden values.
+Flow is float32 `[h, w, 2]`, the displacement in pixels from a pixel of image a to the same surface
+point in image b. The factored flow head of the network speaks absolute NDC positions instead
+(PyTorch3D signs: +x left, +y up, border pixel *centres* at +-1); its conversions follow
+`flow3r_architecture.md` section 11 and are checked against the golden values.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _NO_SECOND_MAP = np.empty((0, 0), dtype=np.float32)
 @lru_cache(maxsize=16)
 def pixel_grid(width: int, height: int) -> Float32:
     """Pixel coordinates, float32 `[h, w, 2]` = (column, row); shared, so read-only."""
-    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    columns, rows = np.meshgrid(
+        np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    )
     grid = np.stack([columns, rows], axis=-1)
     grid.setflags(write=False)
     return grid
@@ -46,35 +49,43 @@ def pixels_from_ndc(ndc: NDArray[Any], width: int, height: int) -> NDArray[Any]:
 
 
 def flow_from_ndc(ndc: NDArray[Any]) -> NDArray[Any]:
-    """Displacement in pixels `[..., h, w, 2]` from absolute target positions in NDC (what the flow head says)."""
+    """Displacement in pixels `[..., h, w, 2]` from absolute target positions in NDC (what the flow
+    head says)."""
     height, width = ndc.shape[-3:-1]
     return np.asarray(pixels_from_ndc(ndc, width, height) - pixel_grid(width, height))
 
 
 def ndc_from_flow(flow: NDArray[Any]) -> NDArray[Any]:
-    """Absolute target positions in NDC `[..., h, w, 2]` from displacement in pixels: inverse of `flow_from_ndc`."""
+    """Absolute target positions in NDC `[..., h, w, 2]` from displacement in pixels: inverse of
+    `flow_from_ndc`."""
     height, width = flow.shape[-3:-1]
     return ndc_from_pixels(pixel_grid(width, height) + flow, width, height)
 
 
 def displacement_from_ndc(delta: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-    """Pixels `[..., 2]` of a *difference* of NDC positions; not to be mixed with `flow_from_ndc`."""
+    """Pixels `[..., 2]` of a *difference* of NDC positions; not to be mixed with
+    `flow_from_ndc`."""
     return np.asarray(-delta * _half_extent(width, height))
 
 
 def warp(image: NDArray[Any], flow: Float32) -> NDArray[Any]:
-    """Image b seen from a: bilinear samples of `image [H, W(, C)]` at `pixel + flow [h, w, 2]`, clamped to the image's border."""
+    """Image b seen from a: bilinear samples of `image [H, W(, C)]` at `pixel + flow [h, w, 2]`,
+    clamped to the image's border."""
     return sample(image, pixel_grid(flow.shape[1], flow.shape[0]) + flow)
 
 
 def sample(image: NDArray[Any], positions: NDArray[Any]) -> NDArray[Any]:
-    """Bilinear samples of `image [H, W(, C)]` at pixel positions `[h, w, 2]`, clamped to the image's border."""
+    """Bilinear samples of `image [H, W(, C)]` at pixel positions `[h, w, 2]`, clamped to the
+    image's border."""
     maps = np.ascontiguousarray(positions, dtype=np.float32)
-    return np.asarray(cv2.remap(image, maps, _NO_SECOND_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    return np.asarray(
+        cv2.remap(image, maps, _NO_SECOND_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    )
 
 
 def inside(positions: NDArray[Any], width: int, height: int) -> Bool:
-    """True where pixel positions `[..., 2]` lie on the image (between the outermost pixel centres, rounding forgiven)."""
+    """True where pixel positions `[..., 2]` lie on the image (between the outermost pixel centres,
+    rounding forgiven)."""
     pairs = np.ascontiguousarray(positions, dtype=np.float32).reshape(-1, 1, 2)
     found = cv2.inRange(pairs, (-_ON, -_ON), (width - 1 + _ON, height - 1 + _ON))
     return np.asarray(found.reshape(positions.shape[:-1]) > 0)
@@ -85,8 +96,11 @@ def squared_length(flow: Float32) -> Float32:
     return np.asarray(cv2.transform(cv2.multiply(flow, flow), _ADD), dtype=np.float32)
 
 
-def flow_from_points(points: NDArray[Any], T_world_cam: NDArray[Any], K: NDArray[Any]) -> NDArray[Any]:
-    """Flow `[h, w, 2]` of world points `[h, w, 3]`, seen on the source grid, into the camera with pose `T_world_cam` and matrix `K`.
+def flow_from_points(
+    points: NDArray[Any], T_world_cam: NDArray[Any], K: NDArray[Any]
+) -> NDArray[Any]:
+    """Flow `[h, w, 2]` of world points `[h, w, 3]`, seen on the source grid, into the camera with
+    pose `T_world_cam` and matrix `K`.
 
     The reference's helper: the divisor is `z + 1e-6`, so nothing marks points behind the camera.
     """
@@ -94,11 +108,19 @@ def flow_from_points(points: NDArray[Any], T_world_cam: NDArray[Any], K: NDArray
     T_cam_world = invert(T_world_cam)
     local = points @ T_cam_world[:3, :3].T + T_cam_world[:3, 3]
     projected = local @ np.asarray(K, dtype=np.float64).T
-    return np.asarray(projected[..., :2] / (projected[..., 2:] + 1e-6) - pixel_grid(width, height), dtype=points.dtype)
+    return np.asarray(
+        projected[..., :2] / (projected[..., 2:] + 1e-6) - pixel_grid(width, height),
+        dtype=points.dtype,
+    )
 
 
 def geometric_flow(
-    depth_a: Float32, T_a_b: Float64, camera_a: Camera, camera_b: Camera, depth_b: Float32 | None = None, tolerance: float = 0.05
+    depth_a: Float32,
+    T_a_b: Float64,
+    camera_a: Camera,
+    camera_b: Camera,
+    depth_b: Float32 | None = None,
+    tolerance: float = 0.05,
 ) -> tuple[Float32, Bool]:
     """Flow from a to b that a rigid scene causes, and where both images see the same point.
 
@@ -106,9 +128,11 @@ def geometric_flow(
         depth_a: z `[h, w]` on the grid of `camera_a`; nan or non-positive = unknown.
         T_a_b: pose of camera b in camera a (maps points of b to a), same unit as the depth.
         camera_a, camera_b: pinholes.
-        depth_b: z on the grid of `camera_b`; with it, points hidden in b (relative depth differs by more than `tolerance`) drop out.
+        depth_b: z on the grid of `camera_b`; with it, points hidden in b (relative depth differs by
+            more than `tolerance`) drop out.
 
-    Returns flow float32 `[h, w, 2]` in pixels (0 where depth is unknown or behind b) and covisibility bool `[h, w]`.
+    Returns flow float32 `[h, w, 2]` in pixels (0 where depth is unknown or behind b) and
+    covisibility bool `[h, w]`.
     """
     columns = ((np.arange(camera_a.width) - camera_a.cx) / camera_a.fx).astype(np.float32)[None, :]
     rows = ((np.arange(camera_a.height) - camera_a.cy) / camera_a.fy).astype(np.float32)[:, None]
@@ -120,7 +144,9 @@ def geometric_flow(
     safe = np.where(known, z, 1.0)
     u, v = camera_b.fx * x / safe + camera_b.cx, camera_b.fy * y / safe + camera_b.cy
     target = np.stack([u, v], axis=-1).astype(np.float32)
-    flow = np.where(known[..., None], target - pixel_grid(camera_a.width, camera_a.height), 0.0).astype(np.float32)
+    flow = np.where(
+        known[..., None], target - pixel_grid(camera_a.width, camera_a.height), 0.0
+    ).astype(np.float32)
     covisible = known & inside(target, camera_b.width, camera_b.height)
     if depth_b is not None:
         seen = sample(depth_b.astype(np.float32), target)
@@ -134,10 +160,22 @@ def compose(flow_ab: Float32, flow_bc: Float32) -> Float32:
 
 
 def resize_flow(flow: Float32, width: int, height: int) -> Float32:
-    """Flow on another grid of the same image, `[height, width, 2]`: resampled and expressed in that grid's pixels."""
+    """Flow on another grid of the same image, `[height, width, 2]`: resampled and expressed in that
+    grid's pixels."""
     h, w = flow.shape[:2]
     if (w, h) == (width, height):
         return flow
     method = cv2.INTER_AREA if width < w else cv2.INTER_LINEAR
     resized = cv2.resize(flow, (width, height), interpolation=method)
-    return np.asarray(resized * np.array([width / w, height / h], dtype=np.float32), dtype=np.float32)
+    return np.asarray(
+        resized * np.array([width / w, height / h], dtype=np.float32), dtype=np.float32
+    )
+
+
+def nearest_resize(depth: Float32, width: int, height: int) -> Float32:
+    """Nearest-neighbour resize of `[h, w]` depth: edges are never averaged across, NaN stays
+    NaN."""
+    h, w = depth.shape[:2]
+    rows = np.clip(np.round((np.arange(height) + 0.5) * h / height - 0.5), 0, h - 1).astype(int)
+    columns = np.clip(np.round((np.arange(width) + 0.5) * w / width - 0.5), 0, w - 1).astype(int)
+    return np.asarray(depth[rows[:, None], columns[None, :]])

@@ -1,8 +1,9 @@
 """Rotations, rigid motions and similarities: exp/log, interpolation, averaging, alignment.
 
-Everything that composes or fits poses in the house goes through here, in float64, so that conventions exist once: `T_a_b` maps points
-of frame b to frame a, a twist is `(rho, phi)` with the translation first, quaternions are `x y z w`. Formulas: Barfoot, "State
-Estimation for Robotics", ch. 8; Umeyama, PAMI 1991.
+Everything that composes or fits poses in the house goes through here, in float64, so that
+conventions exist once: `T_a_b` maps points of frame b to frame a, a twist is `(rho, phi)` with the
+translation first, quaternions are `x y z w`. Formulas: Barfoot, "State Estimation for Robotics",
+ch. 8; Umeyama, PAMI 1991.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def so3_exp(phi: ArrayLike) -> Float64:
 
 
 def so3_log(R: ArrayLike) -> Float64:
-    """Rotation vector `[3]` in rad, norm at most pi, of a rotation `[3, 3]`; exact near 0 and near pi (through the quaternion)."""
+    """Rotation vector `[3]` in rad, norm at most pi, of a rotation `[3, 3]`; exact near 0 and near
+    pi (through the quaternion)."""
     q = quaternion_from_matrix(R)
     norm = float(np.linalg.norm(q[:3]))
     if norm < 1e-9:
@@ -58,10 +60,16 @@ def _left_jacobian(phi: Float64) -> Float64:
     angle2 = float(phi @ phi)
     cross = hat(phi)
     if angle2 < _SMALL**2:
-        return np.asarray(np.eye(3) + (0.5 - angle2 / 24.0) * cross + (1.0 / 6.0 - angle2 / 120.0) * cross @ cross)
+        return np.asarray(
+            np.eye(3) + (0.5 - angle2 / 24.0) * cross + (1.0 / 6.0 - angle2 / 120.0) * cross @ cross
+        )
     angle = np.sqrt(angle2)
     half = np.sin(angle / 2.0)
-    return np.asarray(np.eye(3) + (2.0 * half * half / angle2) * cross + ((angle - np.sin(angle)) / (angle2 * angle)) * cross @ cross)
+    return np.asarray(
+        np.eye(3)
+        + (2.0 * half * half / angle2) * cross
+        + ((angle - np.sin(angle)) / (angle2 * angle)) * cross @ cross
+    )
 
 
 def se3_exp(xi: ArrayLike) -> Float64:
@@ -110,13 +118,15 @@ def invert(T: ArrayLike) -> Float64:
 
 
 def apply(T: ArrayLike, points: NDArray[Any]) -> NDArray[Any]:
-    """Transform points `[..., 3]` by a rigid motion or similarity `[4, 4]`; the points' dtype is kept."""
+    """Transform points `[..., 3]` by a rigid motion or similarity `[4, 4]`; the points' dtype is
+    kept."""
     matrix = np.asarray(T, dtype=points.dtype)
     return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
 
 
 def interpolate(T0: ArrayLike, T1: ArrayLike, a: float) -> Float64:
-    """Pose `[4, 4]` at share `a` between two rigid poses: geodesic rotation, straight-line translation (a may extrapolate)."""
+    """Pose `[4, 4]` at share `a` between two rigid poses: geodesic rotation, straight-line
+    translation (a may extrapolate)."""
     start, end = np.asarray(T0, dtype=np.float64), np.asarray(T1, dtype=np.float64)
     R = start[:3, :3] @ so3_exp(a * so3_log(start[:3, :3].T @ end[:3, :3]))
     return rigid(R, (1.0 - a) * start[:3, 3] + a * end[:3, 3])
@@ -136,17 +146,24 @@ def average_rotations(rotations: ArrayLike, weights: ArrayLike | None = None) ->
     return nearest_rotation(np.einsum("n,nij->ij", w, stack))
 
 
-def umeyama(src: ArrayLike, dst: ArrayLike, weights: ArrayLike | None = None, with_scale: bool = True) -> Float64:
-    """Least-squares similarity `[4, 4]` mapping `src [n, 3]` onto `dst [n, 3]` (Umeyama 1991, weighted).
+def umeyama(
+    src: ArrayLike, dst: ArrayLike, weights: ArrayLike | None = None, with_scale: bool = True
+) -> Float64:
+    """Least-squares similarity `[4, 4]` mapping `src [n, 3]` onto `dst [n, 3]` (Umeyama 1991,
+    weighted).
 
-    Degenerate input still gives a proper similarity: where the points do not determine the rotation (fewer than three, or collinear)
-    any of the equally good ones, and scale 1 where `src` has no extent. Raises ValueError for no weight at all or non-finite points.
+    Degenerate input still gives a proper similarity: where the points do not determine the rotation
+    (fewer than three, or collinear) any of the equally good ones, and scale 1 where `src` has no
+    extent. Raises ValueError for no weight at all or non-finite points.
     """
     x, y = np.asarray(src, dtype=np.float64), np.asarray(dst, dtype=np.float64)
     w = np.ones(len(x)) if weights is None else np.asarray(weights, dtype=np.float64)
     total = float(w.sum())
     if x.shape != y.shape or not total > 0 or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError(f"umeyama needs finite points of one shape with positive weight; got {x.shape}, {y.shape}, weight {total}")
+        raise ValueError(
+            "umeyama needs finite points of one shape with positive weight; got "
+            f"{x.shape}, {y.shape}, weight {total}"
+        )
     w = w / total
     mean_x, mean_y = w @ x, w @ y
     dx, dy = x - mean_x, y - mean_y
@@ -160,7 +177,8 @@ def umeyama(src: ArrayLike, dst: ArrayLike, weights: ArrayLike | None = None, wi
 
 
 def quaternion_from_matrix(R: ArrayLike) -> Float64:
-    """Unit quaternion `[4]` = x y z w, w >= 0, of a rotation `[3, 3]` (Shepperd's method: the largest component first)."""
+    """Unit quaternion `[4]` = x y z w, w >= 0, of a rotation `[3, 3]` (Shepperd's method: the
+    largest component first)."""
     m = np.asarray(R, dtype=np.float64)
     trace = float(np.trace(m))
     candidates = np.array([m[0, 0], m[1, 1], m[2, 2], trace])

@@ -1,4 +1,5 @@
-"""The Flow3r transformer (torch): configuration, model, weights on disk, and the runner that the rest of the house sees."""
+"""The Flow3r transformer (torch): configuration, model, weights on disk, and the runner that the
+rest of the house sees."""
 
 from flow3r_ros.network.checkpoint import load_model
 from flow3r_ros.network.config import Flow3rConfig

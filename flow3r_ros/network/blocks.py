@@ -1,4 +1,5 @@
-"""The transformer block shared by all five stacks (reference section 4): pre-norm attention and MLP, optional LayerScale."""
+"""The transformer block shared by all five stacks (reference section 4): pre-norm attention and
+MLP, optional LayerScale."""
 
 from __future__ import annotations
 
@@ -15,10 +16,12 @@ SMALL = 1024 * 1024
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(h)) v over `[B, heads, tokens, h]`; the one place where the kernel is chosen.
+    """softmax(q k^T / sqrt(h)) v over `[B, heads, tokens, h]`; the one place where the kernel is
+    chosen.
 
-    On the CPU the textbook form is used with gradients (at head dim 64 it trained 2.4-4.5 times faster than the fused kernel) and, while
-    its matrix is small, in bfloat16 (1.4-1.8 times faster at 113 and 452 tokens on an EPYC core).
+    On the CPU the textbook form is used with gradients (at head dim 64 it trained 2.4-4.5 times
+    faster than the fused kernel) and, while its matrix is small, in bfloat16 (1.4-1.8 times faster
+    at 113 and 452 tokens on an EPYC core).
     """
     learning = torch.is_grad_enabled() and query.requires_grad
     small = query.dtype is torch.bfloat16 and query.shape[-2] * key.shape[-2] <= SMALL
@@ -29,7 +32,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with optional q/k LayerNorm over the head dimension and optional RoPE."""
+    """Multi-head self-attention with optional q/k LayerNorm over the head dimension and optional
+    RoPE."""
 
     def __init__(self, config: StackConfig) -> None:
         super().__init__()
@@ -37,17 +41,29 @@ class Attention(nn.Module):
         self.heads = config.heads
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.proj = nn.Linear(config.width, config.width)
-        self.q_norm = nn.LayerNorm(head_dim, eps=config.qk_norm_eps) if config.qk_norm else nn.Identity()
-        self.k_norm = nn.LayerNorm(head_dim, eps=config.qk_norm_eps) if config.qk_norm else nn.Identity()
+        self.q_norm = (
+            nn.LayerNorm(head_dim, eps=config.qk_norm_eps) if config.qk_norm else nn.Identity()
+        )
+        self.k_norm = (
+            nn.LayerNorm(head_dim, eps=config.qk_norm_eps) if config.qk_norm else nn.Identity()
+        )
 
-    def forward(self, tokens: Tensor, turn: Rotation | None, asking: Tensor | None = None) -> Tensor:
-        """Attend among `tokens [B, T, width]`; with token indices `asking [A]` only those ask and are answered, `[B, A, width]`."""
+    def forward(
+        self, tokens: Tensor, turn: Rotation | None, asking: Tensor | None = None
+    ) -> Tensor:
+        """Attend among `tokens [B, T, width]`; with token indices `asking [A]` only those ask and
+        are answered, `[B, A, width]`."""
         batch, count, width = tokens.shape
-        query, key, value = self.qkv(tokens).reshape(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = (
+            self.qkv(tokens).reshape(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        )
         query = query if asking is None else query[:, :, asking]
         query, key = self.q_norm(query), self.k_norm(key)
         if turn is not None:
-            query, key = rotate(query, turn if asking is None else turn.of(asking)), rotate(key, turn)
+            query, key = (
+                rotate(query, turn if asking is None else turn.of(asking)),
+                rotate(key, turn),
+            )
         mixed = attend(query.to(value.dtype), key.to(value.dtype), value)
         projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, -1, width))
         return projected
@@ -80,7 +96,8 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block; with `recompute` its inside is computed again in the backward pass instead of being kept."""
+    """Pre-norm transformer block; with `recompute` its inside is computed again in the backward
+    pass instead of being kept."""
 
     def __init__(self, config: StackConfig) -> None:
         super().__init__()
@@ -93,8 +110,11 @@ class Block(nn.Module):
         self.mlp = Mlp(config.width, config.mlp_ratio)
         self.ls2 = nn.Identity() if scale is None else LayerScale(config.width, scale)
 
-    def forward(self, tokens: Tensor, turn: Rotation | None = None, asking: Tensor | None = None) -> Tensor:
-        """`[B, T, width]` to `[B, T, width]`, or to the tokens `asking` (indices `[A]`) alone, `[B, A, width]`."""
+    def forward(
+        self, tokens: Tensor, turn: Rotation | None = None, asking: Tensor | None = None
+    ) -> Tensor:
+        """`[B, T, width]` to `[B, T, width]`, or to the tokens `asking` (indices `[A]`) alone, `[B,
+        A, width]`."""
         if self.recompute and torch.is_grad_enabled():
             recomputed: Tensor = checkpoint(self._inside, tokens, turn, asking, use_reentrant=False)
             return recomputed

@@ -1,8 +1,9 @@
-"""Model folders on disk: where they lie, what their manifest says, and whether their files are what the manifest promises.
+"""Model folders on disk: where they lie, what their manifest says, and whether their files are what
+the manifest promises.
 
-A folder `models/NAME/` holds `config.json` (architecture), `manifest.yaml` and `model.safetensors` (or the official `flow3r.bin`).
-Bundled folders lie in the repository or under `share/flow3r_ros/models` of an install prefix, fetched and imported ones in the user's
-data folder.
+A folder `models/NAME/` holds `config.json` (architecture), `manifest.yaml` and `model.safetensors`
+(or the official `flow3r.bin`). Bundled folders lie in the repository or under
+`share/flow3r_ros/models` of an install prefix, fetched and imported ones in the user's data folder.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flow3r_ros.errors import ModelError
 from flow3r_ros.network.config import Flow3rConfig, load_architecture
+from flow3r_ros.paths import shared_files
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +33,9 @@ CHECK_THE_LICENCE = "check the licence at the source before use"
 class InputSpec(BaseModel):
     """What images a model expects.
 
-    `resolution` is the (width, height) a 4:3 image is given; `pixels` the most pixels an input may have (default: the product), at
-    whatever aspect ratio; `window` the frames it was trained on; `resample` the filter it was trained with.
+    `resolution` is the (width, height) a 4:3 image is given; `pixels` the most pixels an input may
+    have (default: the product), at whatever aspect ratio; `window` the frames it was trained on;
+    `resample` the filter it was trained with.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -47,7 +50,8 @@ class InputSpec(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`manifest.yaml`: what is known about the weights, and nothing more; `sha256` is empty until the weights have been seen."""
+    """`manifest.yaml`: what is known about the weights, and nothing more; `sha256` is empty until
+    the weights have been seen."""
 
     model_config = ConfigDict(extra="allow")
     name: str
@@ -81,29 +85,34 @@ def user_models() -> Path:
 
 def model_directories() -> list[Path]:
     """Existing folders that hold model folders, the user's own first."""
-    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
-    candidates = [user_models(), Path(__file__).resolve().parents[2] / "models"]
-    candidates += [Path(prefix) / "share" / "flow3r_ros" / "models" for prefix in prefixes if prefix]
-    return [path for path in dict.fromkeys(candidates) if path.is_dir()]
+    return [path for path in (user_models(), *shared_files("models")) if path.is_dir()]
 
 
 def find_model(name_or_path: str | Path) -> ModelFolder:
-    """The model folder of a name or path; one that has its weights is preferred. Raises ModelError saying what exists."""
+    """The model folder of a name or path; one that has its weights is preferred. Raises ModelError
+    saying what exists."""
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         return read_folder(path)
     if path.is_file():
-        raise ModelError(f"{path}: is a file, not a model folder", f"make one of it with: flow3r models import {path}")
+        raise ModelError(
+            f"{path}: is a file, not a model folder",
+            f"make one of it with: flow3r models import {path}",
+        )
     if len(path.parts) == 1:
         named = [read_folder(folder) for folder in _folders() if folder.name == path.name]
         if named:
             return next((folder for folder in named if folder.weights), named[0])
     known = ", ".join(sorted({folder.name for folder in _folders()})) or "none"
-    raise ModelError(f"{name_or_path}: no such model (known: {known})", "see flow3r models list, or give the path of a model folder")
+    raise ModelError(
+        f"{name_or_path}: no such model (known: {known})",
+        "see flow3r models list, or give the path of a model folder",
+    )
 
 
 def list_models() -> list[ModelFolder]:
-    """Every readable model folder, by name; of several with one name, the one that would be used."""
+    """Every readable model folder, by name; of several with one name, the one that would be
+    used."""
     found = []
     for name in sorted({folder.name for folder in _folders()}):
         try:
@@ -114,16 +123,23 @@ def list_models() -> list[ModelFolder]:
 
 
 def read_folder(path: Path) -> ModelFolder:
-    """Read the manifest of a model folder. Raises ModelError naming the file and the first bad key."""
+    """Read the manifest of a model folder. Raises ModelError naming the file and the first bad
+    key."""
     manifest_path = path / "manifest.yaml"
     cure = "restore the manifest from the model's source, or import the weights again"
     try:
-        manifest = Manifest.model_validate(yaml.safe_load(manifest_path.read_text(encoding="utf-8")))
+        manifest = Manifest.model_validate(
+            yaml.safe_load(manifest_path.read_text(encoding="utf-8"))
+        )
     except ValidationError as error:
         first = error.errors()[0]
-        raise ModelError(f"{manifest_path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}", cure) from error
+        raise ModelError(
+            f"{manifest_path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}", cure
+        ) from error
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelError(f"{manifest_path}: cannot be read ({error})".replace("\n", " "), cure) from error
+        raise ModelError(
+            f"{manifest_path}: cannot be read ({error})".replace("\n", " "), cure
+        ) from error
     weights = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
     return ModelFolder(path, manifest, weights)
 
@@ -141,17 +157,25 @@ def describe(folder: ModelFolder) -> dict[str, Any]:
 def licence_note(manifest: Manifest) -> str:
     """One line about the licence of the weights, never claiming more than the manifest knows."""
     known = manifest.license and CHECK_THE_LICENCE not in manifest.license
-    return f"licence of the weights: {manifest.license}" if known else f"licence of the weights: not known for sure, {CHECK_THE_LICENCE}"
+    return (
+        f"licence of the weights: {manifest.license}"
+        if known
+        else f"licence of the weights: not known for sure, {CHECK_THE_LICENCE}"
+    )
 
 
 def verify(folder: ModelFolder) -> str:
-    """Check the weights file against the manifest and return its sha256. Raises ModelError naming the file and the cure."""
+    """Check the weights file against the manifest and return its sha256. Raises ModelError naming
+    the file and the cure."""
     if folder.weights is None:
         cure = "fetch them with: flow3r models fetch, or: flow3r models import FILE"
         raise ModelError(f"{folder.path}: holds no weights ({' or '.join(WEIGHTS)})", cure)
     digest = file_sha256(folder.weights)
     if folder.manifest.sha256 and digest != folder.manifest.sha256:
-        what = f"{folder.weights}: sha256 {digest[:12]}... differs from the manifest's {folder.manifest.sha256[:12]}..."
+        what = (
+            f"{folder.weights}: sha256 {digest[:12]}... differs from the manifest's "
+            f"{folder.manifest.sha256[:12]}..."
+        )
         raise ModelError(what, "the file is damaged or was replaced: fetch or import it again")
     return digest
 
@@ -160,9 +184,15 @@ def file_sha256(path: Path) -> str:
     """sha256 of a file in hexadecimal. Raises ModelError where it cannot be read."""
     try:
         with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() if sys.version_info >= (3, 11) else _digest(stream)
+            return (
+                hashlib.file_digest(stream, "sha256").hexdigest()
+                if sys.version_info >= (3, 11)
+                else _digest(stream)
+            )
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})", "check the path and its permissions") from error
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror})", "check the path and its permissions"
+        ) from error
 
 
 def _digest(stream: Any) -> str:
@@ -174,4 +204,8 @@ def _digest(stream: Any) -> str:
 
 def _folders() -> Iterator[Path]:
     for directory in model_directories():
-        yield from (path for path in sorted(directory.iterdir()) if (path / "manifest.yaml").is_file() and not path.name.startswith("."))
+        yield from (
+            path
+            for path in sorted(directory.iterdir())
+            if (path / "manifest.yaml").is_file() and not path.name.startswith(".")
+        )

@@ -1,8 +1,9 @@
 """The architecture of a network as one validated tree: `config.json` of a model folder.
 
-Defaults are the official full-size Flow3r (reference section 3); `preset("nano")` is the small bundled one. The authors' field names
-(`embed_dim`, `dec_embed_dim`, ...) as used by the golden sets are understood as well. `evidence` and
-`encoder.convolutional_patch_embedding` are absent (None) in the official configuration and add nothing to its state dict.
+Defaults are the official full-size Flow3r (reference section 3); `preset("nano")` is the small
+bundled one. The authors' field names (`embed_dim`, `dec_embed_dim`, ...) as used by the golden sets
+are understood as well. `evidence` and `encoder.convolutional_patch_embedding` are absent (None) in
+the official configuration and add nothing to its state dict.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ class _Group(BaseModel):
 
 
 class StackConfig(_Group):
-    """One stack of transformer blocks; `width` channels in `heads` heads, LayerScale initialised to `layer_scale` where not None."""
+    """One stack of transformer blocks; `width` channels in `heads` heads, LayerScale initialised to
+    `layer_scale` where not None."""
 
     width: int = Field(gt=0)
     blocks: int = Field(gt=0)
@@ -31,17 +33,25 @@ class StackConfig(_Group):
     layer_scale: float | None = None
     qk_norm: bool = False
     qk_norm_eps: float = 1e-5
-    rope_base: float | None = Field(100.0, description="base of the 2-D rotary position embedding; None = no RoPE")
+    rope_base: float | None = Field(
+        100.0, description="base of the 2-D rotary position embedding; None = no RoPE"
+    )
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> StackConfig:
-        if self.width % self.heads or (self.rope_base is not None and (self.width // self.heads) % 4):
-            raise ValueError(f"width {self.width} does not split into {self.heads} heads of a multiple of 4 channels")
+        if self.width % self.heads or (
+            self.rope_base is not None and (self.width // self.heads) % 4
+        ):
+            raise ValueError(
+                f"width {self.width} does not split into {self.heads} heads of a "
+                "multiple of 4 channels"
+            )
         return self
 
 
 class EncoderConfig(StackConfig):
-    """The image encoder: a ViT with registers, built for square images of `image_size` pixels (the position grid)."""
+    """The image encoder: a ViT with registers, built for square images of `image_size` pixels (the
+    position grid)."""
 
     patch_size: int = Field(14, gt=0)
     image_size: int = Field(518, gt=0)
@@ -56,7 +66,8 @@ class DecoderConfig(StackConfig):
 
 
 class HeadDecoderConfig(StackConfig):
-    """A per-frame decoder in front of a head; reads the last two decoder blocks, writes `out` channels."""
+    """A per-frame decoder in front of a head; reads the last two decoder blocks, writes `out`
+    channels."""
 
     out: int = Field(gt=0)
 
@@ -64,7 +75,8 @@ class HeadDecoderConfig(StackConfig):
 class FlowHeadConfig(_Group):
     """The factored flow head (a DPT over four levels).
 
-    `base` is what the raw output is added to: `none` (official), `identity` (zero flow), or `reprojection` of the predicted points.
+    `base` is what the raw output is added to: `none` (official), `identity` (zero flow), or
+    `reprojection` of the predicted points.
     """
 
     features: int = 256
@@ -81,7 +93,9 @@ class EvidenceConfig(_Group):
 
     channels: int = Field(10, gt=0)
     width: int = Field(48, gt=0, description="channels of the convolution stack at half resolution")
-    skip_width: int = Field(16, gt=0, description="channels of the evidence skip into the point head")
+    skip_width: int = Field(
+        16, gt=0, description="channels of the evidence skip into the point head"
+    )
 
 
 class Flow3rConfig(_Group):
@@ -100,18 +114,29 @@ class Flow3rConfig(_Group):
     @model_validator(mode="after")
     def _parts_fit(self) -> Flow3rConfig:
         if self.encoder.width != self.decoder.width:
-            raise ValueError(f"encoder width {self.encoder.width} must equal decoder width {self.decoder.width} (no projection between)")
+            raise ValueError(
+                f"encoder width {self.encoder.width} must equal decoder width "
+                f"{self.decoder.width} (no projection between)"
+            )
         if self.decoder.blocks < 2 or self.decoder.blocks % 2:
-            raise ValueError("the decoder needs an even number of blocks, at least 2 (frame, global, frame, ...)")
+            raise ValueError(
+                "the decoder needs an even number of blocks, at least 2 (frame, global, frame, ...)"
+            )
         if min(self.point_decoder.blocks, self.camera_decoder.blocks) < 4:
-            raise ValueError("point and camera decoders need at least 4 blocks: the flow head reads their last four")
+            raise ValueError(
+                "point and camera decoders need at least 4 blocks: the flow head reads "
+                "their last four"
+            )
         if self.point_decoder.width != self.camera_decoder.width:
-            raise ValueError("point and camera decoders must be of one width: the flow head concatenates them")
+            raise ValueError(
+                "point and camera decoders must be of one width: the flow head concatenates them"
+            )
         return self
 
 
 def preset(name: Literal["large", "nano"]) -> Flow3rConfig:
-    """`large`: the official 1 001 053 694 parameters. `nano`: the bundled small network with evidence and ImageNet features."""
+    """`large`: the official 1 001 053 694 parameters. `nano`: the bundled small network with
+    evidence and ImageNet features."""
     if name == "large":
         head = HeadDecoderConfig(width=1024, blocks=5, heads=16, out=1024)
         return Flow3rConfig(
@@ -144,23 +169,31 @@ def preset(name: Literal["large", "nano"]) -> Flow3rConfig:
 
 
 def load_architecture(path: Path) -> Flow3rConfig:
-    """Read `config.json` in our layout or in the authors' (golden sets). Raises ModelError naming the file and the first bad key."""
+    """Read `config.json` in our layout or in the authors' (golden sets). Raises ModelError naming
+    the file and the first bad key."""
     cure = "restore config.json from the model's source"
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON ({error})".replace("\n", " "), cure) from error
+        raise ModelError(
+            f"{path}: cannot be read as JSON ({error})".replace("\n", " "), cure
+        ) from error
     try:
         return architecture_from_tree(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ModelError(f"{path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}", cure) from error
+        raise ModelError(
+            f"{path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}", cure
+        ) from error
     except (KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path}: is not an architecture ({type(error).__name__}: {error})", cure) from error
+        raise ModelError(
+            f"{path}: is not an architecture ({type(error).__name__}: {error})", cure
+        ) from error
 
 
 def architecture_from_tree(tree: dict[str, Any]) -> Flow3rConfig:
-    """Architecture of a parsed `config.json` in either layout; raises pydantic's ValidationError, KeyError or TypeError."""
+    """Architecture of a parsed `config.json` in either layout; raises pydantic's ValidationError,
+    KeyError or TypeError."""
     if "embed_dim" in tree["encoder"]:
         return _from_reference(tree)
     return Flow3rConfig.model_validate(tree)
@@ -196,7 +229,9 @@ def _from_reference(tree: dict[str, Any]) -> Flow3rConfig:
             registers=decoder["num_register_tokens"],
         ),
         point_decoder=_reference_head_decoder(tree["point_decoder"], decoder),
-        conf_decoder=_reference_head_decoder(conf if isinstance(conf, dict) else tree["point_decoder"], decoder),
+        conf_decoder=_reference_head_decoder(
+            conf if isinstance(conf, dict) else tree["point_decoder"], decoder
+        ),
         camera_decoder=_reference_head_decoder(tree["camera_decoder"], decoder),
         flow_head=FlowHeadConfig(
             features=flow["features"],

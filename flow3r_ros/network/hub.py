@@ -1,7 +1,9 @@
-"""`flow3r models fetch`: the only code that touches the network, through huggingface_hub (endpoint: `HF_ENDPOINT`).
+"""`flow3r models fetch`: the only code that touches the network, through huggingface_hub (endpoint:
+`HF_ENDPOINT`).
 
-An interrupted download resumes where it stopped; the file is checked against the size and sha256 the hub announces, against the manifest
-where that knows one, and against the architecture, before it appears under its final name in the user's models folder.
+An interrupted download resumes where it stopped; the file is checked against the size and sha256
+the hub announces, against the manifest where that knows one, and against the architecture, before
+it appears under its final name in the user's models folder.
 """
 
 from __future__ import annotations
@@ -12,7 +14,14 @@ import shutil
 from pathlib import Path
 
 from flow3r_ros.errors import ModelError
-from flow3r_ros.network.catalog import ModelFolder, file_sha256, find_model, licence_note, read_folder, user_models
+from flow3r_ros.network.catalog import (
+    ModelFolder,
+    file_sha256,
+    find_model,
+    licence_note,
+    read_folder,
+    user_models,
+)
 from flow3r_ros.network.checkpoint import build, read_weights, write_manifest
 
 logger = logging.getLogger(__name__)
@@ -23,10 +32,11 @@ PUBLIC_HUB = "https://huggingface.co"
 
 
 def fetch(name: str = "flow3r_large", directory: Path | None = None) -> ModelFolder:
-    """Download the official weights of `name` into `directory` (default: the user's models folder) and return the complete folder.
+    """Download the official weights of `name` into `directory` (default: the user's models folder)
+    and return the complete folder.
 
-    The licence note is logged before anything is downloaded. Raises ModelError naming the file and the cure; a partial download stays
-    for the next call to resume.
+    The licence note is logged before anything is downloaded. Raises ModelError naming the file and
+    the cure; a partial download stays for the next call to resume.
     """
     known = find_model(name)
     logger.info("fetching %s from %s; %s", name, REPOSITORY, licence_note(known.manifest))
@@ -40,7 +50,10 @@ def fetch(name: str = "flow3r_large", directory: Path | None = None) -> ModelFol
     for expected, origin in ((announced, "the hub"), (known.manifest.sha256, "the manifest")):
         if expected and expected != digest:
             file.unlink()
-            raise ModelError(f"{file}: sha256 {digest[:12]}... is not what {origin} says ({expected[:12]}...)", "run the command again")
+            raise ModelError(
+                f"{file}: sha256 {digest[:12]}... is not what {origin} says ({expected[:12]}...)",
+                "run the command again",
+            )
     try:
         build(known.architecture(), read_weights(file), file)
     except ModelError:
@@ -54,28 +67,47 @@ def fetch(name: str = "flow3r_large", directory: Path | None = None) -> ModelFol
 def _download(folder: Path) -> tuple[Path, str]:
     """The downloaded file and the sha256 the hub announces for it (empty where it announces none).
 
-    `hf_hub_download` throws a partial file away when it gives up, so its own transfer function is used on a file we keep; its name
-    carries the announced ETag, so parts of two versions never meet.
+    `hf_hub_download` throws a partial file away when it gives up, so its own transfer function is
+    used on a file we keep; its name carries the announced ETag, so parts of two versions never
+    meet.
     """
     try:
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers
     except ImportError as error:
-        raise ModelError("huggingface_hub is not installed", "pip install 'flow3r_ros[hub]'") from error
+        raise ModelError(
+            "huggingface_hub is not installed", "pip install 'flow3r_ros[hub]'"
+        ) from error
     endpoint = os.environ.get("HF_ENDPOINT", PUBLIC_HUB)
     try:
         url = hf_hub_url(REPOSITORY, FILE, endpoint=endpoint)
         metadata = get_hf_file_metadata(url)
-        etag = "".join(letter for letter in (metadata.etag or "unknown").lower() if letter.isalnum())
+        etag = "".join(
+            letter for letter in (metadata.etag or "unknown").lower() if letter.isalnum()
+        )
         partial = folder / f"{etag}.part"
         with partial.open("r+b" if partial.exists() else "w+b") as stream:
             done = stream.seek(0, os.SEEK_END)
-            http_get(url, stream, resume_size=done, headers=build_hf_headers(), expected_size=metadata.size, displayed_filename=FILE)
+            http_get(
+                url,
+                stream,
+                resume_size=done,
+                headers=build_hf_headers(),
+                expected_size=metadata.size,
+                displayed_filename=FILE,
+            )
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0][:120]
-        cure = "check the connection and run the command again (it resumes), or: flow3r models import FILE"
-        raise ModelError(f"{REPOSITORY}/{FILE}: cannot be fetched from {endpoint} ({type(error).__name__}: {reason})", cure) from error
+        cure = (
+            "check the connection and run the command again (it resumes), or: flow3r "
+            "models import FILE"
+        )
+        raise ModelError(
+            f"{REPOSITORY}/{FILE}: cannot be fetched from {endpoint} "
+            f"({type(error).__name__}: {reason})",
+            cure,
+        ) from error
     return partial, etag if len(etag) == 64 else ""
 
 
@@ -92,5 +124,6 @@ def _place(file: Path, known: ModelFolder, digest: str, target: Path) -> None:
         os.replace(scratch, target)
     except OSError as error:
         raise ModelError(
-            f"{target}: cannot be written ({error.strerror})", "free space or fix the permissions, then run it again"
+            f"{target}: cannot be written ({error.strerror})",
+            "free space or fix the permissions, then run it again",
         ) from error

@@ -1,7 +1,9 @@
-"""Initial weights: the official ones (reference section 14), and ones that leave the plateau when training from scratch.
+"""Initial weights: the official ones (reference section 14), and ones that leave the plateau when
+training from scratch.
 
-`scratch` follows the measurements in the project's small-checkpoint study: heads with Xavier weights and zero biases (PyTorch's
-defaults let no gradient reach the decoder), position embeddings of amplitude 1, flow starting at zero motion, poses at the prior.
+`scratch` follows the measurements in the project's small-checkpoint study: heads with Xavier
+weights and zero biases (PyTorch's defaults let no gradient reach the decoder), position embeddings
+of amplitude 1, flow starting at zero motion, poses at the prior.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from flow3r_ros.network.encoder import Encoder
 
 
 def initialise_encoder(encoder: Encoder) -> None:
-    """Official: truncated normal linear weights and positions (0.02), zero biases, class and register tokens almost zero."""
+    """Official: truncated normal linear weights and positions (0.02), zero biases, class and
+    register tokens almost zero."""
     for module in encoder.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02)
@@ -25,8 +28,14 @@ def initialise_encoder(encoder: Encoder) -> None:
 
 
 def initialise_from_scratch(model: nn.Module) -> None:
-    """Re-initialise a whole network for training without pretrained transformer weights (the convolutional trunk is left alone)."""
-    trunk = {module for part in model.modules() if isinstance(part, ConvolutionalPatchEmbedding) for module in part.trunk.modules()}
+    """Re-initialise a whole network for training without pretrained transformer weights (the
+    convolutional trunk is left alone)."""
+    trunk = {
+        module
+        for part in model.modules()
+        if isinstance(part, ConvolutionalPatchEmbedding)
+        for module in part.trunk.modules()
+    }
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and module not in trunk:
             _xavier(module)
@@ -45,7 +54,8 @@ def _xavier(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> None:
 
 
 def sincos_positions(grid: int, width: int) -> Tensor:
-    """Sin-cos position rows of amplitude 1, float32 `[grid * grid, width]` (first half y, second half x)."""
+    """Sin-cos position rows of amplitude 1, float32 `[grid * grid, width]` (first half y, second
+    half x)."""
     quarter = width // 4
     omega = 100.0 ** (-torch.arange(quarter, dtype=torch.float32) / quarter)
     angle = torch.arange(grid, dtype=torch.float32)[:, None] * omega

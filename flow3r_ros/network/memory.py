@@ -33,7 +33,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Smaller:
-    """How much smaller than asked for windows and images have become; starts at nothing, only ever shrinks.
+    """How much smaller than asked for windows and images have become; starts at nothing, only ever
+    shrinks.
 
     Attributes:
         frames: most frames a window may have; None = no limit.
@@ -51,13 +52,15 @@ class Smaller:
         return window
 
     def step(self, window: Window, size: tuple[int, int]) -> str:
-        """Shrink once, after `window` at `size` did not fit; returns what was done. Raises ModelError when nothing smaller is left."""
+        """Shrink once, after `window` at `size` did not fit; returns what was done. Raises
+        ModelError when nothing smaller is left."""
         if _droppable(window) and len(window.frames) > 2:
             self.frames = len(window.frames) - 1
             return f"windows are cut to {self.frames} frames from now on"
         if min(size) <= SMALLEST_SIDE:
             raise ModelError(
-                f"out of memory even at {size[0]}x{size[1]} pixels", "free memory, or choose a smaller model or model.device: cpu"
+                f"out of memory even at {size[0]}x{size[1]} pixels",
+                "free memory, or choose a smaller model or model.device: cpu",
             )
         self.resolution *= 0.75
         return f"images are shrunk to {self.resolution:.0%} of their side from now on"

@@ -1,7 +1,8 @@
 """The network behind the Predictor protocol: frames in, numpy out, on CPU or CUDA.
 
-A frame is encoded once and its tokens kept by frame id, so a window that shares frames with the last one encodes only what is new; heads
-run only for frames whose result is used. Running out of memory makes windows, then images, smaller; it never ends the process.
+A frame is encoded once and its tokens kept by frame id, so a window that shares frames with the
+last one encodes only what is new; heads run only for frames whose result is used. Running out of
+memory makes windows, then images, smaller; it never ends the process.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ _Out = TypeVar("_Out")
 
 
 def open_predictor(settings: ModelSettings) -> Runner:
-    """Load the model that the settings name onto their device. Raises ModelError naming the file or device and the cure."""
+    """Load the model that the settings name onto their device. Raises ModelError naming the file or
+    device and the cure."""
     folder = find_model(settings.name)
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
@@ -50,24 +52,35 @@ def open_predictor(settings: ModelSettings) -> Runner:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes the first CUDA device where there is one. Raises ModelError when the device does not exist."""
+    """`auto` takes the first CUDA device where there is one. Raises ModelError when the device does
+    not exist."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise ModelError(f"device {name}: not available to this PyTorch", "set model.device to cpu or auto, or run flow3r doctor")
+    if device.type == "cuda" and (
+        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
+    ):
+        raise ModelError(
+            f"device {name}: not available to this PyTorch",
+            "set model.device to cpu or auto, or run flow3r doctor",
+        )
     return device
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the hardware has matrix units for it (a property of the machine, not a timing), else float32.
+    """`auto` is bfloat16 where the hardware has matrix units for it (a property of the machine, not
+    a timing), else float32.
 
-    AVX512-BF16 alone is not enough: on the Xeon cores this was measured on, float32 multiplied 1.5 to 2.2 times faster at every size; on
-    EPYC cores with it, bfloat16 did, 2.1 times.
+    AVX512-BF16 alone is not enough: on the Xeon cores this was measured on, float32 multiplied 1.5
+    to 2.2 times faster at every size; on EPYC cores with it, bfloat16 did, 2.1 times.
     """
     if name != "auto":
         return torch.float32 if name == "float32" else torch.bfloat16
-    native = torch.cuda.get_device_capability(device) >= (8, 0) if device.type == "cuda" else _cpu_multiplies_bfloat16()
+    native = (
+        torch.cuda.get_device_capability(device) >= (8, 0)
+        if device.type == "cuda"
+        else _cpu_multiplies_bfloat16()
+    )
     return torch.bfloat16 if native else torch.float32
 
 
@@ -87,7 +100,8 @@ def _cores() -> int:
 
 
 class Runner:
-    """Predictor of one loaded network. `predict` is for one thread at a time; `prepare` may run beside it.
+    """Predictor of one loaded network. `predict` is for one thread at a time; `prepare` may run
+    beside it.
 
     Attributes:
         manifest: what is known about the weights (name, source, licence, sha256).
@@ -96,7 +110,9 @@ class Runner:
         arithmetic: what the transformer computes in; None = float32.
     """
 
-    def __init__(self, model: Flow3r, manifest: Manifest, cached_frames: int = CACHED_FRAMES) -> None:
+    def __init__(
+        self, model: Flow3r, manifest: Manifest, cached_frames: int = CACHED_FRAMES
+    ) -> None:
         self.manifest = manifest
         self.name = manifest.name
         self.uses_evidence = model.config.evidence is not None
@@ -119,7 +135,9 @@ class Runner:
 
     def input_size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) of the prediction's grid for an image of this size."""
-        return network_size(width, height, self._input.pixel_limit(), self.model.config.encoder.patch_size)
+        return network_size(
+            width, height, self._input.pixel_limit(), self.model.config.encoder.patch_size
+        )
 
     def reset(self) -> None:
         """Forget every cached frame."""
@@ -128,7 +146,9 @@ class Runner:
 
     def memory_mb(self) -> float:
         """GPU memory that torch has reserved on the device, in MB; 0 on a CPU."""
-        return torch.cuda.memory_reserved(self.device) / 2**20 if self.device.type == "cuda" else 0.0
+        return (
+            torch.cuda.memory_reserved(self.device) / 2**20 if self.device.type == "cuda" else 0.0
+        )
 
     def close(self) -> None:
         """Give the network and its memory back; the runner cannot predict afterwards."""
@@ -138,7 +158,8 @@ class Runner:
             torch.cuda.empty_cache()
 
     def prepare(self, frame: Frame) -> None:
-        """Encode a frame ahead of `predict`; what does not fit into memory now is left to `predict`."""
+        """Encode a frame ahead of `predict`; what does not fit into memory now is left to
+        `predict`."""
         try:
             self._in_sound_thread(self._encoded, frame)
         except (RuntimeError, MemoryError) as error:
@@ -147,30 +168,43 @@ class Runner:
             self._leave_thread(error)
 
     def predict(self, window: Window) -> Prediction:
-        """Geometry of the wanted frames (and flow of the pairs), units as the evidence's, else arbitrary.
+        """Geometry of the wanted frames (and flow of the pairs), units as the evidence's, else
+        arbitrary.
 
-        Raises ModelError when the network's answer is not finite or not even the smallest input fits into memory.
+        Raises ModelError when the network's answer is not finite or not even the smallest input
+        fits into memory.
         """
         sizes = {frame.rgb.shape[:2] for frame in window.frames}
         if len(sizes) > 1:
-            raise ModelError(f"frames of one window differ in size ({sorted(sizes)})", "start a new window when the resolution changes")
+            raise ModelError(
+                f"frames of one window differ in size ({sorted(sizes)})",
+                "start a new window when the resolution changes",
+            )
         while True:
             smaller = self._smaller.apply(window)
             try:
                 return self._in_sound_thread(self._predict, smaller)
             except (RuntimeError, MemoryError) as error:
                 if isinstance(error, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
-                    raise ModelError("the network's answer is not finite", "check the weights: flow3r models verify") from error
+                    raise ModelError(
+                        "the network's answer is not finite",
+                        "check the weights: flow3r models verify",
+                    ) from error
                 if not is_out_of_memory(error):
                     raise
                 self._leave_thread(error)
                 self._back_off(smaller)
 
     def _in_sound_thread(self, function: Callable[[_In], _Out], argument: _In) -> _Out:
-        return function(argument) if self._worker is None else self._worker.submit(function, argument).result()
+        return (
+            function(argument)
+            if self._worker is None
+            else self._worker.submit(function, argument).result()
+        )
 
     def _leave_thread(self, error: BaseException) -> None:
-        """oneDNN's code generator stays broken in a thread in which it once ran out of memory: go on in a fresh one."""
+        """oneDNN's code generator stays broken in a thread in which it once ran out of memory: go
+        on in a fresh one."""
         if self._worker is not None or "primitive" in str(error):
             self._worker = ThreadPoolExecutor(1, thread_name_prefix="network")
 
@@ -182,7 +216,8 @@ class Runner:
         logger.warning("out of memory on %s: %s", self.device, said)
 
     def _working_size(self, frame: Frame) -> tuple[int, int]:
-        """(width, height) that images are given to the network at: the input size, or less after running out of memory."""
+        """(width, height) that images are given to the network at: the input size, or less after
+        running out of memory."""
         height, width = frame.rgb.shape[:2]
         limit = int(self._input.pixel_limit() * self._smaller.resolution**2)
         return network_size(width, height, limit, self.model.config.encoder.patch_size)
@@ -190,16 +225,32 @@ class Runner:
     @torch.inference_mode()
     def _predict(self, window: Window) -> Prediction:
         frames = {frame.id: index for index, frame in enumerate(window.frames)}
-        asked = list(dict.fromkeys([*window.wanted, *(id_ for pair in window.pairs for id_ in pair)]))
+        asked = list(
+            dict.fromkeys([*window.wanted, *(id_ for pair in window.pairs for id_ in pair)])
+        )
         size = self._working_size(window.frames[0])
         with self._on_stream():
             tokens = torch.stack([self._encoded(frame) for frame in window.frames])[None]
-            pairs = self._upload(np.array([[[asked.index(i) for i in pair] for pair in window.pairs]], np.int64)) if window.pairs else None
+            pairs = (
+                self._upload(
+                    np.array([[[asked.index(i) for i in pair] for pair in window.pairs]], np.int64)
+                )
+                if window.pairs
+                else None
+            )
             order = torch.tensor([frames[id_] for id_ in asked], device=self.device)
             out = self.model.decode(
-                tokens, (size[1], size[0]), None if pairs is None else order[pairs], self._evidence(window.evidence, size), order.tolist()
+                tokens,
+                (size[1], size[0]),
+                None if pairs is None else order[pairs],
+                self._evidence(window.evidence, size),
+                order.tolist(),
             )
-            return self._prediction(window, out, scale=window.evidence.scale if self.uses_evidence and window.evidence else 1.0)
+            return self._prediction(
+                window,
+                out,
+                scale=window.evidence.scale if self.uses_evidence and window.evidence else 1.0,
+            )
 
     def _evidence(self, evidence: Evidence | None, size: tuple[int, int]) -> EvidenceInput | None:
         """Evidence as tensors on the working grid."""
@@ -208,7 +259,9 @@ class Runner:
         planes = self._upload(np.ascontiguousarray(evidence.planes, np.float32))
         grid = (size[1] // 2, size[0] // 2)
         if tuple(planes.shape[-2:]) != grid:
-            planes = torch.nn.functional.interpolate(planes, size=grid, mode="bilinear", align_corners=False)
+            planes = torch.nn.functional.interpolate(
+                planes, size=grid, mode="bilinear", align_corners=False
+            )
         return EvidenceInput(planes[None], self._upload(evidence.poses.astype(np.float32))[None])
 
     def _prediction(self, window: Window, out: Outputs, scale: float) -> Prediction:
@@ -220,9 +273,13 @@ class Runner:
             self._on_grid(out["conf"][0, :count].sigmoid(), width, height),
         ]
         flow = [] if out["flow"] is None else [self._on_grid(out["flow"][0], width, height)]
-        points, confidence, poses, *flows = self._download([*fields, out["camera_poses"][0, :count], *flow])
+        points, confidence, poses, *flows = self._download(
+            [*fields, out["camera_poses"][0, :count], *flow]
+        )
         if not (np.isfinite(poses).all() and np.isfinite(points).all()):
-            raise ModelError("the network's answer is not finite", "check the weights: flow3r models verify")
+            raise ModelError(
+                "the network's answer is not finite", "check the weights: flow3r models verify"
+            )
         placed: Float64 = poses.astype(np.float64)
         placed[:, :3, 3] *= scale
         return Prediction(
@@ -230,10 +287,15 @@ class Runner:
             local_points=points * np.float32(scale),
             confidence=confidence[..., 0],
             poses=placed,
-            flow={pair: flow_from_ndc(ndc).astype(np.float32) for pair, ndc in zip(window.pairs, flows[0], strict=True)} if flows else {},
+            flow={
+                pair: flow_from_ndc(ndc).astype(np.float32)
+                for pair, ndc in zip(window.pairs, flows[0], strict=True)
+            }
+            if flows
+            else {},
         )
 
-    # --- one frame's tokens ------------------------------------------------------------------------------------------------
+    # --- one frame's tokens -----------------------------------------------------------------------
 
     @torch.inference_mode()
     def _encoded(self, frame: Frame) -> Tensor:
@@ -263,7 +325,7 @@ class Runner:
             image = self._upload(small).permute(2, 0, 1)[None].float() / 255.0
             return self.model.encode_images(image)[0]
 
-    # --- to and from the device --------------------------------------------------------------------------------------------
+    # --- to and from the device -------------------------------------------------------------------
 
     def _on_stream(self) -> AbstractContextManager[object]:
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
@@ -278,7 +340,9 @@ class Runner:
         """float32 copies on the host; on CUDA all copies are queued before the one wait."""
         if self._stream is None:
             return [tensor.float().numpy() for tensor in tensors]
-        staged = [torch.empty(tensor.shape, dtype=torch.float32, pin_memory=True) for tensor in tensors]
+        staged = [
+            torch.empty(tensor.shape, dtype=torch.float32, pin_memory=True) for tensor in tensors
+        ]
         for host, tensor in zip(staged, tensors, strict=True):
             host.copy_(tensor, non_blocking=True)
         self._stream.synchronize()
@@ -290,6 +354,9 @@ class Runner:
         if maps.shape[1:3] == (height, width):
             return maps
         moved = torch.nn.functional.interpolate(
-            maps.permute(0, 3, 1, 2).float(), size=(height, width), mode="bilinear", align_corners=False
+            maps.permute(0, 3, 1, 2).float(),
+            size=(height, width),
+            mode="bilinear",
+            align_corners=False,
         )
         return moved.permute(0, 2, 3, 1)

@@ -28,12 +28,15 @@ class Clock:
         try:
             yield
         finally:
-            self.milliseconds[name] = self.milliseconds.get(name, 0.0) + 1e3 * (perf_counter() - start)
+            self.milliseconds[name] = self.milliseconds.get(name, 0.0) + 1e3 * (
+                perf_counter() - start
+            )
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where matching a frame starts: the assist's `memory` of the frame before, and the `motion` that predicts its pose."""
+    """Where matching a frame starts: the assist's `memory` of the frame before, and the `motion`
+    that predicts its pose."""
 
     memory: Memory
     motion: Motion
@@ -43,9 +46,10 @@ class Start:
 class Batch:
     """New frames at the network.
 
-    `views` and what correspondences say of each (`tracks`); the `window` sent and its `answer`; the `start` their matching began with;
-    `onward`, the motion that predicts the frame after them where that one does not depend on the answer (None: it must wait);
-    `frames_in` frames given to the engine so far.
+    `views` and what correspondences say of each (`tracks`); the `window` sent and its `answer`; the
+    `start` their matching began with; `onward`, the motion that predicts the frame after them where
+    that one does not depend on the answer (None: it must wait); `frames_in` frames given to the
+    engine so far.
     """
 
     views: list[View]

@@ -1,9 +1,12 @@
-"""Bundle adjustment over the last keyframes: poses and inverse depths that explain all dense correspondences between them.
+"""Bundle adjustment over the last keyframes: poses and inverse depths that explain all dense
+correspondences between them.
 
-Every keyframe owns one point per cell of a regular grid, with its inverse depth; every link between two keyframes observes the points
-of both. Residuals are in pixels and robust (Cauchy); the depth a point had before counts as a weak prior, which also holds the scale
-while few keyframes exist. The depths are eliminated (Schur complement; Triggs et al., "Bundle Adjustment", 2000, sec. 6.1), so one
-iteration solves for six numbers a pose. The oldest keyframes stay fixed: they carry position and scale on.
+Every keyframe owns one point per cell of a regular grid, with its inverse depth; every link between
+two keyframes observes the points of both. Residuals are in pixels and robust (Cauchy); the depth a
+point had before counts as a weak prior, which also holds the scale while few keyframes exist. The
+depths are eliminated (Schur complement; Triggs et al., "Bundle Adjustment", 2000, sec. 6.1), so one
+iteration solves for six numbers a pose. The oldest keyframes stay fixed: they carry position and
+scale on.
 """
 
 from __future__ import annotations
@@ -32,8 +35,9 @@ PRIOR_SIGMA = 0.3
 
 @dataclass
 class Points:
-    """Points of one keyframe, one per cell: `rows`, `columns` int `[P]`, `rays` float64 `[P, 3]` with z = 1, `inverse` float64 `[P]`
-    inverse depth (median where unknown), `prior` and `prior_sigma` `[P]` what the keyframe was inserted with."""
+    """Points of one keyframe, one per cell: `rows`, `columns` int `[P]`, `rays` float64 `[P, 3]`
+    with z = 1, `inverse` float64 `[P]` inverse depth (median where unknown), `prior` and
+    `prior_sigma` `[P]` what the keyframe was inserted with."""
 
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
@@ -45,7 +49,8 @@ class Points:
 
 @dataclass(frozen=True)
 class _Problem:
-    """All observations as arrays over edges `[E, P]`: owner and target keyframe per edge, observed pixel rays, weights."""
+    """All observations as arrays over edges `[E, P]`: owner and target keyframe per edge, observed
+    pixel rays, weights."""
 
     owner: NDArray[np.intp]
     target: NDArray[np.intp]
@@ -73,28 +78,39 @@ class Bundle:
         problem = self._problem(views)
         if problem is None or views[0] is not forgotten:
             return
-        poses, inverse = np.stack([view.pose for view in views]), np.stack([self._points[view.id].inverse for view in views])
+        poses, inverse = (
+            np.stack([view.pose for view in views]),
+            np.stack([self._points[view.id].inverse for view in views]),
+        )
         residual, weight, q, relative, _ = _residuals(problem, poses, inverse)
         slope = _slopes(problem, q, relative)
         for e in np.flatnonzero((problem.target == 0) & (problem.owner != 0)):
             points = self._points[views[problem.owner[e]].id]
             information = weight[e] * np.sum(slope[e] ** 2, axis=-1)
-            observed = points.inverse - np.sum(slope[e] * residual[e], axis=-1) / np.maximum(np.sum(slope[e] ** 2, axis=-1), 1e-12)
+            observed = points.inverse - np.sum(slope[e] * residual[e], axis=-1) / np.maximum(
+                np.sum(slope[e] ** 2, axis=-1), 1e-12
+            )
             total = 1.0 / points.prior_sigma**2 + information
             points.prior = (points.prior / points.prior_sigma**2 + information * observed) / total
             points.prior_sigma = np.maximum(1.0 / np.sqrt(total), MIN_PRIOR_SIGMA * points.inverse)
 
     def add(self, view: View, links: dict[int, Correspondence], keyframes: list[View]) -> None:
-        """Take in a new keyframe and its correspondences from older ones (id -> older to new); forget keyframes that are gone.
+        """Take in a new keyframe and its correspondences from older ones (id -> older to new);
+        forget keyframes that are gone.
 
-        What links to a forgotten keyframe said about the depth of the others stays, as their prior (marginalisation at fixed poses).
+        What links to a forgotten keyframe said about the depth of the others stays, as their prior
+        (marginalisation at fixed poses).
         """
         self._points[view.id] = sample_points(view)
         for id_, correspondence in links.items():
             self._links[(id_, view.id)] = correspondence
         alive = {keyframe.id for keyframe in keyframes}
         self._points = {id_: points for id_, points in self._points.items() if id_ in alive}
-        self._links = {pair: link for pair, link in self._links.items() if pair[0] in alive and pair[1] in alive}
+        self._links = {
+            pair: link
+            for pair, link in self._links.items()
+            if pair[0] in alive and pair[1] in alive
+        }
 
     def links_of(self, id_: int) -> dict[int, Correspondence]:
         """Correspondences of one keyframe to the others, from it to them."""
@@ -102,15 +118,22 @@ class Bundle:
         return found | {a: link.reversed() for (a, b), link in self._links.items() if b == id_}
 
     def adjust(self, keyframes: list[View], fixed: set[int], iterations: int = 4) -> bool:
-        """Refine poses of `keyframes` (oldest first) in place, those with ids in `fixed` excepted; False when nothing could be done."""
+        """Refine poses of `keyframes` (oldest first) in place, those with ids in `fixed` excepted;
+        False when nothing could be done."""
         views = [view for view in keyframes if view.id in self._points]
         problem = self._problem(views)
         free = np.array([view.id not in fixed for view in views])
         if problem is None or not free.any():
             return False
         points = [self._points[view.id] for view in views]
-        poses, inverse = np.stack([view.pose for view in views]), np.stack([p.inverse for p in points])
-        prior, prior_weight = np.stack([p.prior for p in points]), 1.0 / np.stack([p.prior_sigma for p in points]) ** 2
+        poses, inverse = (
+            np.stack([view.pose for view in views]),
+            np.stack([p.inverse for p in points]),
+        )
+        prior, prior_weight = (
+            np.stack([p.prior for p in points]),
+            1.0 / np.stack([p.prior_sigma for p in points]) ** 2,
+        )
         damping, cost = 1e-4, _cost(problem, poses, inverse, prior, prior_weight)
         for _ in range(iterations):
             step = _solve(problem, poses, inverse, prior, prior_weight, free, damping)
@@ -121,7 +144,12 @@ class Bundle:
             new_cost = _cost(problem, new_poses, new_inverse, prior, prior_weight)
             if new_cost < cost:
                 done = cost - new_cost < 1e-4 * cost
-                poses, inverse, cost, damping = new_poses, new_inverse, new_cost, max(damping * 0.2, 1e-7)
+                poses, inverse, cost, damping = (
+                    new_poses,
+                    new_inverse,
+                    new_cost,
+                    max(damping * 0.2, 1e-7),
+                )
                 if done:
                     break
             else:
@@ -142,8 +170,12 @@ class Bundle:
                 points, view = self._points[first], views[order[first]]
                 flow = correspondence.flow[points.rows, points.columns].astype(np.float64)
                 focal = np.array([view.camera.fx, view.camera.fy])
-                sure = (correspondence.covisibility * correspondence.texture)[points.rows, points.columns].astype(np.float64)
-                sure = np.where((sure > 0.15) & ~view.moving[points.rows, points.columns], sure, 0.0)
+                sure = (correspondence.covisibility * correspondence.texture)[
+                    points.rows, points.columns
+                ].astype(np.float64)
+                sure = np.where(
+                    (sure > 0.15) & ~view.moving[points.rows, points.columns], sure, 0.0
+                )
                 owner.append(order[first])
                 target.append(order[second])
                 observed.append(points.rays[:, :2] + flow / focal)
@@ -153,15 +185,25 @@ class Bundle:
             return None
         camera = views[0].camera
         return _Problem(
-            np.array(owner), np.array(target), np.stack(observed), np.stack(weight), np.stack(rays), float(np.sqrt(camera.fx * camera.fy))
+            np.array(owner),
+            np.array(target),
+            np.stack(observed),
+            np.stack(weight),
+            np.stack(rays),
+            float(np.sqrt(camera.fx * camera.fy)),
         )
 
 
 def sample_points(view: View) -> Points:
-    """The best textured pixel of every cell, with the view's inverse depth there (the median where it is unknown)."""
+    """The best textured pixel of every cell, with the view's inverse depth there (the median where
+    it is unknown)."""
     height, width = view.gray.shape
     rows, columns = height // CELL, width // CELL
-    cells = view.picture.texture[: rows * CELL, : columns * CELL].reshape(rows, CELL, columns, CELL).swapaxes(1, 2)
+    cells = (
+        view.picture.texture[: rows * CELL, : columns * CELL]
+        .reshape(rows, CELL, columns, CELL)
+        .swapaxes(1, 2)
+    )
     best = cells.reshape(rows * columns, CELL * CELL).argmax(axis=1)
     cell = np.arange(rows * columns)
     row, column = cell // columns * CELL + best // CELL, cell % columns * CELL + best % CELL
@@ -170,7 +212,14 @@ def sample_points(view: View) -> Points:
     known = np.isfinite(inverse) & (inverse > 0) & np.isfinite(sigma)
     typical = float(np.median(inverse[known])) if known.any() else 1.0
     inverse = np.where(known, inverse, typical)
-    return Points(row, column, _rays(view.camera, row, column), inverse, inverse.copy(), np.where(known, PRIOR_SIGMA, 1.0) * inverse)
+    return Points(
+        row,
+        column,
+        _rays(view.camera, row, column),
+        inverse,
+        inverse.copy(),
+        np.where(known, PRIOR_SIGMA, 1.0) * inverse,
+    )
 
 
 def se3_exp_all(xi: Float64) -> Float64:
@@ -179,40 +228,66 @@ def se3_exp_all(xi: Float64) -> Float64:
 
 
 def _rays(camera: Camera, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Float64:
-    return np.stack([(columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy, np.ones(len(rows))], axis=1)
+    return np.stack(
+        [(columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy, np.ones(len(rows))],
+        axis=1,
+    )
 
 
-def _residuals(problem: _Problem, poses: Float64, inverse: Float64) -> tuple[Float64, Float64, Float64, Float64, Float64]:
-    """Whitened residuals `[E, P, 2]`, weights with robustness `[E, P]`, directions q in the target `[E, P, 3]`, relative poses, depths."""
+def _residuals(
+    problem: _Problem, poses: Float64, inverse: Float64
+) -> tuple[Float64, Float64, Float64, Float64, Float64]:
+    """Whitened residuals `[E, P, 2]`, weights with robustness `[E, P]`, directions q in the target
+    `[E, P, 3]`, relative poses, depths."""
     relative = invert(poses[problem.target]) @ poses[problem.owner]
     d = inverse[problem.owner]
-    q = problem.rays @ np.swapaxes(relative[:, :3, :3], 1, 2) + d[..., None] * relative[:, None, :3, 3]
+    q = (
+        problem.rays @ np.swapaxes(relative[:, :3, :3], 1, 2)
+        + d[..., None] * relative[:, None, :3, 3]
+    )
     front = q[..., 2] > 1e-3
     z = np.where(front, q[..., 2], 1.0)
     residual = (q[..., :2] / z[..., None] - problem.observed) * (problem.focal / SIGMA_PX)
     residual = np.where(front[..., None], residual, 30.0)
     squared = np.sum(residual * residual, axis=-1)
     weight = problem.weight * front / (1.0 + squared / CAUCHY**2)
-    return residual, weight, np.where(front[..., None], q, np.array([0.0, 0.0, 1.0])), relative, squared
+    return (
+        residual,
+        weight,
+        np.where(front[..., None], q, np.array([0.0, 0.0, 1.0])),
+        relative,
+        squared,
+    )
 
 
 def _slopes(problem: _Problem, q: Float64, relative: Float64) -> Float64:
     """Derivative of the whitened residuals with respect to inverse depth, `[E, P, 2]`."""
     gain = problem.focal / SIGMA_PX / q[..., 2:]
     translation = relative[:, None, :3, 3]
-    return np.asarray(gain * (translation[..., :2] - q[..., :2] / q[..., 2:] * translation[..., 2:]))
+    return np.asarray(
+        gain * (translation[..., :2] - q[..., :2] / q[..., 2:] * translation[..., 2:])
+    )
 
 
-def _cost(problem: _Problem, poses: Float64, inverse: Float64, prior: Float64, prior_weight: Float64) -> float:
+def _cost(
+    problem: _Problem, poses: Float64, inverse: Float64, prior: Float64, prior_weight: Float64
+) -> float:
     squared = _residuals(problem, poses, inverse)[4]
     robust = float(np.sum(problem.weight * CAUCHY**2 * np.log1p(squared / CAUCHY**2)))
     return robust + float(np.sum(prior_weight * (inverse - prior) ** 2))
 
 
 def _solve(
-    problem: _Problem, poses: Float64, inverse: Float64, prior: Float64, prior_weight: Float64, free: NDArray[np.bool_], damping: float
+    problem: _Problem,
+    poses: Float64,
+    inverse: Float64,
+    prior: Float64,
+    prior_weight: Float64,
+    free: NDArray[np.bool_],
+    damping: float,
 ) -> tuple[Float64, Float64] | None:
-    """One damped Gauss-Newton step: pose twists `[K, 6]` (right perturbation) and inverse depth changes `[K, P]`."""
+    """One damped Gauss-Newton step: pose twists `[K, 6]` (right perturbation) and inverse depth
+    changes `[K, P]`."""
     residual, weight, q, relative, _ = _residuals(problem, poses, inverse)
     count, size = poses.shape[0], inverse.shape[1]
     d = inverse[problem.owner][..., None, None]
@@ -223,7 +298,9 @@ def _solve(
     project[..., 0, 2], project[..., 1, 2] = -u * gain, -v * gain
     R = relative[:, None, :3, :3]
     through = project @ R
-    jacobian = np.concatenate([d * through, -through @ hat(problem.rays), -d * project, project @ hat(q)], axis=-1)
+    jacobian = np.concatenate(
+        [d * through, -through @ hat(problem.rays), -d * project, project @ hat(q)], axis=-1
+    )
     slope = _slopes(problem, q, relative)
     weighted = jacobian * weight[..., None, None]
     edges = len(problem.owner)

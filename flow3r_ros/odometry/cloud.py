@@ -1,8 +1,9 @@
 """Clouds and the bounded voxel map.
 
-A pixel becomes a point when it is confident, does not move, and does not lie on a depth edge (where interpolated depth hangs between
-two surfaces). The map keeps one running mean per voxel in flat arrays sorted by a packed voxel key, so insertion is a merge of two
-sorted lists; over capacity the least recently seen voxels go.
+A pixel becomes a point when it is confident, does not move, and does not lie on a depth edge (where
+interpolated depth hangs between two surfaces). The map keeps one running mean per voxel in flat
+arrays sorted by a packed voxel key, so insertion is a merge of two sorted lists; over capacity the
+least recently seen voxels go.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ _OFFSET = 1 << (_BITS - 1)
 
 
 def depth_edges(depth: Float32, ratio: float) -> Bool:
-    """True where the depth jumps by more than `ratio` of itself within 3x3 pixels, or is invalid nearby; bool `[h, w]`."""
+    """True where the depth jumps by more than `ratio` of itself within 3x3 pixels, or is invalid
+    nearby; bool `[h, w]`."""
     valid = np.isfinite(depth) & (depth > 0)
     log = np.log(np.where(valid, depth, 1.0)).astype(np.float32)
     kernel = np.ones((3, 3), dtype=np.uint8)
@@ -29,17 +31,25 @@ def depth_edges(depth: Float32, ratio: float) -> Bool:
 
 def worth_showing(estimate: Estimate, min_confidence: float, edge_ratio: float) -> Bool:
     """Pixels worth a point, bool `[h, w]`: confident, not moving, not on a depth edge."""
-    return np.asarray((estimate.confidence >= min_confidence) & ~estimate.moving & ~depth_edges(estimate.depth, edge_ratio))
+    return np.asarray(
+        (estimate.confidence >= min_confidence)
+        & ~estimate.moving
+        & ~depth_edges(estimate.depth, edge_ratio)
+    )
 
 
-def select_points(estimate: Estimate, min_confidence: float, edge_ratio: float) -> tuple[Float32, UInt8, Float32]:
-    """Points of one estimate worth showing: xyz float32 `[n, 3]` in the optical frame, rgb uint8 `[n, 3]`, confidence float32 `[n]`."""
+def select_points(
+    estimate: Estimate, min_confidence: float, edge_ratio: float
+) -> tuple[Float32, UInt8, Float32]:
+    """Points of one estimate worth showing: xyz float32 `[n, 3]` in the optical frame, rgb uint8
+    `[n, 3]`, confidence float32 `[n]`."""
     keep = worth_showing(estimate, min_confidence, edge_ratio)
     return estimate.points()[keep], estimate.rgb[keep], estimate.confidence[keep]
 
 
 class VoxelMap:
-    """One mean point, colour and confidence per voxel in the odometry world; never more than `max_voxels`.
+    """One mean point, colour and confidence per voxel in the odometry world; never more than
+    `max_voxels`.
 
     `voxel` is the edge length in odometry units.
     """
@@ -70,11 +80,18 @@ class VoxelMap:
         unique, inverse = np.unique(keys, return_inverse=True)
         values = np.concatenate([world, rgb.astype(np.float64), confidence[:, None]], axis=1)
         counts = np.bincount(inverse, minlength=len(unique))
-        means = np.stack([np.bincount(inverse, values[:, i], minlength=len(unique)) for i in range(7)], axis=1) / counts[:, None]
+        means = (
+            np.stack(
+                [np.bincount(inverse, values[:, i], minlength=len(unique)) for i in range(7)],
+                axis=1,
+            )
+            / counts[:, None]
+        )
         self._merge(unique, means.astype(np.float32))
 
     def points(self) -> tuple[Float32, UInt8, Float32]:
-        """The map: xyz float32 `[n, 3]` in the odometry world, rgb uint8 `[n, 3]`, confidence float32 `[n]`."""
+        """The map: xyz float32 `[n, 3]` in the odometry world, rgb uint8 `[n, 3]`, confidence
+        float32 `[n]`."""
         means: Float32 = (self._sums / np.maximum(self._counts, 1.0)[:, None]).astype(np.float32)
         return means[:, :3], np.clip(np.rint(means[:, 3:6]), 0, 255).astype(np.uint8), means[:, 6]
 
@@ -105,4 +122,9 @@ class VoxelMap:
         target = max(int(self.max_voxels * 0.9), 1)
         order = np.argsort(-self._seen, kind="stable")[:target]
         keep = np.sort(order)
-        self._keys, self._sums, self._counts, self._seen = self._keys[keep], self._sums[keep], self._counts[keep], self._seen[keep]
+        self._keys, self._sums, self._counts, self._seen = (
+            self._keys[keep],
+            self._sums[keep],
+            self._counts[keep],
+            self._seen[keep],
+        )

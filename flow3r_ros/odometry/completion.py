@@ -1,7 +1,8 @@
 """Depth of a new frame: what keyframes hand on, what parallax shows, and the network for the rest.
 
-Keyframe depth carries the scale from frame to frame; triangulation sharpens it; the network's depth is brought onto both (scale and
-shift in inverse depth) and fills what they do not know. Pixels that move on their own belong to the network alone.
+Keyframe depth carries the scale from frame to frame; triangulation sharpens it; the network's depth
+is brought onto both (scale and shift in inverse depth) and fills what they do not know. Pixels that
+move on their own belong to the network alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from flow3r_ros.geometry.lie import invert
 from flow3r_ros.geometry.two_view import moving_mask
 from flow3r_ros.odometry.align import robust_depth_scale
 from flow3r_ros.odometry.assist import Track
-from flow3r_ros.odometry.depth import DepthMap, fit_to, from_network, fuse, gather, triangulated, unknown
+from flow3r_ros.odometry.depth import (
+    DepthMap,
+    fit_to,
+    from_network,
+    fuse,
+    gather,
+    triangulated,
+    unknown,
+)
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Float32, Prediction, Seam
 
@@ -33,11 +42,17 @@ def propagate_depth(view: View, track: Track, links: int) -> DepthMap:
 
 
 def complete_depth(
-    view: View, known: DepthMap | None, prediction: Prediction | None, seam: Seam | None, median_depth: float | None
+    view: View,
+    known: DepthMap | None,
+    prediction: Prediction | None,
+    seam: Seam | None,
+    median_depth: float | None,
 ) -> None:
-    """Set inverse depth, sigma and base of a view whose pose is settled: what is `known`, and the network for the rest.
+    """Set inverse depth, sigma and base of a view whose pose is settled: what is `known`, and the
+    network for the rest.
 
-    `median_depth` is what the scene had so far (odometry units), used to keep the scale where a refused seam says nothing.
+    `median_depth` is what the scene had so far (odometry units), used to keep the scale where a
+    refused seam says nothing.
     """
     height, width = view.gray.shape
     if prediction is None:
@@ -59,12 +74,15 @@ def complete_depth(
 
 
 def refresh_depth(view: View, links: dict[int, Correspondence], keyframes: list[View]) -> None:
-    """Triangulate a keyframe anew after poses were adjusted; its base follows by one robust scale."""
+    """Triangulate a keyframe anew after poses were adjusted; its base follows by one robust
+    scale."""
     if view.base is None or not links:
         return
     seen = _seen(view, links, keyframes)
     ratio = robust_depth_scale(
-        view.base.depth()[::3, ::3].ravel(), seen.depth()[::3, ::3].ravel(), np.ones(seen.inverse[::3, ::3].size, dtype=np.float32)
+        view.base.depth()[::3, ::3].ravel(),
+        seen.depth()[::3, ::3].ravel(),
+        np.ones(seen.inverse[::3, ::3].size, dtype=np.float32),
     )
     scale = np.float32(1.0 if ratio is None else 1.0 / ratio)
     _take(view, fuse([DepthMap(view.base.inverse * scale, view.base.sigma * scale), seen]))
@@ -92,7 +110,9 @@ def _handed_on(view: View, track: Track) -> DepthMap:
         return unknown(*view.gray.shape)
     reference, back = track.links[0].reference, track.links[0].correspondence.reversed()
     T_view_reference = invert(view.pose) @ reference.pose
-    source = DepthMap(reference.inverse_depth, np.where(reference.moving, np.float32(np.inf), reference.sigma))
+    source = DepthMap(
+        reference.inverse_depth, np.where(reference.moving, np.float32(np.inf), reference.sigma)
+    )
     handed_on = gather(source, back.flow, back.covisibility, T_view_reference, view.camera)
     view.moving = moving_mask(back, view.camera, T_view_reference, handed_on.depth())
     return _rigid_part(handed_on, view)
@@ -101,11 +121,15 @@ def _handed_on(view: View, track: Track) -> DepthMap:
 def _rigid_part(map_: DepthMap, view: View) -> DepthMap:
     if not view.moving.any():
         return map_
-    return DepthMap(np.where(view.moving, np.float32(np.nan), map_.inverse), np.where(view.moving, np.float32(np.inf), map_.sigma))
+    return DepthMap(
+        np.where(view.moving, np.float32(np.nan), map_.inverse),
+        np.where(view.moving, np.float32(np.inf), map_.sigma),
+    )
 
 
 def _scale(z: Float32, seam: Seam | None, median_depth: float | None) -> float:
-    """Odometry units per network unit: the seam's, else whatever keeps the median depth, 1 for the first frame of all."""
+    """Odometry units per network unit: the seam's, else whatever keeps the median depth, 1 for the
+    first frame of all."""
     if seam is not None and (seam.accepted or (seam.inliers > 0 and np.isfinite(seam.scale))):
         return seam.scale
     valid = np.isfinite(z) & (z > 0)

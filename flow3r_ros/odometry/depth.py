@@ -1,7 +1,8 @@
-"""Inverse depth with its sigma on the depth grid: from the network, from keyframes through flow, from triangulation, fused.
+"""Inverse depth with its sigma on the depth grid: from the network, from keyframes through flow,
+from triangulation, fused.
 
-All maps are float32 `[h, w]` in 1 / odometry unit; NaN with sigma inf means unknown. Everything here is closed form and vectorised,
-because it runs on every frame.
+All maps are float32 `[h, w]` in 1 / odometry unit; NaN with sigma inf means unknown. Everything
+here is closed form and vectorised, because it runs on every frame.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from flow3r_ros.types import Bool, Camera, Float32, Float64
 NETWORK_SIGMA = 0.3
 """relative sigma of a fully confident network depth"""
 SIGMA_FLOOR = 0.01
-"""relative sigma below which no triangulated depth is believed: flow errors of neighbouring frames are not independent"""
+"""relative sigma below which no triangulated depth is believed: flow errors of neighbouring frames
+are not independent"""
 MIN_TEXTURE = 0.1
 """texture below which dense flow is a guess and nothing is triangulated"""
 GATE = 3.0
@@ -40,46 +42,71 @@ class DepthMap:
             return np.where(self.inverse > 0, 1.0 / self.inverse, np.nan).astype(np.float32)
 
     def confidence(self) -> Float32:
-        """Share in [0, 1] that falls with the relative sigma: 1 at 0, one half at 25 %, 0 where unknown."""
+        """Share in [0, 1] that falls with the relative sigma: 1 at 0, one half at 25 %, 0 where
+        unknown."""
         with np.errstate(divide="ignore", invalid="ignore"):
             relative = self.sigma / self.inverse
-            return np.where(np.isfinite(relative) & (self.inverse > 0), 1.0 / (1.0 + (relative / 0.25) ** 2), 0.0).astype(np.float32)
+            return np.where(
+                np.isfinite(relative) & (self.inverse > 0),
+                1.0 / (1.0 + (relative / 0.25) ** 2),
+                0.0,
+            ).astype(np.float32)
 
 
 def unknown(height: int, width: int) -> DepthMap:
     """A map that knows nothing."""
-    return DepthMap(np.full((height, width), np.nan, dtype=np.float32), np.full((height, width), np.inf, dtype=np.float32))
+    return DepthMap(
+        np.full((height, width), np.nan, dtype=np.float32),
+        np.full((height, width), np.inf, dtype=np.float32),
+    )
 
 
-def from_network(depth: Float32, confidence: Float32, scale: float, width: int, height: int) -> DepthMap:
-    """The network's depth `[h', w']` times `scale` on the depth grid; its sigma grows as confidence falls.
+def from_network(
+    depth: Float32, confidence: Float32, scale: float, width: int, height: int
+) -> DepthMap:
+    """The network's depth `[h', w']` times `scale` on the depth grid; its sigma grows as confidence
+    falls.
 
-    Interpolates inverse depth; invalid pixels (not finite, not in front of the camera, no confidence) stay unknown.
+    Interpolates inverse depth; invalid pixels (not finite, not in front of the camera, no
+    confidence) stay unknown.
     """
     valid = np.isfinite(depth) & (depth > 0) & (confidence > 0)
     inverse = np.where(valid, 1.0 / (np.where(valid, depth, 1.0) * scale), 0.0).astype(np.float32)
     mask = valid.astype(np.float32)
     weight = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
     large = cv2.resize(inverse, (width, height), interpolation=cv2.INTER_LINEAR)
-    sure = cv2.resize(np.where(valid, confidence, 0.0).astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    sure = cv2.resize(
+        np.where(valid, confidence, 0.0).astype(np.float32),
+        (width, height),
+        interpolation=cv2.INTER_LINEAR,
+    )
     known = weight > 0.5
     safe = np.where(known, weight, 1.0)
     rho = np.where(known, large / safe, np.nan).astype(np.float32)
-    sigma = np.where(known, NETWORK_SIGMA * rho / np.maximum(sure / safe, 0.05), np.inf).astype(np.float32)
+    sigma = np.where(known, NETWORK_SIGMA * rho / np.maximum(sure / safe, 0.05), np.inf).astype(
+        np.float32
+    )
     return DepthMap(rho, sigma)
 
 
 def triangulated(correspondence: Correspondence, camera: Camera, T_a_b: Float64) -> DepthMap:
-    """Map of image a from the correspondence a -> b and the pose of b in a; unknown where nothing could be triangulated."""
+    """Map of image a from the correspondence a -> b and the pose of b in a; unknown where nothing
+    could be triangulated."""
     depth, sigma = triangulate(correspondence, camera, T_a_b)
     known = np.isfinite(depth) & (correspondence.texture > MIN_TEXTURE)
     inverse = np.where(known, 1.0 / np.where(known, depth, 1.0), np.nan)
     floor = SIGMA_FLOOR * inverse
-    return DepthMap(inverse.astype(np.float32), np.where(known, np.hypot(sigma, floor), np.inf).astype(np.float32))
+    return DepthMap(
+        inverse.astype(np.float32),
+        np.where(known, np.hypot(sigma, floor), np.inf).astype(np.float32),
+    )
 
 
-def gather(source: DepthMap, flow: Float32, covisibility: Float32, T_a_b: Float64, camera: Camera) -> DepthMap:
-    """b's map seen from a: along the flow a -> b each pixel of a fetches its point, then takes its depth in a (no holes, no splats).
+def gather(
+    source: DepthMap, flow: Float32, covisibility: Float32, T_a_b: Float64, camera: Camera
+) -> DepthMap:
+    """b's map seen from a: along the flow a -> b each pixel of a fetches its point, then takes its
+    depth in a (no holes, no splats).
 
     `T_a_b` is the pose of b in a. Unknown where the flow is not covisible or b knows nothing.
     """
@@ -88,23 +115,38 @@ def gather(source: DepthMap, flow: Float32, covisibility: Float32, T_a_b: Float6
     x, y = cv2.split(target)
     known = np.isfinite(source.inverse) & np.isfinite(source.sigma)
     zero = np.float32(0)
-    stacked = cv2.merge([np.where(known, source.inverse, zero), np.where(known, source.sigma, zero), known.astype(np.float32)])
-    fetched = cv2.remap(stacked, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0.0, 0.0, 0.0))
+    stacked = cv2.merge(
+        [
+            np.where(known, source.inverse, zero),
+            np.where(known, source.sigma, zero),
+            known.astype(np.float32),
+        ]
+    )
+    fetched = cv2.remap(
+        stacked, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0.0, 0.0, 0.0)
+    )
     full = (fetched[..., 2] > 0.99) & (covisibility > 0.5) & (fetched[..., 0] > 0)
     rho_b = np.where(full, fetched[..., 0], 1.0)
     R, t = T_a_b[:3, :3].astype(np.float32), T_a_b[:3, 3].astype(np.float32)
-    ray_x, ray_y = (x - np.float32(camera.cx)) / np.float32(camera.fx), (y - np.float32(camera.cy)) / np.float32(camera.fy)
+    ray_x, ray_y = (
+        (x - np.float32(camera.cx)) / np.float32(camera.fx),
+        (y - np.float32(camera.cy)) / np.float32(camera.fy),
+    )
     scaled = R[2, 0] * ray_x + R[2, 1] * ray_y + R[2, 2] + rho_b * t[2]
     full &= scaled > 1e-6
     safe = np.where(full, scaled, 1.0)
     rho = rho_b / safe
     slope = np.abs(1.0 / safe - rho_b * t[2] / (safe * safe))
     sigma = fetched[..., 1] * slope
-    return DepthMap(np.where(full, rho, np.nan).astype(np.float32), np.where(full, sigma, np.inf).astype(np.float32))
+    return DepthMap(
+        np.where(full, rho, np.nan).astype(np.float32),
+        np.where(full, sigma, np.inf).astype(np.float32),
+    )
 
 
 def fuse(maps: list[DepthMap]) -> DepthMap:
-    """Gaussian fusion in inverse depth; where two sources contradict each other by more than `GATE` sigmas the surer one stays."""
+    """Gaussian fusion in inverse depth; where two sources contradict each other by more than `GATE`
+    sigmas the surer one stays."""
     rho, information = _information(maps[0])
     for other in maps[1:]:
         b, more = _information(other)
@@ -113,7 +155,10 @@ def fuse(maps: list[DepthMap]) -> DepthMap:
         clash = (gap * information) * (gap * more) > GATE**2 * total
         if clash.any():
             surer = more > information
-            mean, total = np.where(clash, np.where(surer, b, rho), mean), np.where(clash, np.where(surer, more, information), total)
+            mean, total = (
+                np.where(clash, np.where(surer, b, rho), mean),
+                np.where(clash, np.where(surer, more, information), total),
+            )
         rho, information = mean, total
     known = information > 0
     with np.errstate(divide="ignore"):
@@ -126,25 +171,39 @@ def _information(map_: DepthMap) -> tuple[Float32, Float32]:
     known = np.isfinite(map_.inverse) & np.isfinite(map_.sigma)
     zero = np.float32(0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(known, map_.inverse, zero), np.where(known, 1.0 / (map_.sigma * map_.sigma), zero)
+        return np.where(known, map_.inverse, zero), np.where(
+            known, 1.0 / (map_.sigma * map_.sigma), zero
+        )
 
 
 def fit_to(source: DepthMap, target: DepthMap) -> DepthMap:
-    """`source` brought onto `target` by scale and shift in inverse depth, robustly, where both are known; its sigma is re-measured.
+    """`source` brought onto `target` by scale and shift in inverse depth, robustly, where both are
+    known; its sigma is re-measured.
 
-    The shift is fitted only where it is observable and is kept small by a prior; with too little in common the source returns as is.
+    The shift is fitted only where it is observable and is kept small by a prior; with too little in
+    common the source returns as is.
     """
-    both = np.isfinite(source.inverse) & np.isfinite(target.inverse) & (target.sigma < 0.3 * target.inverse) & (source.inverse > 0)
+    both = (
+        np.isfinite(source.inverse)
+        & np.isfinite(target.inverse)
+        & (target.sigma < 0.3 * target.inverse)
+        & (source.inverse > 0)
+    )
     if np.count_nonzero(both) < max(200, both.size // 50):
         return source
-    x, y, sigma = (array[both][::7].astype(np.float64) for array in (source.inverse, target.inverse, target.sigma))
+    x, y, sigma = (
+        array[both][::7].astype(np.float64)
+        for array in (source.inverse, target.inverse, target.sigma)
+    )
     scale, shift = float(np.exp(np.median(np.log(y / x)))), 0.0
     mean = float(np.median(y))
     for _ in range(8):
         error = y - scale * x - shift
         spread = 1.4826 * float(np.median(np.abs(error))) + 1e-9 * mean
         weight = 1.0 / ((sigma**2 + spread**2) * (1.0 + (error / (2.0 * spread)) ** 2) ** 2)
-        sxx, sx, s, sxy, sy = (float(np.sum(weight * v)) for v in (x * x, x, np.ones_like(x), x * y, y))
+        sxx, sx, s, sxy, sy = (
+            float(np.sum(weight * v)) for v in (x * x, x, np.ones_like(x), x * y, y)
+        )
         s_prior = s + 30.0 / (0.1 * mean) ** 2
         determinant = sxx * s_prior - sx * sx
         if determinant <= 0:
@@ -158,11 +217,15 @@ def fit_to(source: DepthMap, target: DepthMap) -> DepthMap:
     certainty = np.clip(source.inverse / np.maximum(source.sigma, 1e-12) * NETWORK_SIGMA, 0.05, 1.0)
     sigma = rho * max(relative, 0.02) / certainty
     known = np.isfinite(source.inverse)
-    return DepthMap(np.where(known, rho, np.nan).astype(np.float32), np.where(known, sigma, np.inf).astype(np.float32))
+    return DepthMap(
+        np.where(known, rho, np.nan).astype(np.float32),
+        np.where(known, sigma, np.inf).astype(np.float32),
+    )
 
 
 def parallax_and_overlap(depth: Float32, T_a_b: Float64, camera: Camera) -> tuple[float, float]:
-    """Median flow a -> b in pixels and the share of a that b sees, from geometry alone (every fourth pixel)."""
+    """Median flow a -> b in pixels and the share of a that b sees, from geometry alone (every
+    fourth pixel)."""
     ray = rays(camera)[::4, ::4]
     z = depth[::4, ::4].astype(np.float64)
     known: Bool = np.isfinite(z) & (z > 0)

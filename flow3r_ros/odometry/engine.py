@@ -1,11 +1,14 @@
-"""The window odometry: frames in, estimates out; every frame gets one or is counted as dropped with a reason.
+"""The window odometry: frames in, estimates out; every frame gets one or is counted as dropped with
+a reason.
 
-The way of one frame: admit it, match it against what is remembered, send its window to the network, and settle it once the answer is
-there (`settler`). Where the next frame does not depend on that answer, because this one stands or moves as geometry says and will not
-become a keyframe, `feed` matches the next one while the network is still at work; `step` waits. Both give the same estimates.
+The way of one frame: admit it, match it against what is remembered, send its window to the network,
+and settle it once the answer is there (`settler`). Where the next frame does not depend on that
+answer, because this one stands or moves as geometry says and will not become a keyframe, `feed`
+matches the next one while the network is still at work; `step` waits. Both give the same estimates.
 Torch-free and ROS-free; what comes out depends on the frames alone, never on timing.
 
-World: the optical frame of the first camera. Unit: what the network said of the first frame, until `scale` knows better.
+World: the optical frame of the first camera. Unit: what the network said of the first frame, until
+`scale` knows better.
 """
 
 from __future__ import annotations
@@ -43,8 +46,9 @@ SEAM_FRAMES = 2
 class Engine:
     """Monocular odometry around a geometry network.
 
-    `frames_in`, `drops` (reason -> count), `seams`, `seams_refused`, `windows_failed`, `tracking_states` and `pose_sources` count what
-    happened; `map` is the voxel map in output units, None before the first keyframe.
+    `frames_in`, `drops` (reason -> count), `seams`, `seams_refused`, `windows_failed`,
+    `tracking_states` and `pose_sources` count what happened; `map` is the voxel map in output
+    units, None before the first keyframe.
     """
 
     def __init__(self, predictor: Predictor, config: Config) -> None:
@@ -96,18 +100,22 @@ class Engine:
         return self._settler.seams_refused
 
     def step(self, frame: Frame) -> list[Estimate]:
-        """Take the next frame; returns the estimates that are ready, oldest first (usually one, for this frame).
+        """Take the next frame; returns the estimates that are ready, oldest first (usually one, for
+        this frame).
 
-        A frame waits for the next call when its forward failed, until its chunk is full (chunked mode), or, at the start of a stream
-        without a camera, until the focal length is settled (`odometry.focal`). Raises CameraError for
-        impossible intrinsics; bad frames do not raise, they are counted in `drops`.
+        A frame waits for the next call when its forward failed, until its chunk is full (chunked
+        mode), or, at the start of a stream without a camera, until the focal length is settled
+        (`odometry.focal`). Raises CameraError for impossible intrinsics; bad frames do not raise,
+        they are counted in `drops`.
         """
         return [*self.feed(frame), *self.settle()]
 
     def feed(self, frame: Frame) -> Iterator[Estimate]:
-        """Like `step`, for whoever has the next frame at hand: this one may stay at the network until the next call, or `finish`.
+        """Like `step`, for whoever has the next frame at hand: this one may stay at the network
+        until the next call, or `finish`.
 
-        Yields the estimates that `step` would, in the same order; must be used up before the next call.
+        Yields the estimates that `step` would, in the same order; must be used up before the next
+        call.
         """
         self.frames_in += 1
         clock = Clock()
@@ -143,13 +151,14 @@ class Engine:
         self._begin()
 
     def add_odometry(self, stamp_ns: int, T_odom_base: np.ndarray) -> None:
-        """A wheel-odometry pose `[4, 4]` in metres, later than every frame given; used when `scale.source` is `odometry`."""
+        """A wheel-odometry pose `[4, 4]` in metres, later than every frame given; used when
+        `scale.source` is `odometry`."""
         if self._batch is None:
             self.scale.add_odometry(stamp_ns, T_odom_base)
         else:
             self._samples.append((stamp_ns, T_odom_base))
 
-    # --- new frames --------------------------------------------------------------------------------------------------------
+    # --- new frames -------------------------------------------------------------------------------
 
     def _release(self) -> Iterator[Estimate]:
         """Settle the unknown camera and let the frames through that waited for it."""
@@ -162,7 +171,8 @@ class Engine:
         yield from self.settle()
 
     def _advance(self, view: View, clock: Clock) -> Iterator[Estimate]:
-        """Repeat the last estimate for a repeated picture, otherwise send the waiting frames on once there are enough."""
+        """Repeat the last estimate for a repeated picture, otherwise send the waiting frames on
+        once there are enough."""
         if self._batch is not None and self._batch.onward is None:
             yield from self.settle()
         previous = self._previous()
@@ -186,12 +196,15 @@ class Engine:
     def _previous(self) -> View | None:
         """The frame before the next one; one at rest does not replace the one before it."""
         track = None if self._batch is None else self._batch.tracks[-1]
-        if self._batch is None or (track is not None and track.still is not None and self._buffer.previous is not None):
+        if self._batch is None or (
+            track is not None and track.still is not None and self._buffer.previous is not None
+        ):
             return self._buffer.previous
         return self._batch.views[-1]
 
     def _send(self, clock: Clock) -> Iterator[Estimate]:
-        """Match the waiting frames and send them to the network; then settle the batch before them, whose answer comes first."""
+        """Match the waiting frames and send them to the network; then settle the batch before them,
+        whose answer comes first."""
         views, self._waiting = self._waiting, []
         batch = self._matched(views, clock)
         yield from self.settle()
@@ -209,28 +222,45 @@ class Engine:
         with clock.stage("evidence"):
             window = self._window(views, tracks)
         answer = self._forward.predict(window, encoded)
-        onward = start.motion.through(views[0].expected, views[0].frame.stamp_ns) if self._is_plain(views, tracks) else None
+        onward = (
+            start.motion.through(views[0].expected, views[0].frame.stamp_ns)
+            if self._is_plain(views, tracks)
+            else None
+        )
         return Batch(views, tracks, window, answer, start, onward, clock, self.frames_in)
 
     def _track(self, views: list[View], motion: Motion) -> list[Track | None]:
         """Correspondences and geometric poses of the new frames, in order."""
         if not self.config.assist.enabled or not self._buffer.keyframes:
             return [None] * len(views)
-        references, previous = self._settler.companions(len(self._buffer.keyframes) + 1), self._previous()
+        references, previous = (
+            self._settler.companions(len(self._buffer.keyframes) + 1),
+            self._previous(),
+        )
         tracks: list[Track | None] = []
         for view in views:
-            track = self._assist.track(view, previous, references, motion.predict(view.frame.stamp_ns))
+            track = self._assist.track(
+                view, previous, references, motion.predict(view.frame.stamp_ns)
+            )
             view.pose = view.expected = track.pose
-            tracks.append(replace(track, depth=propagate_depth(view, track, 1 if len(self._buffer.keyframes) < 3 else 0)))
+            tracks.append(
+                replace(
+                    track,
+                    depth=propagate_depth(view, track, 1 if len(self._buffer.keyframes) < 3 else 0),
+                )
+            )
             previous = view
         return tracks
 
     def _window(self, views: list[View], tracks: list[Track | None]) -> Window:
-        """Recent keyframes and the new frames; geometry is wanted of the new ones and of the last shared ones."""
+        """Recent keyframes and the new frames; geometry is wanted of the new ones and of the last
+        shared ones."""
         companions = self._settler.companions(max(self.config.engine.window - len(views), 1))
         evidence: Evidence | None = None
         if self.predictor.uses_evidence:
-            grid = self.predictor.input_size(views[-1].frame.rgb.shape[1], views[-1].frame.rgb.shape[0])
+            grid = self.predictor.input_size(
+                views[-1].frame.rgb.shape[1], views[-1].frame.rgb.shape[0]
+            )
             evidence = window_evidence(companions, views, tracks, self._settler.mapper.bundle, grid)
         return Window(
             frames=tuple(view.frame for view in (*companions, *views)),
@@ -239,16 +269,22 @@ class Engine:
         )
 
     def _is_plain(self, views: list[View], tracks: list[Track | None]) -> bool:
-        """One frame whose pose geometry knows while nothing is lost, and which will not be a keyframe: what follows may go ahead."""
+        """One frame whose pose geometry knows while nothing is lost, and which will not be a
+        keyframe: what follows may go ahead."""
         track, settler = tracks[0], self._settler
         if len(views) > 1 or track is None or (track.refined is None and track.still is None):
             return False
-        return settler.anchor is None and settler.tracker.untrusted == 0 and not settler.wants_keyframe(views[0])
+        return (
+            settler.anchor is None
+            and settler.tracker.untrusted == 0
+            and not settler.wants_keyframe(views[0])
+        )
 
-    # --- answers -----------------------------------------------------------------------------------------------------------
+    # --- answers ----------------------------------------------------------------------------------
 
     def settle(self) -> Iterator[Estimate]:
-        """Estimates of what `feed` left at the network; frames whose forward failed for the first time wait for the next one instead."""
+        """Estimates of what `feed` left at the network; frames whose forward failed for the first
+        time wait for the next one instead."""
         batch, self._batch = self._batch, None
         if batch is None:
             return
@@ -260,7 +296,10 @@ class Engine:
             self._assist.memory, self._onward = batch.start.memory, batch.start.motion
             return
         self._retried = False
-        given, self.frames_in = self.frames_in, batch.frames_in  # who takes an estimate sees the counts of its own time
+        given, self.frames_in = (
+            self.frames_in,
+            batch.frames_in,
+        )  # who takes an estimate sees the counts of its own time
         yield from self._settler.settle(batch, answer.prediction)
         self.frames_in = given
         samples, self._samples = self._samples, []
@@ -268,7 +307,8 @@ class Engine:
             self.scale.add_odometry(*sample)
 
     def _flush(self) -> Iterator[Estimate]:
-        """Estimates of all frames on their way, whatever they wait for; a failed forward is not tried again."""
+        """Estimates of all frames on their way, whatever they wait for; a failed forward is not
+        tried again."""
         yield from self.settle()
         if self._held:
             yield from self._release()
@@ -278,7 +318,8 @@ class Engine:
             yield from self.settle()
 
     def _restart(self) -> Iterator[Estimate]:
-        """The stream changed for good: flush what is on its way, then go on from the last pose with nothing remembered."""
+        """The stream changed for good: flush what is on its way, then go on from the last pose with
+        nothing remembered."""
         yield from self._flush()
         self._admission.assumed = None
         self.predictor.reset()

@@ -1,8 +1,10 @@
 """Unknown intrinsics: hold the first frames back, find the focal length, then let them through.
 
-Policy: a stream without a camera is held for at most `HELD` frames. With the assist, the focal length that explains the flow between
-them best is taken; otherwise, from a network that predicts rays of its own, the one its first point map shows. Where neither knows,
-0.9 of the longer side stands. The camera is then frozen and marked `estimated`; no frame is lost, the first ones are only late.
+Policy: a stream without a camera is held for at most `HELD` frames. With the assist, the focal
+length that explains the flow between them best is taken; otherwise, from a network that predicts
+rays of its own, the one its first point map shows. Where neither knows, 0.9 of the longer side
+stands. The camera is then frozen and marked `estimated`; no frame is lost, the first ones are only
+late.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ PLAUSIBLE = (0.4, 4.0)
 
 
 def find_camera(views: list[View], predictor: Predictor, matcher: Matcher | None) -> Camera:
-    """Pinhole of the full-size image that suits the held views best; `matcher` None when the assist is off."""
+    """Pinhole of the full-size image that suits the held views best; `matcher` None when the assist
+    is off."""
     height, width = views[0].frame.rgb.shape[:2]
     focal = None
     if not predictor.uses_evidence:
@@ -40,7 +43,10 @@ def find_camera(views: list[View], predictor: Predictor, matcher: Matcher | None
         found = estimate_focal(pairs, width, height)
         focal = found.focal if found.observable else None
     if focal is None or not PLAUSIBLE[0] < focal / max(width, height) < PLAUSIBLE[1]:
-        log.warning("the focal length is unknown and not observable in the first frames: 0.9 of the longer side is assumed")
+        log.warning(
+            "the focal length is unknown and not observable in the first frames: 0.9 "
+            "of the longer side is assumed"
+        )
         return default_camera(width, height)
     log.info("focal length estimated: %.1f pixels of %dx%d", focal, width, height)
     return default_camera(width, height, focal)
@@ -49,11 +55,14 @@ def find_camera(views: list[View], predictor: Predictor, matcher: Matcher | None
 def with_camera(view: View, camera: Camera) -> View:
     """The view seen through another pinhole of the full-size image."""
     height, width = view.gray.shape
-    return replace(view, frame=replace(view.frame, camera=camera), camera=scaled(camera, width, height))
+    return replace(
+        view, frame=replace(view.frame, camera=camera), camera=scaled(camera, width, height)
+    )
 
 
 def _from_network(view: View, predictor: Predictor) -> float | None:
-    """Focal length of the first frame's predicted point map, in pixels of the full image; None when it shows none."""
+    """Focal length of the first frame's predicted point map, in pixels of the full image; None when
+    it shows none."""
     try:
         prediction = predictor.predict(Window((view.frame,), (view.id,)))
         fx, fy = focal_from_points(prediction.local_points[0], prediction.confidence[0])

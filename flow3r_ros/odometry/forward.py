@@ -1,4 +1,5 @@
-"""The network's thread: frames are encoded and windows predicted beside the geometry, one after the other, in the order asked for."""
+"""The network's thread: frames are encoded and windows predicted beside the geometry, one after the
+other, in the order asked for."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answer:
-    """Geometry of a window with proper rotations (None: the forward failed), and the milliseconds that took, encoding included."""
+    """Geometry of a window with proper rotations (None: the forward failed), and the milliseconds
+    that took, encoding included."""
 
     prediction: Prediction | None
     milliseconds: float
@@ -37,7 +39,8 @@ class Forward:
         return self._thread.submit(self._prepare, frame)
 
     def predict(self, window: Window, encoded: Sequence[Future[float]]) -> Future[Answer]:
-        """Predict a window whose new frames were given to `prepare`; a failed forward is logged, not raised."""
+        """Predict a window whose new frames were given to `prepare`; a failed forward is logged,
+        not raised."""
         return self._thread.submit(self._predict, window, encoded)
 
     def _prepare(self, frame: Frame) -> float:

@@ -34,7 +34,8 @@ class Mapper:
         self._left_alone.clear()
 
     def remember(self, view: View, track: Track | None, source: PoseSource) -> None:
-        """Take in a new keyframe; with links, adjust the newest poses and triangulate again. Changes poses and depth in place."""
+        """Take in a new keyframe; with links, adjust the newest poses and triangulate again.
+        Changes poses and depth in place."""
         forgotten = self._buffer.add_keyframe(view)
         keyframes = self._buffer.keyframes
         if not self._assist.settings.enabled:
@@ -50,4 +51,6 @@ class Mapper:
         settled = {keyframe.id for keyframe in keyframes[: max(len(keyframes) - ADJUSTED, 1)]}
         if self.bundle.adjust(keyframes, settled | self._left_alone):
             for keyframe in keyframes[-REFRESHED:]:
-                refresh_depth(keyframe, self.bundle.links_of(keyframe.id), keyframes[-REFRESHED - 1 :])
+                refresh_depth(
+                    keyframe, self.bundle.links_of(keyframe.id), keyframes[-REFRESHED - 1 :]
+                )

@@ -1,6 +1,7 @@
 """The way out: one scale on everything, the voxel map, the counters.
 
-Whatever leaves the odometry passes here once, so pose, depth and cloud of a stamp cannot disagree about their unit.
+Whatever leaves the odometry passes here once, so pose, depth and cloud of a stamp cannot disagree
+about their unit.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ BRIDGED_CONFIDENCE = 0.25
 class Publisher:
     """Turns settled views into estimates.
 
-    `tracking_states` and `pose_sources` count by value; `map` is the voxel map in output units, None before the first keyframe;
-    `median_depth` is that of the last frame with depth, odometry units, None before it.
+    `tracking_states` and `pose_sources` count by value; `map` is the voxel map in output units,
+    None before the first keyframe; `median_depth` is that of the last frame with depth, odometry
+    units, None before it.
     """
 
     def __init__(self, config: Config) -> None:
@@ -51,7 +53,8 @@ class Publisher:
         keyframe: bool,
         window: tuple[int, ...],
     ) -> Estimate:
-        """Estimate of one settled view; keyframes feed the map. `covariance` is in odometry units and is scaled unless lost."""
+        """Estimate of one settled view; keyframes feed the map. `covariance` is in odometry units
+        and is scaled unless lost."""
         map_ = DepthMap(view.inverse_depth, view.sigma)
         depth = map_.depth()
         confidence = map_.confidence()
@@ -69,9 +72,13 @@ class Publisher:
             stamp_ns=view.frame.stamp_ns,
             source_frame=view.frame.source_frame,
             T_odom_cam=self.scale.output_pose(view.pose),
-            covariance=covariance if state is TrackingState.LOST else covariance * np.outer(units, units),
+            covariance=covariance
+            if state is TrackingState.LOST
+            else covariance * np.outer(units, units),
             depth=depth if factor == 1.0 else depth * np.float32(factor),
-            confidence=confidence * np.float32(BRIDGED_CONFIDENCE) if source is PoseSource.PREDICTED else confidence,
+            confidence=confidence * np.float32(BRIDGED_CONFIDENCE)
+            if source is PoseSource.PREDICTED
+            else confidence,
             moving=view.moving,
             rgb=view.rgb,
             camera=view.camera,
@@ -88,7 +95,8 @@ class Publisher:
         return self._count(estimate)
 
     def repeat(self, view: View) -> Estimate | None:
-        """The last estimate under a new stamp, for a picture that came again; None when there is no last one."""
+        """The last estimate under a new stamp, for a picture that came again; None when there is no
+        last one."""
         if self._last is None:
             return None
         repeated = replace(
@@ -106,7 +114,11 @@ class Publisher:
     def _feed_map(self, estimate: Estimate) -> None:
         if self.map is None:
             metric = self.scale.state is ScaleState.METRIC
-            unit = 1.0 if metric or not np.isfinite(estimate.depth).any() else float(np.nanmedian(estimate.depth))
+            unit = (
+                1.0
+                if metric or not np.isfinite(estimate.depth).any()
+                else float(np.nanmedian(estimate.depth))
+            )
             self.map = VoxelMap(self.config.cloud.voxel * unit, self.config.cloud.max_voxels)
         self.map.insert(estimate, self.config.cloud.min_confidence, self.config.cloud.edge_ratio)
 

@@ -1,9 +1,10 @@
 """What one output unit means: a factor on everything, declared with its uncertainty.
 
-A monocular trajectory has no unit. Three sources give it one: a fixed factor (`anchored`: true at the start, drifting unseen
-afterwards), wheel odometry, or the camera's height over ground (both `metric`, measured again and again). The factor of a stamp
-applies to pose *increments*, depth and cloud alike: positions are integrated, `p += factor * step`, so a changing factor bends
-nothing behind the camera and never tears the trajectory.
+A monocular trajectory has no unit. Three sources give it one: a fixed factor (`anchored`: true at
+the start, drifting unseen afterwards), wheel odometry, or the camera's height over ground (both
+`metric`, measured again and again). The factor of a stamp applies to pose *increments*, depth and
+cloud alike: positions are integrated, `p += factor * step`, so a changing factor bends nothing
+behind the camera and never tears the trajectory.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ ANCHOR_DRIFT = 1e-3
 
 
 class Scale:
-    """Factor from odometry units to output units, its state and relative 1-sigma; integrates output positions."""
+    """Factor from odometry units to output units, its state and relative 1-sigma; integrates output
+    positions."""
 
     def __init__(self, settings: ScaleSettings) -> None:
         self.settings = settings
@@ -47,8 +49,13 @@ class Scale:
         self._last: tuple[Float64, Float64] | None = None
 
     def output_pose(self, pose: Float64) -> Float64:
-        """Output pose `[4, 4]` of the next stamp: the step from the previous one, times the factor of now."""
-        position = self.factor * pose[:3, 3] if self._last is None else self._last[1] + self.factor * (pose[:3, 3] - self._last[0])
+        """Output pose `[4, 4]` of the next stamp: the step from the previous one, times the factor
+        of now."""
+        position = (
+            self.factor * pose[:3, 3]
+            if self._last is None
+            else self._last[1] + self.factor * (pose[:3, 3] - self._last[0])
+        )
         self._last = pose[:3, 3].copy(), position
         result = pose.copy()
         result[:3, 3] = position
@@ -63,14 +70,17 @@ class Scale:
                 self.state = ScaleState.ANCHORED
 
     def add_odometry(self, stamp_ns: int, pose: Float64) -> None:
-        """Remember a wheel-odometry pose `[4, 4]` in metres; stamps that do not increase are ignored."""
+        """Remember a wheel-odometry pose `[4, 4]` in metres; stamps that do not increase are
+        ignored."""
         if np.isfinite(pose).all() and (not self._odometry or stamp_ns > self._odometry[-1][0]):
             self._odometry.append((stamp_ns, np.asarray(pose, dtype=np.float64)))
 
     def observe_pose(self, stamp_ns: int, pose: Float64, median_depth: float) -> None:
-        """Compare the visual step since the last comparison with the wheels', once both moved enough to tell.
+        """Compare the visual step since the last comparison with the wheels', once both moved
+        enough to tell.
 
-        `pose` is in odometry units. Steps are chords between two stamps, compared when the visual one reaches 5 % of the median depth.
+        `pose` is in odometry units. Steps are chords between two stamps, compared when the visual
+        one reaches 5 % of the median depth.
         """
         if self.settings.source != "odometry":
             return
@@ -91,7 +101,8 @@ class Scale:
         self._span_start = stamp_ns, pose
 
     def observe_ground(self, depth: Float32, camera: Camera) -> None:
-        """Measure the camera's height over the ground plane in a depth map `[h, w]` (odometry units)."""
+        """Measure the camera's height over the ground plane in a depth map `[h, w]` (odometry
+        units)."""
         if self.settings.source != "camera_height":
             return
         height = ground_height(depth, camera)
@@ -111,10 +122,16 @@ class Scale:
         sigma = 1.4826 * float(np.median(np.abs(logs - centre))) / math.sqrt(len(logs)) + 1e-3
         if sigma > MAX_SIGMA:
             return
-        self.factor, self.sigma, self.state, self._since_measured = math.exp(centre), sigma, ScaleState.METRIC, 0
+        self.factor, self.sigma, self.state, self._since_measured = (
+            math.exp(centre),
+            sigma,
+            ScaleState.METRIC,
+            0,
+        )
 
     def _odometry_at(self, stamp_ns: int) -> Float64 | None:
-        """Wheel pose interpolated at a stamp, None outside what was received or across a gap of more than half a second."""
+        """Wheel pose interpolated at a stamp, None outside what was received or across a gap of
+        more than half a second."""
         stamps = [stamp for stamp, _ in self._odometry]
         after = bisect_left(stamps, stamp_ns)
         if after < len(stamps) and stamps[after] == stamp_ns:
@@ -126,12 +143,16 @@ class Scale:
 
 
 def ground_height(depth: Float32, camera: Camera) -> float | None:
-    """Distance from the camera to the ground plane, in units of `depth` `[h, w]`; None when no plane is convincing.
+    """Distance from the camera to the ground plane, in units of `depth` `[h, w]`; None when no
+    plane is convincing.
 
-    Fits the plane that most points of the lower half of the image lie on (deterministic RANSAC, then least squares), with its normal
-    within 35 degrees of the optical down axis, as for a camera mounted on a vehicle (REP-103 up = optical -y).
+    Fits the plane that most points of the lower half of the image lie on (deterministic RANSAC,
+    then least squares), with its normal within 35 degrees of the optical down axis, as for a camera
+    mounted on a vehicle (REP-103 up = optical -y).
     """
-    small = cv2.resize(depth, (camera.width // 4, camera.height // 4), interpolation=cv2.INTER_NEAREST)
+    small = cv2.resize(
+        depth, (camera.width // 4, camera.height // 4), interpolation=cv2.INTER_NEAREST
+    )
     rows, columns = np.mgrid[small.shape[0] // 2 : small.shape[0], 0 : small.shape[1]]
     z = small[rows, columns].astype(np.float64)
     x = ((columns + 0.5) * camera.width / small.shape[1] - 0.5 - camera.cx) / camera.fx

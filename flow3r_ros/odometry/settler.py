@@ -1,5 +1,5 @@
-"""What happens once the network's answer is there: join its window to the odometry, let geometry and network compete for the pose,
-complete the depth, follow the state, remember, publish.
+"""What happens once the network's answer is there: join its window to the odometry, let geometry
+and network compete for the pose, complete the depth, follow the state, remember, publish.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ log = logging.getLogger(__name__)
 class Settler:
     """Settles batches in order; owns what is remembered from frame to frame.
 
-    `buffer` the keyframes and the previous frame, `mapper` their links, `tracker` state and motion, `publisher` scale and map; `seams` and
-    `seams_refused` count windows; `anchor` is, while lost, the fresh view that may begin a new segment.
+    `buffer` the keyframes and the previous frame, `mapper` their links, `tracker` state and motion,
+    `publisher` scale and map; `seams` and `seams_refused` count windows; `anchor` is, while lost,
+    the fresh view that may begin a new segment.
     """
 
     def __init__(self, config: Config, assist: Assist, told: bool) -> None:
@@ -72,8 +73,13 @@ class Settler:
             return True
         last, settings = self.buffer.keyframes[-1], self.config.engine
         with np.errstate(divide="ignore", invalid="ignore"):
-            flow, overlap = parallax_and_overlap(1.0 / last.inverse_depth, invert(last.pose) @ view.pose, view.camera)
-        return flow > settings.keyframe_parallax * view.camera.width or overlap < settings.keyframe_overlap
+            flow, overlap = parallax_and_overlap(
+                1.0 / last.inverse_depth, invert(last.pose) @ view.pose, view.camera
+            )
+        return (
+            flow > settings.keyframe_parallax * view.camera.width
+            or overlap < settings.keyframe_overlap
+        )
 
     def settle(self, batch: Batch, prediction: Prediction | None) -> Iterator[Estimate]:
         """Estimates of the batch's frames, in order; `prediction` None where the forward failed."""
@@ -83,7 +89,8 @@ class Settler:
             yield self._settle(view, track, batch, prediction, seam, known)
 
     def _join(self, prediction: Prediction | None) -> tuple[Seam | None, dict[int, Known]]:
-        """Seam of the window, from the keyframes or, while lost, from the anchor (which then begins a new segment)."""
+        """Seam of the window, from the keyframes or, while lost, from the anchor (which then begins
+        a new segment)."""
         if prediction is None or not self.buffer.keyframes:
             return None, {}
         known = _known(self.buffer.keyframes, prediction)
@@ -97,7 +104,11 @@ class Settler:
         self.seams += seam.accepted
         self.seams_refused += not seam.accepted
         if not seam.accepted:
-            log.warning("seam of window ending at frame %d refused: %s", prediction.frame_ids[-1], seam.reason)
+            log.warning(
+                "seam of window ending at frame %d refused: %s",
+                prediction.frame_ids[-1],
+                seam.reason,
+            )
         return seam, known
 
     def _begin_segment(self, anchor: View) -> None:
@@ -108,7 +119,13 @@ class Settler:
         self.anchor = None
 
     def _settle(
-        self, view: View, track: Track | None, batch: Batch, prediction: Prediction | None, seam: Seam | None, known: dict[int, Known]
+        self,
+        view: View,
+        track: Track | None,
+        batch: Batch,
+        prediction: Prediction | None,
+        seam: Seam | None,
+        known: dict[int, Known],
     ) -> Estimate:
         """Choose the pose, complete the depth, follow the state, remember and publish one frame."""
         clock: Clock = batch.clock
@@ -133,18 +150,39 @@ class Settler:
             self.buffer.previous = view
         ids = tuple(frame.id for frame in batch.window.frames)
         with clock.stage("cloud"):
-            estimate = self.publisher.publish(view, self._covariance, state, choice.source, keyframe, ids)
+            estimate = self.publisher.publish(
+                view, self._covariance, state, choice.source, keyframe, ids
+            )
         return replace(estimate, stage_ms=dict(clock.milliseconds))
 
-    def _choose(self, view: View, track: Track | None, prediction: Prediction | None, seam: Seam | None, known: dict[int, Known]) -> Choice:
-        predicted, depth = self.tracker.motion.predict(view.frame.stamp_ns), self.publisher.median_depth or 1.0
+    def _choose(
+        self,
+        view: View,
+        track: Track | None,
+        prediction: Prediction | None,
+        seam: Seam | None,
+        known: dict[int, Known],
+    ) -> Choice:
+        predicted, depth = (
+            self.tracker.motion.predict(view.frame.stamp_ns),
+            self.publisher.median_depth or 1.0,
+        )
         if not self.buffer.keyframes:
-            return Choice(predicted, PoseSource.FIRST, pose_covariance(np.zeros((6, 6)), None, depth))
-        return choose_pose(view, track, prediction, seam, known, predicted, self._covariance, depth, self._gate)
+            return Choice(
+                predicted, PoseSource.FIRST, pose_covariance(np.zeros((6, 6)), None, depth)
+            )
+        return choose_pose(
+            view, track, prediction, seam, known, predicted, self._covariance, depth, self._gate
+        )
 
     def _follow(self, view: View, choice: Choice, seam: Seam | None) -> TrackingState:
-        """State after this frame; while lost, every `lost_after` frames a fresh view may begin a new segment."""
-        sure = seam is None or seam.accepted or choice.source in (PoseSource.STATIONARY, PoseSource.FIRST)
+        """State after this frame; while lost, every `lost_after` frames a fresh view may begin a
+        new segment."""
+        sure = (
+            seam is None
+            or seam.accepted
+            or choice.source in (PoseSource.STATIONARY, PoseSource.FIRST)
+        )
         state = self.tracker.update(view.pose, view.frame.stamp_ns, choice.trusted, sure)
         overdue = self.tracker.untrusted - self.config.engine.lost_after
         if choice.trusted:
@@ -156,4 +194,8 @@ class Settler:
 
 def _known(views: list[View], prediction: Prediction) -> dict[int, Known]:
     height, width = prediction.confidence.shape[1:]
-    return {view.id: Known(view.pose, view.depth_on_grid(width, height)) for view in views if view.id in prediction.frame_ids}
+    return {
+        view.id: Known(view.pose, view.depth_on_grid(width, height))
+        for view in views
+        if view.id in prediction.frame_ids
+    }

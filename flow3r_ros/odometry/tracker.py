@@ -1,7 +1,8 @@
 """Tracking state and motion prediction.
 
-A frame's pose is *trusted* when the network or geometry explains the images; otherwise it is bridged with the last velocity and the
-state says so: DEGRADED at once, LOST after `lost_after` frames, TRACKING again with the first trusted pose.
+A frame's pose is *trusted* when the network or geometry explains the images; otherwise it is
+bridged with the last velocity and the state says so: DEGRADED at once, LOST after `lost_after`
+frames, TRACKING again with the first trusted pose.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ LOST_DAMPING = 0.8
 
 @dataclass(frozen=True)
 class Motion:
-    """Constant velocity: `pose` `[4, 4]` camera-to-world at `stamp_ns`, `velocity` `[6]` a twist per nanosecond in the camera's frame."""
+    """Constant velocity: `pose` `[4, 4]` camera-to-world at `stamp_ns`, `velocity` `[6]` a twist
+    per nanosecond in the camera's frame."""
 
     pose: Float64
     stamp_ns: int
@@ -33,7 +35,9 @@ class Motion:
         """The motion that leads from here to a later pose `[4, 4]`, and on from there."""
         if stamp_ns <= self.stamp_ns:
             return Motion(pose, stamp_ns, self.velocity)
-        return Motion(pose, stamp_ns, se3_log(invert(self.pose) @ pose) / float(stamp_ns - self.stamp_ns))
+        return Motion(
+            pose, stamp_ns, se3_log(invert(self.pose) @ pose) / float(stamp_ns - self.stamp_ns)
+        )
 
 
 class Tracker:
@@ -50,13 +54,18 @@ class Tracker:
         self.motion = Motion(np.eye(4), 0, np.zeros(6))
         self._started = False
 
-    def update(self, pose: Float64, stamp_ns: int, trusted: bool, sure: bool = True) -> TrackingState:
-        """Take the pose a frame got and return the state; `sure` False marks a trusted pose that geometry explains only partly."""
+    def update(
+        self, pose: Float64, stamp_ns: int, trusted: bool, sure: bool = True
+    ) -> TrackingState:
+        """Take the pose a frame got and return the state; `sure` False marks a trusted pose that
+        geometry explains only partly."""
         if not self._started:
             self._started, self.motion = True, Motion(pose, stamp_ns, np.zeros(6))
             return self.state
         onward = self.motion.through(pose, stamp_ns)
-        self.motion = onward if trusted else replace(onward, velocity=LOST_DAMPING * self.motion.velocity)
+        self.motion = (
+            onward if trusted else replace(onward, velocity=LOST_DAMPING * self.motion.velocity)
+        )
         self.untrusted = 0 if trusted else self.untrusted + 1
         if trusted:
             self.state = TrackingState.TRACKING if sure else TrackingState.DEGRADED

@@ -1,8 +1,9 @@
 """Measured covariance: what the parts disagree about, never a constant.
 
-Three sources add up: the spread of the newest pose over the shared frames of a window (seam disagreement), the spread between the
-network's and geometry's pose, and the information of the geometric refinement. Bridged frames inflate what was there; a lost
-camera gets a covariance that no filter can take for knowledge.
+Three sources add up: the spread of the newest pose over the shared frames of a window (seam
+disagreement), the spread between the network's and geometry's pose, and the information of the
+geometric refinement. Bridged frames inflate what was there; a lost camera gets a covariance that no
+filter can take for knowledge.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ GROWTH = 4.0
 
 
 def pose_difference(pose: Float64, other: Float64) -> Float64:
-    """Difference `[6]` (translation in world axes, rotation vector in world axes) that takes `pose` to `other`."""
+    """Difference `[6]` (translation in world axes, rotation vector in world axes) that takes `pose`
+    to `other`."""
     return np.concatenate([other[:3, 3] - pose[:3, 3], so3_log(other[:3, :3] @ pose[:3, :3].T)])
 
 
@@ -33,12 +35,15 @@ def spread(pose: Float64, others: list[Float64]) -> Float64:
     return np.asarray(differences.T @ differences / len(others))
 
 
-def pose_covariance(disagreement: Float64, information: Float64 | None, median_depth: float) -> Float64:
+def pose_covariance(
+    disagreement: Float64, information: Float64 | None, median_depth: float
+) -> Float64:
     """Covariance `[6, 6]` of a trusted pose.
 
     Args:
         disagreement: `spread` over candidates and shared frames.
-        information: normal matrix `[6, 6]` of the refinement in the order and axes of the result, already scaled by its residuals.
+        information: normal matrix `[6, 6]` of the refinement in the order and axes of the result,
+            already scaled by its residuals.
         median_depth: of the frame, odometry units; translation noise is proportional to it.
     """
     covariance = disagreement + np.diag(FLOOR * np.array([median_depth**2] * 3 + [1.0] * 3))
@@ -48,7 +53,8 @@ def pose_covariance(disagreement: Float64, information: Float64 | None, median_d
 
 
 def bridged(previous: Float64, median_depth: float) -> Float64:
-    """Covariance after one more frame without a measurement: grows monotonically, capped at lost."""
+    """Covariance after one more frame without a measurement: grows monotonically, capped at
+    lost."""
     step = np.diag(np.array([(0.02 * median_depth) ** 2] * 3 + [0.01**2] * 3))
     grown = GROWTH * previous + step
     return np.asarray(grown if np.trace(grown) < LOST_VARIANCE else lost())

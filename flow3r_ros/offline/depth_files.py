@@ -1,7 +1,9 @@
-"""Depth of a run as 16-bit PNGs: `depth = value / scale`, 0 = invalid, one scale for the run in `depth/meta.json`.
+"""Depth of a run as 16-bit PNGs: `depth = value / scale`, 0 = invalid, one scale for the run in
+`depth/meta.json`.
 
-The scale is chosen from the first frame with depth, generously; when later depth outgrows it (a scale that becomes metric in the middle of
-a run, a room that opens onto a street), the files written so far are converted, so every depth fits.
+The scale is chosen from the first frame with depth, generously; when later depth outgrows it (a
+scale that becomes metric in the middle of a run, a room that opens onto a street), the files
+written so far are converted, so every depth fits.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ _OVERFLOW = 0.002
 
 
 class DepthFiles:
-    """Writes `NNNNNN.png` (frame id) of each estimate into `folder`, and `meta.json` at the end; OSError when the disk is full."""
+    """Writes `NNNNNN.png` (frame id) of each estimate into `folder`, and `meta.json` at the end;
+    OSError when the disk is full."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -38,17 +41,24 @@ class DepthFiles:
         self._last = estimate
         self._fit(estimate.depth)
         name = f"{estimate.frame_id:06d}.png"
-        values = np.rint(np.nan_to_num(estimate.depth * np.float32(self.scale or 1.0), nan=0.0, posinf=0.0, neginf=0.0))
+        values = np.rint(
+            np.nan_to_num(
+                estimate.depth * np.float32(self.scale or 1.0), nan=0.0, posinf=0.0, neginf=0.0
+            )
+        )
         values[(values < 0) | (values > _TOP)] = 0
         self._write(self.folder / name, values.astype(np.uint16))
         self._stamps[name] = seconds(estimate.stamp_ns)
 
     def finish(self) -> None:
-        """Write `meta.json`: scale, unit, the pinhole of the depth grid (of the last frame), and the stamp of each file."""
+        """Write `meta.json`: scale, unit, the pinhole of the depth grid (of the last frame), and
+        the stamp of each file."""
         last = self._last
         meta = {
             "scale": self.scale or 1.0,
-            "unit": "metres" if last is not None and last.scale_state.value == "metric" else "odometry units",
+            "unit": "metres"
+            if last is not None and last.scale_state.value == "metric"
+            else "odometry units",
             "invalid": 0,
             "camera": asdict(last.camera) if last is not None else None,
             "stamps": self._stamps,
@@ -68,9 +78,14 @@ class DepthFiles:
 
     def _convert(self, factor: float) -> None:
         for name in self._stamps:
-            values = cv2.imdecode(np.frombuffer((self.folder / name).read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+            values = cv2.imdecode(
+                np.frombuffer((self.folder / name).read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED
+            )
             if values is not None:
-                self._write(self.folder / name, np.rint(values.astype(np.float64) * factor).astype(np.uint16))
+                self._write(
+                    self.folder / name,
+                    np.rint(values.astype(np.float64) * factor).astype(np.uint16),
+                )
 
     def _write(self, path: Path, values: np.ndarray) -> None:
         _, data = cv2.imencode(".png", values, [cv2.IMWRITE_PNG_COMPRESSION, 1])

@@ -1,4 +1,5 @@
-"""How far a long job is: a bar on a terminal, a plain line every few seconds otherwise, nothing when quiet."""
+"""How far a long job is: a bar on a terminal, a plain line every few seconds otherwise, nothing
+when quiet."""
 
 from __future__ import annotations
 
@@ -7,7 +8,15 @@ import sys
 from time import monotonic
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 _log = logging.getLogger(__name__)
 _LINE_PERIOD = 5.0
@@ -29,8 +38,19 @@ class FrameProgress:
         self._begin = self._line = monotonic()
         self._bar: Progress | None = None
         if not quiet and not self._plain:
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
-            self._bar = Progress(*columns, TextColumn("{task.fields[fps]}"), TimeRemainingColumn(), console=Console(stderr=True))
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TaskProgressColumn(),
+            )
+            self._bar = Progress(
+                *columns,
+                TextColumn("{task.fields[fps]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
 
     def __enter__(self) -> FrameProgress:
         if self._bar:
@@ -52,4 +72,11 @@ class FrameProgress:
         elif self._plain and now - self._line > _LINE_PERIOD:
             self._line = now
             left = f", {max(self.total - self.done, 0) / fps:.0f} s left" if self.total else ""
-            _log.info("%s: %d%s frames, %.1f frames/s%s", self.title, self.done, f" of {self.total}" if self.total else "", fps, left)
+            _log.info(
+                "%s: %d%s frames, %.1f frames/s%s",
+                self.title,
+                self.done,
+                f" of {self.total}" if self.total else "",
+                fps,
+                left,
+            )

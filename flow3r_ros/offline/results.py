@@ -1,4 +1,5 @@
-"""The run folder: trajectory, depth, cloud, summary, settings and report, written as the run goes."""
+"""The run folder: trajectory, depth, cloud, summary, settings and report, written as the run
+goes."""
 
 from __future__ import annotations
 
@@ -10,21 +11,26 @@ import numpy as np
 import yaml
 
 from flow3r_ros.config import Config
-from flow3r_ros.evaluation.record import RunRecord
-from flow3r_ros.evaluation.report import RECORD_FILE, write_report
 from flow3r_ros.geometry.lie import quaternion_from_matrix
 from flow3r_ros.offline.depth_files import DepthFiles, seconds
+from flow3r_ros.report.page import RECORD_FILE, write_report
+from flow3r_ros.report.record import RunRecord
 from flow3r_ros.types import Estimate, Float32, UInt8
 from flow3r_ros.wire.ply import write_ply
 
 Points = tuple[Float32, UInt8, Float32]
 """xyz `[n, 3]`, rgb uint8 `[n, 3]`, confidence `[n]` in [0, 1]"""
 
-_NO_POINTS: Points = (np.empty((0, 3), np.float32), np.empty((0, 3), np.uint8), np.empty(0, np.float32))
+_NO_POINTS: Points = (
+    np.empty((0, 3), np.float32),
+    np.empty((0, 3), np.uint8),
+    np.empty(0, np.float32),
+)
 
 
 class RunFolder:
-    """Writes the files of the contract into `folder`, which exists and is empty; OSError when the disk is full.
+    """Writes the files of the contract into `folder`, which exists and is empty; OSError when the
+    disk is full.
 
     Args:
         record: the run's numbers; every estimate added here is added to it.
@@ -46,7 +52,13 @@ class RunFolder:
         """Close the trajectory; safe to call twice."""
         self._trajectory.close()
 
-    def finish(self, summary: dict[str, Any], config: Config, arguments: dict[str, Any], points: Points | None) -> None:
+    def finish(
+        self,
+        summary: dict[str, Any],
+        config: Config,
+        arguments: dict[str, Any],
+        points: Points | None,
+    ) -> None:
         """Write what is known only at the end: cloud, summary, settings, report."""
         self.close()
         self._depth.finish()
@@ -54,16 +66,27 @@ class RunFolder:
         write_summary(self.folder, summary, config, arguments, self.record)
 
 
-def write_summary(folder: Path, summary: dict[str, Any], config: Config, arguments: dict[str, Any], record: RunRecord) -> None:
+def write_summary(
+    folder: Path,
+    summary: dict[str, Any],
+    config: Config,
+    arguments: dict[str, Any],
+    record: RunRecord,
+) -> None:
     """`summary.json`, `run.yaml`, the record and `report.html` of a run or a replay.
 
-    `run.yaml` is a configuration again (`--config run.yaml` repeats the run); the arguments stand in its comments.
+    `run.yaml` is a configuration again (`--config run.yaml` repeats the run); the arguments stand
+    in its comments.
     """
     record.summary, record.settings = summary, {**arguments, **config.model_dump()}
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    remarks = yaml.safe_dump(arguments, sort_keys=False, allow_unicode=True, width=10_000).splitlines()
+    remarks = yaml.safe_dump(
+        arguments, sort_keys=False, allow_unicode=True, width=10_000
+    ).splitlines()
     settings = yaml.safe_dump(config.model_dump(), sort_keys=False)
-    (folder / "run.yaml").write_text("".join(f"# {line}\n" for line in remarks) + settings, encoding="utf-8")
+    (folder / "run.yaml").write_text(
+        "".join(f"# {line}\n" for line in remarks) + settings, encoding="utf-8"
+    )
     record.save(folder / RECORD_FILE)
     write_report(folder / "report.html", record)
 

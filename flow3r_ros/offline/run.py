@@ -1,4 +1,5 @@
-"""`flow3r run`: a source through the engine into a run folder. `drive` is the loop that replay and scoreboards share."""
+"""`flow3r run`: a source through the engine into a run folder. `drive` is the loop that replay and
+scoreboards share."""
 
 from __future__ import annotations
 
@@ -13,24 +14,25 @@ from typing import Any
 
 import numpy as np
 
-from flow3r_ros.config import Config
+from flow3r_ros.config import Config, ModelSettings
+from flow3r_ros.datasets.sources import Source, open_source
 from flow3r_ros.errors import FrameError, InputError
-from flow3r_ros.evaluation.record import RunRecord
-from flow3r_ros.evaluation.trajectory import read_tum
 from flow3r_ros.odometry.engine import Engine
-from flow3r_ros.offline.folder import OutputFolder
 from flow3r_ros.offline.progress import FrameProgress
 from flow3r_ros.offline.results import RunFolder
-from flow3r_ros.offline.sources import Source, open_source
+from flow3r_ros.paths import OutputFolder
+from flow3r_ros.report.record import RunRecord
 from flow3r_ros.types import Estimate, Frame, Predictor
+from flow3r_ros.wire.tum import read_tum
 
 GROUND_TRUTH = "groundtruth.tum"
 
 
 @dataclass
 class Timing:
-    """Where the time of a run went: seconds overall, in the engine, waiting for frames, writing results; milliseconds of each frame from
-    its handing over to its estimate. `behind_s` is the time of a thread that writes beside the engine.
+    """Where the time of a run went: seconds overall, in the engine, waiting for frames, writing
+    results; milliseconds of each frame from its handing over to its estimate. `behind_s` is the
+    time of a thread that writes beside the engine.
 
     `unusable` counts, by reason, the images that could not be decoded up to now in the stream.
     """
@@ -44,10 +46,18 @@ class Timing:
     latency_ms: array[float] = field(default_factory=lambda: array("f"))
 
 
-def drive(source: Source, engine: Engine, take: Callable[[Estimate], None], quiet: bool = False, timing: Timing | None = None) -> Timing:
-    """Every frame of an open source through the engine, in order, nothing dropped; `take` gets each estimate.
+def drive(
+    source: Source,
+    engine: Engine,
+    take: Callable[[Estimate], None],
+    quiet: bool = False,
+    timing: Timing | None = None,
+) -> Timing:
+    """Every frame of an open source through the engine, in order, nothing dropped; `take` gets each
+    estimate.
 
-    Odometry samples of the source go to the engine at their place in the stream. `timing` is filled as the run goes, and returned.
+    Odometry samples of the source go to the engine at their place in the stream. `timing` is filled
+    as the run goes, and returned.
     """
     timing = timing or Timing()
     begin = ready = perf_counter()
@@ -85,11 +95,19 @@ def drive(source: Source, engine: Engine, take: Callable[[Estimate], None], quie
     return timing
 
 
-def run(source: Source, engine: Engine, output: Path, arguments: dict[str, Any] | None = None, quiet: bool = False) -> dict[str, Any]:
-    """Drive an open source through the engine and write the run folder `output`, complete or not at all.
+def run(
+    source: Source,
+    engine: Engine,
+    output: Path,
+    arguments: dict[str, Any] | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Drive an open source through the engine and write the run folder `output`, complete or not at
+    all.
 
-    `arguments` is what `run.yaml` records beside the engine's configuration. Returns the content of `summary.json`. Raises OutputError when
-    the folder exists or cannot be written, InputError when no frame could be used, and what the source raises.
+    `arguments` is what `run.yaml` records beside the engine's configuration. Returns the content of
+    `summary.json`. Raises OutputError when the folder exists or cannot be written, InputError when
+    no frame could be used, and what the source raises.
     """
     with OutputFolder(output) as unfinished:
         record = RunRecord(title_of(source.path))
@@ -99,7 +117,9 @@ def run(source: Source, engine: Engine, output: Path, arguments: dict[str, Any] 
             timing = drive(source, engine, folder.add, quiet)
             summary = summarise(source, engine, record, timing)
             points = engine.map.points() if engine.map is not None else None
-            folder.finish(summary, engine.config, {**(arguments or {}), "notes": source.notes}, points)
+            folder.finish(
+                summary, engine.config, {**(arguments or {}), "notes": source.notes}, points
+            )
         finally:
             folder.close()
     return summary
@@ -109,28 +129,40 @@ def run_to_folder(
     source: Path,
     output: Path,
     settings: Config,
+    open_predictor: Callable[[ModelSettings], Predictor],
     camera_file: Path | None = None,
     topic: str | None = None,
     every: int = 1,
     max_frames: int | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """`flow3r run`: open everything that `settings` name, run, and return the summary. Raises Flow3rError subclasses only."""
-    from flow3r_ros.network.runner import open_predictor
-
+    """`flow3r run`: open everything that `settings` name, run, and return the summary. Raises
+    Flow3rError subclasses only."""
     OutputFolder(output).check()
     with_odometry = settings.scale.source == "odometry"
-    with open_source(source, topic, camera_file, every, max_frames, odometry=with_odometry) as opened:
+    with open_source(
+        source, topic, camera_file, every, max_frames, odometry=with_odometry
+    ) as opened:
         engine = Engine(open_predictor(settings.model), settings)
-        arguments = {"input": str(source), "camera": str(camera_file or ""), "topic": topic or "", "every": every, "max_frames": max_frames}
+        arguments = {
+            "input": str(source),
+            "camera": str(camera_file or ""),
+            "topic": topic or "",
+            "every": every,
+            "max_frames": max_frames,
+        }
         return run(opened, engine, output, arguments, quiet)
 
 
 def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing) -> dict[str, Any]:
-    """The content of `summary.json`, keys as in the contracts. Raises InputError when no frame was estimated."""
+    """The content of `summary.json`, keys as in the contracts. Raises InputError when no frame was
+    estimated."""
     drops = source.drops + engine.drops
     if not len(record):
-        raise InputError(f"{source.path}: no frame could be used ({dict(drops) or 'none was read'})", "check the input")
+        raise InputError(
+            f"{source.path}: no frame could be used ({dict(drops) or 'none was read'})",
+            "check the input",
+        )
     stages = {stage: float(np.median(values)) for stage, values in record.stage_ms.items()}
     stages["decode"] = 1e3 * source.decode_s / max(engine.frames_in, 1)
     stages["write"] = 1e3 * timing.write_s / len(record)
@@ -144,7 +176,10 @@ def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing)
         "tracking_states": dict(engine.tracking_states),
         "pose_sources": dict(engine.pose_sources),
         "fps": round(len(record) / timing.wall_s, 3),
-        "latency_ms": {name: round(float(np.percentile(timing.latency_ms, share)), 3) for name, share in (("p50", 50), ("p95", 95))},
+        "latency_ms": {
+            name: round(float(np.percentile(timing.latency_ms, share)), 3)
+            for name, share in (("p50", 50), ("p95", 95))
+        },
         "stage_ms": {stage: round(value, 3) for stage, value in stages.items()},
         "peak_rss_mb": round(peak_rss_mb(), 1),
         **describe_predictor(engine.predictor),
@@ -152,16 +187,20 @@ def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing)
 
 
 def peak_rss_mb() -> float:
-    """Peak resident memory of this program in MB (Linux: VmHWM, since ru_maxrss also remembers the parent it was started from)."""
+    """Peak resident memory of this program in MB (Linux: VmHWM, since ru_maxrss also remembers the
+    parent it was started from)."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
-        return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+        return next(
+            int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")
+        )
     except (OSError, StopIteration):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def describe_predictor(predictor: Predictor) -> dict[str, str]:
-    """`device`, `model`, `weights_sha256` and `weights_license` of a predictor; empty where it has no manifest."""
+    """`device`, `model`, `weights_sha256` and `weights_license` of a predictor; empty where it has
+    no manifest."""
     manifest = getattr(predictor, "manifest", None)
     return {
         "device": str(getattr(predictor, "device", "cpu")),
@@ -177,5 +216,12 @@ def title_of(path: Path) -> str:
 
 
 def _ground_truth(path: Path) -> Any:
-    found = next((folder / GROUND_TRUTH for folder in (path, path.parent) if (folder / GROUND_TRUTH).is_file()), None)
+    found = next(
+        (
+            folder / GROUND_TRUTH
+            for folder in (path, path.parent)
+            if (folder / GROUND_TRUTH).is_file()
+        ),
+        None,
+    )
     return read_tum(found) if found else None

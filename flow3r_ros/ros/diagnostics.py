@@ -1,4 +1,5 @@
-"""`/diagnostics`: rates, latency, age, drops, state, scale, memory, model and licence, once a second, also while no image comes."""
+"""`/diagnostics`: rates, latency, age, drops, state, scale, memory, model and licence, once a
+second, also while no image comes."""
 
 from __future__ import annotations
 
@@ -53,17 +54,29 @@ class Health:
         """The messages of an estimate are out, `age_ms` after its stamp."""
         self.output.tick()
         now = time.monotonic()
-        self._latencies.append((now, outcome.latency_ms, (now - outcome.received_at) * 1e3 - outcome.engine_ms))
+        self._latencies.append(
+            (now, outcome.latency_ms, (now - outcome.received_at) * 1e3 - outcome.engine_ms)
+        )
         self._last, self._age_ms = outcome, age_ms
 
     def _recent(self) -> NDArray[np.float64]:
-        """`[n, 2]` milliseconds of the last seconds: from reception to estimate, and from reception to publication beside the engine."""
+        """`[n, 2]` milliseconds of the last seconds: from reception to estimate, and from reception
+        to publication beside the engine."""
         start = time.monotonic() - SPAN_S
         recent = [times for moment, *times in tuple(self._latencies) if moment >= start]
         return np.array(recent or [[np.nan, np.nan]])
 
-    def array(self, stamp: Any, name: str, lifecycle: str, tally: Tally, silence_timeout: float, facts: dict[str, str]) -> Any:
-        """The `diagnostic_msgs/DiagnosticArray` of now; `facts` are further key-value pairs (model, memory, ...)."""
+    def array(
+        self,
+        stamp: Any,
+        name: str,
+        lifecycle: str,
+        tally: Tally,
+        silence_timeout: float,
+        facts: dict[str, str],
+    ) -> Any:
+        """The `diagnostic_msgs/DiagnosticArray` of now; `facts` are further key-value pairs (model,
+        memory, ...)."""
         level, text = self._verdict(lifecycle, silence_timeout)
         (p50, beside), (p95, _) = np.percentile(self._recent(), (50, 95), axis=0)
         values = {
@@ -79,7 +92,9 @@ class Health:
             "frames dropped": str(sum(tally.drops.values())),
             "images lost before the node": str(self.lost_in_transport),
         }
-        values |= {f"dropped: {reason}": str(count) for reason, count in sorted(tally.drops.items())}
+        values |= {
+            f"dropped: {reason}": str(count) for reason, count in sorted(tally.drops.items())
+        }
         if self._last is not None:
             estimate = self._last.estimate
             values |= {
@@ -94,22 +109,39 @@ class Health:
             name=f"{name}: visual odometry",
             message=text,
             hardware_id=facts.get("model", ""),
-            values=[make("diagnostic_msgs/msg/KeyValue", key=key, value=value) for key, value in (values | facts).items()],
+            values=[
+                make("diagnostic_msgs/msg/KeyValue", key=key, value=value)
+                for key, value in (values | facts).items()
+            ],
         )
-        return make("diagnostic_msgs/msg/DiagnosticArray", header=make("std_msgs/msg/Header", stamp=stamp), status=[status])
+        return make(
+            "diagnostic_msgs/msg/DiagnosticArray",
+            header=make("std_msgs/msg/Header", stamp=stamp),
+            status=[status],
+        )
 
     def _verdict(self, lifecycle: str, silence_timeout: float) -> tuple[bytes, str]:
         if lifecycle != "active":
             return DiagnosticStatus.OK, f"{lifecycle}, nothing is estimated"
         silence = self.input.silence()
         if silence > silence_timeout:
-            return DiagnosticStatus.WARN, "no image yet" if silence == float("inf") else f"no image for {silence:.1f} s"
+            return DiagnosticStatus.WARN, "no image yet" if silence == float(
+                "inf"
+            ) else f"no image for {silence:.1f} s"
         if self._last is None:
             return DiagnosticStatus.WARN, "no estimate yet"
         estimate = self._last.estimate
         if estimate.tracking_state is TrackingState.LOST:
-            return DiagnosticStatus.ERROR, "tracking lost: poses are not to be used; move back to a place seen before, or call ~/reset"
+            return (
+                DiagnosticStatus.ERROR,
+                "tracking lost: poses are not to be used; move back to a place seen "
+                "before, or call ~/reset",
+            )
         if estimate.tracking_state is TrackingState.DEGRADED:
             return DiagnosticStatus.WARN, "tracking degraded"
-        metric = "" if estimate.scale_state is ScaleState.METRIC else f", scale {estimate.scale_state.value}"
+        metric = (
+            ""
+            if estimate.scale_state is ScaleState.METRIC
+            else f", scale {estimate.scale_state.value}"
+        )
         return DiagnosticStatus.OK, f"{estimate.tracking_state.value}{metric}"

@@ -1,4 +1,5 @@
-"""Subscriptions that follow the reliability of the publisher, hand over without losing a message, and say a mismatch once."""
+"""Subscriptions that follow the reliability of the publisher, hand over without losing a message,
+and say a mismatch once."""
 
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ from flow3r_ros.ros import qos
 from flow3r_ros.ros.framing import Say
 from flow3r_ros.ros.messages import class_of
 
-IMAGES = {"raw": ("image", "sensor_msgs/msg/Image"), "compressed": ("image/compressed", "sensor_msgs/msg/CompressedImage")}
+IMAGES = {
+    "raw": ("image", "sensor_msgs/msg/Image"),
+    "compressed": ("image/compressed", "sensor_msgs/msg/CompressedImage"),
+}
 """topic and type by `node.image_transport`"""
 
 
@@ -42,7 +46,13 @@ class Input:
         lost: Callable[[int], None],
         say: Say,
     ) -> None:
-        self._node, self._topic, self._type_name, self._depth, self._fixed = node, topic, type_name, depth, fixed
+        self._node, self._topic, self._type_name, self._depth, self._fixed = (
+            node,
+            topic,
+            type_name,
+            depth,
+            fixed,
+        )
         self._group, self._receive, self._lost, self._say = group, receive, lost, say
         self._retiring: Subscription | None = None
         self._last_stamp: tuple[int, int] | None = None
@@ -50,7 +60,8 @@ class Input:
         self._subscription = self._subscribe()
 
     def follow(self) -> None:
-        """Look at the publishers; when what they offer has changed, subscribe anew before the old subscription goes."""
+        """Look at the publishers; when what they offer has changed, subscribe anew before the old
+        subscription goes."""
         if self._fixed != "auto":
             return
         offered = self._offered()
@@ -71,7 +82,9 @@ class Input:
     def _subscribe(self) -> Subscription:
         resolved = self._node.resolve_topic_name(self._topic)
         events = SubscriptionEventCallbacks(
-            incompatible_qos=lambda event: self._say(f"qos {resolved}", qos.mismatch_in_words(event, resolved, "publisher")),
+            incompatible_qos=lambda event: self._say(
+                f"qos {resolved}", qos.mismatch_in_words(event, resolved, "publisher")
+            ),
             message_lost=lambda event: self._lost(event.total_count_change),
         )
         profile = QoSProfile(depth=self._depth, reliability=self._reliability)
@@ -81,12 +94,18 @@ class Input:
             self._on_message(message, subscription)
 
         subscription = self._node.create_subscription(
-            class_of(self._type_name), self._topic, receive, profile, callback_group=self._group, event_callbacks=events
+            class_of(self._type_name),
+            self._topic,
+            receive,
+            profile,
+            callback_group=self._group,
+            event_callbacks=events,
         )
         return subscription
 
     def _on_message(self, message: Any, source: Subscription | None) -> None:
-        """Pass a message on; during a hand-over both subscriptions deliver, and each message is passed once."""
+        """Pass a message on; during a hand-over both subscriptions deliver, and each message is
+        passed once."""
         received_at = time.monotonic()
         stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
         if self._retiring is not None:

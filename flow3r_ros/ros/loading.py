@@ -13,7 +13,8 @@ from flow3r_ros.wire.outputs import RunStatus
 
 @dataclass(frozen=True)
 class Loaded:
-    """An engine ready to step; `memory_mb` is the GPU memory of its network, 0 on a CPU; `free` gives everything back."""
+    """An engine ready to step; `memory_mb` is the GPU memory of its network, 0 on a CPU; `free`
+    gives everything back."""
 
     engine: Engine
     model: str
@@ -24,7 +25,8 @@ class Loaded:
     free: Callable[[], None]
 
     def run_status(self, outcome: Outcome, age_ms: float) -> RunStatus:
-        """What `~/status` says beside the estimate; `age_ms` is the node's clock minus the image's stamp."""
+        """What `~/status` says beside the estimate; `age_ms` is the node's clock minus the image's
+        stamp."""
         return RunStatus(
             received=outcome.tally.received,
             estimated=outcome.tally.estimated,
@@ -49,7 +51,8 @@ class Loaded:
 
 
 def load(config: Config) -> Loaded:
-    """The configured model and an engine around it. Raises ModelError when the model is missing or damaged.
+    """The configured model and an engine around it. Raises ModelError when the model is missing or
+    damaged.
 
     Torch is imported here, at configure time, so that the process starts and answers before it.
     """

@@ -1,7 +1,8 @@
-"""`make("sensor_msgs/msg/Image", **fields)`: rclpy messages for the conversions in `wire`, filled without copying large arrays.
+"""`make("sensor_msgs/msg/Image", **fields)`: rclpy messages for the conversions in `wire`, filled
+without copying large arrays.
 
-The setters of generated Python messages check or copy every element of a sequence (22-59 ms for an image given as ndarray); a
-contiguous buffer stored in the private slot is serialized by one memcpy.
+The setters of generated Python messages check or copy every element of a sequence (22-59 ms for an
+image given as ndarray); a contiguous buffer stored in the private slot is serialized by one memcpy.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 
 
 def make(type_name: str, **fields: Any) -> Any:
-    """A message of `package/msg/Name`; 1-D arrays for unbounded sequences are kept as the buffers they are."""
+    """A message of `package/msg/Name`; 1-D arrays for unbounded sequences are kept as the buffers
+    they are."""
     message, sequences = class_of(type_name)(), _sequences_of(type_name)
     for name, value in fields.items():
         if isinstance(value, np.ndarray) and name in sequences:

@@ -1,8 +1,9 @@
 """The lifecycle node `flow3r`: wiring only.
 
-configure loads the model and opens the topics, activate subscribes, deactivate and cleanup give everything back. Image callbacks
-decode and leave a frame in the worker's slot; the worker steps the engine; a third thread publishes. Services await the worker as
-coroutines, so no callback waits for a step in progress.
+configure loads the model and opens the topics, activate subscribes, deactivate and cleanup give
+everything back. Image callbacks decode and leave a frame in the worker's slot; the worker steps the
+engine; a third thread publishes. Services await the worker as coroutines, so no callback waits for
+a step in progress.
 """
 
 from __future__ import annotations
@@ -56,11 +57,18 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         self._load = load
         self.config = declare_parameters(self)
         self.autostart = self.declare_parameter(
-            "autostart", True, ParameterDescriptor(description="configure and activate by itself at start", read_only=True)
+            "autostart",
+            True,
+            ParameterDescriptor(
+                description="configure and activate by itself at start", read_only=True
+            ),
         ).value
         self.say = Once(self.get_logger())
         for name in unknown_overrides(self):
-            self.say(f"parameter {name}", f"parameter '{name}' does not exist and is ignored; docs/parameters.md lists all")
+            self.say(
+                f"parameter {name}",
+                f"parameter '{name}' does not exist and is ignored; docs/parameters.md lists all",
+            )
         self.add_on_set_parameters_callback(self._on_parameters)
         self._sensors = ReentrantCallbackGroup()
         self._static = StaticTransforms()
@@ -75,12 +83,15 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         self._jump: Any = None
         self._trail = Trail()
         self._diagnostics = self.create_publisher(
-            class_of("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", qos.DIAGNOSTICS, qos_overriding_options=qos.overridable()
+            class_of("diagnostic_msgs/msg/DiagnosticArray"),
+            "/diagnostics",
+            qos.DIAGNOSTICS,
+            qos_overriding_options=qos.overridable(),
         )
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
         self._services_offered = Services(self, self._active, self.config, self._trail, self.say)
 
-    # --- lifecycle -----------------------------------------------------------------------------------------------------------
+    # --- lifecycle --------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and open the output topics."""
@@ -111,7 +122,8 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         return self.trigger_configure() is SUCCESS and self.trigger_activate() is SUCCESS
 
     def stop(self, timeout: float) -> bool:
-        """End of the process: everything down without waiting longer than `timeout` seconds; False when a step is still in progress."""
+        """End of the process: everything down without waiting longer than `timeout` seconds; False
+        when a step is still in progress."""
         worker, publishers = self._worker, self._publishers_out
         ended = worker is None or worker.stop(timeout)
         if ended:
@@ -135,10 +147,19 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
     def _configure(self) -> None:
         self._loaded = self._load(self.config)
         self._publishers_out = Publishers(
-            self, self.config, self._extrinsics, self._loaded.run_status, self._on_published, self._trail.clear, self.say
+            self,
+            self.config,
+            self._extrinsics,
+            self._loaded.run_status,
+            self._on_published,
+            self._trail.clear,
+            self.say,
         )
         loaded = self._loaded
-        self.get_logger().info(f"model {loaded.model} on {loaded.device}; licence of its weights: {loaded.weights_license}")
+        self.get_logger().info(
+            f"model {loaded.model} on {loaded.device}; licence of its weights: "
+            f"{loaded.weights_license}"
+        )
 
     def _activate(self) -> None:
         assert self._loaded is not None
@@ -149,24 +170,46 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         self._publishers_out.restart()
         self._worker = Worker(self._loaded.engine, self._publishers_out.deliver, self._complain)
         settings = self.config.node
-        self._framing = Framing(settings, self._info_announced, self.say, lambda: int(self.get_clock().now().nanoseconds))
+        self._framing = Framing(
+            settings,
+            self._info_announced,
+            self.say,
+            lambda: int(self.get_clock().now().nanoseconds),
+        )
         topic, type_name = IMAGES[settings.image_transport]
-        self._open("camera_info", "sensor_msgs/msg/CameraInfo", "auto", self._on_info)  # first, so that it is served before its image
+        self._open(
+            "camera_info", "sensor_msgs/msg/CameraInfo", "auto", self._on_info
+        )  # first, so that it is served before its image
         self._open(topic, type_name, settings.image_qos, self._on_image)
         if self.config.scale.source == "odometry":
             self._open("odom", "nav_msgs/msg/Odometry", "auto", self._on_odometry)
         if settings.base_frame:
             self._static_subscription = self.create_subscription(
-                class_of("tf2_msgs/msg/TFMessage"), "/tf_static", self._static.add, qos.STATIC, callback_group=self._sensors
+                class_of("tf2_msgs/msg/TFMessage"),
+                "/tf_static",
+                self._static.add,
+                qos.STATIC,
+                callback_group=self._sensors,
             )
-        self._timers_active = [self.create_timer(FOLLOW_PERIOD_S, self._follow), self.create_timer(settings.map_period, self._publish_map)]
-        threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
-        self._jump = self.get_clock().create_jump_callback(threshold, post_callback=self._on_clock_jump)
+        self._timers_active = [
+            self.create_timer(FOLLOW_PERIOD_S, self._follow),
+            self.create_timer(settings.map_period, self._publish_map),
+        ]
+        threshold = JumpThreshold(
+            min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
+        )
+        self._jump = self.get_clock().create_jump_callback(
+            threshold, post_callback=self._on_clock_jump
+        )
 
-    def _open(self, topic: str, type_name: str, fixed_qos: str, receive: Callable[[Any, float], None]) -> None:
+    def _open(
+        self, topic: str, type_name: str, fixed_qos: str, receive: Callable[[Any, float], None]
+    ) -> None:
         lost = self._on_lost if receive == self._on_image else lambda count: None
         depth = qos.IMAGE_DEPTH if receive == self._on_image else qos.SIDE_DEPTH
-        self._inputs.append(Input(self, topic, type_name, depth, fixed_qos, self._sensors, receive, lost, self.say))
+        self._inputs.append(
+            Input(self, topic, type_name, depth, fixed_qos, self._sensors, receive, lost, self.say)
+        )
 
     def _follow(self) -> None:
         for source in self._inputs:
@@ -189,7 +232,9 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         if worker.stop(STEP_TIMEOUT_S):
             self._loaded.engine.reset()
         else:
-            self.get_logger().warning("the step in progress does not end; its thread is left behind")
+            self.get_logger().warning(
+                "the step in progress does not end; its thread is left behind"
+            )
 
     def _free(self) -> None:
         if self._publishers_out is not None:
@@ -203,7 +248,7 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         self._deactivate()
         self._free()
 
-    # --- sensors -------------------------------------------------------------------------------------------------------------
+    # --- sensors ----------------------------------------------------------------------------------
 
     def _on_image(self, message: Any, received_at: float) -> None:
         worker, framing = self._worker, self._framing
@@ -234,10 +279,16 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
 
     def _on_clock_jump(self, jump: TimeJump) -> None:
         """The clock was set back or replaced (bag loop, simulation restarted)."""
-        # rclpy hands over the enumeration of its C++ side, not the one of its type hints: only the numbers are equal
-        backwards = int(jump.clock_change) == int(ClockChange.ROS_TIME_NO_CHANGE) and jump.delta.nanoseconds < 0
+        # rclpy hands over the enumeration of its C++ side, not the one of its type hints: only the
+        # numbers are equal
+        backwards = (
+            int(jump.clock_change) == int(ClockChange.ROS_TIME_NO_CHANGE)
+            and jump.delta.nanoseconds < 0
+        )
         if backwards and self._framing is not None:
-            self._framing.restart_before_next(f"the clock jumped back by {-jump.delta.nanoseconds / 1e9:.2f} s")
+            self._framing.restart_before_next(
+                f"the clock jumped back by {-jump.delta.nanoseconds / 1e9:.2f} s"
+            )
 
     def _info_announced(self) -> bool:
         return bool(self.count_publishers(self.resolve_topic_name("camera_info")))
@@ -245,7 +296,7 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
     def _extrinsics(self, optical_frame: str) -> Float64 | None:
         return self._static.lookup(self.config.node.base_frame, optical_frame)
 
-    # --- results -------------------------------------------------------------------------------------------------------------
+    # --- results ----------------------------------------------------------------------------------
 
     def _on_published(self, outcome: Outcome, age_ms: float) -> None:
         self._health.note(outcome, age_ms)
@@ -275,19 +326,29 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
             self.say("silence", f"no image for {silence:.1f} s")
         tally = worker.tally() if worker is not None else Tally()
         stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(self._health.array(stamp, self.get_fully_qualified_name(), state, tally, timeout, facts))
+        self._diagnostics.publish(
+            self._health.array(stamp, self.get_fully_qualified_name(), state, tally, timeout, facts)
+        )
 
     def _complain(self, key: str, text: str) -> None:
-        """A frame was dropped or the odometry starts anew; drops are said once per reason, restarts always."""
+        """A frame was dropped or the odometry starts anew; drops are said once per reason, restarts
+        always."""
         if key == "restart":
             self.get_logger().warning(f"odometry starts anew: {text}")
             if self._publishers_out is not None:
                 self._publishers_out.restart()
         else:
-            self.say(f"drop {key}", f"image dropped ({key}): {text} (said once, counted in ~/status)")
+            self.say(
+                f"drop {key}", f"image dropped ({key}): {text} (said once, counted in ~/status)"
+            )
 
     def _active(self) -> Active | None:
-        if self._loaded is None or self._publishers_out is None or self._worker is None or self._framing is None:
+        if (
+            self._loaded is None
+            or self._publishers_out is None
+            or self._worker is None
+            or self._framing is None
+        ):
             return None
         return Active(self._loaded, self._publishers_out, self._worker, self._framing)
 

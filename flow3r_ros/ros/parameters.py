@@ -1,7 +1,8 @@
-"""ROS parameters from the configuration tree: names `group.field`, descriptions, ranges, choices and read-only flags come from `config`.
+"""ROS parameters from the configuration tree: names `group.field`, descriptions, ranges, choices
+and read-only flags come from `config`.
 
-Fields marked `runtime` may be set while the node runs; everything else is read-only after start. A wrong value is refused with the
-reason that pydantic gives.
+Fields marked `runtime` may be set while the node runs; everything else is read-only after start. A
+wrong value is refused with the reason that pydantic gives.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from flow3r_ros.config import Config
+from flow3r_ros.config import Config, is_runtime, walk
 from flow3r_ros.errors import ConfigError
-from flow3r_ros.settings_docs import is_runtime, walk
 
 LARGEST_INTEGER = 2**63 - 1
 OURS_BESIDE_THE_TREE = ("autostart", "use_sim_time", "start_type_description_service")
@@ -27,7 +32,8 @@ OURS_BESIDE_THE_TREE = ("autostart", "use_sim_time", "start_type_description_ser
 def declare_parameters(node: Node) -> Config:
     """Declare every setting on the node and return the configuration that the given values make.
 
-    Raises ConfigError naming the parameter when a value has the wrong type or lies outside its range.
+    Raises ConfigError naming the parameter when a value has the wrong type or lies outside its
+    range.
     """
     tree: dict[str, dict[str, Any]] = {}
     for group, name, field in walk():
@@ -37,7 +43,10 @@ def declare_parameters(node: Node) -> Config:
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             given = node._parameter_overrides[dotted].value
             expected = f"{type(field.default).__name__}{_range_in_words(field)}"
-            raise ConfigError(f"parameter {dotted}: {given!r} is not allowed, expected {expected}", "see docs/parameters.md") from error
+            raise ConfigError(
+                f"parameter {dotted}: {given!r} is not allowed, expected {expected}",
+                "see docs/parameters.md",
+            ) from error
         tree.setdefault(group, {})[name] = parameter.value
     try:
         return Config.model_validate(tree)
@@ -48,11 +57,16 @@ def declare_parameters(node: Node) -> Config:
 def unknown_overrides(node: Node) -> list[str]:
     """Names given at start (YAML or -p) that nobody declares: usually a spelling mistake."""
     known = {f"{group}.{name}" for group, name, _ in walk()} | set(OURS_BESIDE_THE_TREE)
-    return sorted(name for name in node._parameter_overrides if name not in known and not name.startswith("qos_overrides."))
+    return sorted(
+        name
+        for name in node._parameter_overrides
+        if name not in known and not name.startswith("qos_overrides.")
+    )
 
 
 def apply_changes(config: Config, parameters: list[Parameter]) -> SetParametersResult:
-    """Try the changes on a copy and, when every one is valid, make them in `config`; otherwise refuse with the reason."""
+    """Try the changes on a copy and, when every one is valid, make them in `config`; otherwise
+    refuse with the reason."""
     changes = [parameter for parameter in parameters if _is_setting(parameter.name)]
     trial = config.model_copy(deep=True)
     try:
@@ -82,9 +96,12 @@ def _reason(error: ValidationError) -> str:
 def _descriptor(field: FieldInfo) -> ParameterDescriptor:
     """Description, choices, range and read-only flag of one field.
 
-    ROS ranges include their ends; an exclusive bound is declared inclusive here and kept by the validation on top.
+    ROS ranges include their ends; an exclusive bound is declared inclusive here and kept by the
+    validation on top.
     """
-    descriptor = ParameterDescriptor(description=str(field.description), read_only=not is_runtime(field))
+    descriptor = ParameterDescriptor(
+        description=str(field.description), read_only=not is_runtime(field)
+    )
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     if choices:
         descriptor.additional_constraints = "one of " + ", ".join(map(str, choices))
@@ -111,11 +128,29 @@ def _descriptor(field: FieldInfo) -> ParameterDescriptor:
 def _bounds(field: FieldInfo) -> tuple[float | None, float | None]:
     low = high = None
     for rule in field.metadata:
-        low = next((value for value in (getattr(rule, "ge", None), getattr(rule, "gt", None)) if value is not None), low)
-        high = next((value for value in (getattr(rule, "le", None), getattr(rule, "lt", None)) if value is not None), high)
+        low = next(
+            (
+                value
+                for value in (getattr(rule, "ge", None), getattr(rule, "gt", None))
+                if value is not None
+            ),
+            low,
+        )
+        high = next(
+            (
+                value
+                for value in (getattr(rule, "le", None), getattr(rule, "lt", None))
+                if value is not None
+            ),
+            high,
+        )
     return low, high
 
 
 def _range_in_words(field: FieldInfo) -> str:
     low, high = _bounds(field)
-    return "" if low is None and high is None else f" from {'-inf' if low is None else low} to {'inf' if high is None else high}"
+    return (
+        ""
+        if low is None and high is None
+        else f" from {'-inf' if low is None else low} to {'inf' if high is None else high}"
+    )

@@ -1,4 +1,5 @@
-"""The process around the node: start, spin, and end cleanly on SIGINT or SIGTERM within two seconds."""
+"""The process around the node: start, spin, and end cleanly on SIGINT or SIGTERM within two
+seconds."""
 
 from __future__ import annotations
 
@@ -25,26 +26,35 @@ from flow3r_ros.ros.once import ToRosLog
 GRACE_S = 0.8
 """how long each part may take to end; then the process ends without it"""
 MALLOC_ARENAS = 2
-"""heaps of the C library; with its default of eight per core, every activation's new threads settled in another one and 60 rounds of
-the lifecycle grew the process from 150 to 225 MB of freed memory (measured on 2 cores); with two it stays at 180"""
+"""heaps of the C library; with its default of eight per core, every activation's new threads
+settled in another one and 60 rounds of the lifecycle grew the process from 150 to 225 MB of freed
+memory (measured on 2 cores); with two it stays at 180"""
 _M_ARENA_MAX = -8
 HEAR_S = 0.1
-"""Python runs signal handlers in the main thread only, and a signal that lands in another thread does not wake it: so it looks"""
+"""Python runs signal handlers in the main thread only, and a signal that lands in another thread
+does not wake it: so it looks"""
 
 
 def main(
-    arguments: Sequence[str] | None = None, load_engine: Callable[[Config], Loaded] = load, kind: type[Flow3rNode] = Flow3rNode
+    arguments: Sequence[str] | None = None,
+    load_engine: Callable[[Config], Loaded] = load,
+    kind: type[Flow3rNode] = Flow3rNode,
 ) -> int:
-    """Run the node (a `kind` of it) until a signal; 0 after one, 1 when it could not start (one line on stderr says why).
+    """Run the node (a `kind` of it) until a signal; 0 after one, 1 when it could not start (one
+    line on stderr says why).
 
-    The executor spins in a thread of its own, so that this one always hears signals, also while a model is loading.
+    The executor spins in a thread of its own, so that this one always hears signals, also while a
+    model is loading.
     """
     stop, failed = threading.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     _bound_malloc_arenas()
     use_large_messages()
-    rclpy.init(args=sys.argv if arguments is None else list(arguments), signal_handler_options=SignalHandlerOptions.NO)
+    rclpy.init(
+        args=sys.argv if arguments is None else list(arguments),
+        signal_handler_options=SignalHandlerOptions.NO,
+    )
     try:
         node = kind(load_engine)
     except Flow3rError as error:
@@ -54,7 +64,9 @@ def main(
     library_log = logging.getLogger("flow3r_ros")
     library_log.addHandler(ToRosLog(node.say))
     library_log.propagate = False
-    spinning = threading.Thread(target=_spin, args=(node, stop, failed), name="flow3r_executor", daemon=True)
+    spinning = threading.Thread(
+        target=_spin, args=(node, stop, failed), name="flow3r_executor", daemon=True
+    )
     spinning.start()
     while not stop.wait(HEAR_S):
         pass
@@ -70,7 +82,8 @@ def main(
 
 
 def _bound_malloc_arenas() -> None:
-    """Tell glibc (mallopt(3)) to share heaps between threads, unless the user has set `MALLOC_ARENA_MAX`; other C libraries have none."""
+    """Tell glibc (mallopt(3)) to share heaps between threads, unless the user has set
+    `MALLOC_ARENA_MAX`; other C libraries have none."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
         mallopt(_M_ARENA_MAX, MALLOC_ARENAS)

@@ -1,7 +1,9 @@
-"""Everything the node publishes: one thread turns estimates into messages, and only into those that somebody subscribes to.
+"""Everything the node publishes: one thread turns estimates into messages, and only into those that
+somebody subscribes to.
 
-The inference thread hands outcomes over and goes on at once. When the thread falls behind, older estimates still give their light
-messages (odometry, tf, status, path); images and clouds are made of the newest only.
+The inference thread hands outcomes over and goes on at once. When the thread falls behind, older
+estimates still give their light messages (odometry, tf, status, path); images and clouds are made
+of the newest only.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ class Publishers:
 
     Args:
         node: creates the publishers.
-        config: frames and cloud settings, read at every estimate so that runtime changes take effect.
+        config: frames and cloud settings, read at every estimate so that runtime changes take
+            effect.
         extrinsics: gives `T_base_optical [4, 4]` for an optical frame, None while it is unknown.
         describe: RunStatus of an outcome, given its age in milliseconds.
         published: told (outcome, age in milliseconds) once its messages are out.
@@ -55,7 +58,9 @@ class Publishers:
         self._node, self._config, self._say = node, config, say
         self._extrinsics, self._describe, self._published = extrinsics, describe, published
         self._restarted = restarted
-        self._publishers = {topic: self._create(topic, type_name) for topic, type_name in TOPICS.items()}
+        self._publishers = {
+            topic: self._create(topic, type_name) for topic, type_name in TOPICS.items()
+        }
         self._outputs: Outputs | None = None
         self._wake = threading.Condition()
         self._queue: deque[Outcome | MapPoints | None] = deque()
@@ -78,7 +83,9 @@ class Publishers:
 
     def map_wanted(self) -> bool:
         """Whether anybody listens to the map, and there are estimates since the last one."""
-        return self._last_stamp != self._map_stamp and bool(self._publishers["~/map"].get_subscription_count())
+        return self._last_stamp != self._map_stamp and bool(
+            self._publishers["~/map"].get_subscription_count()
+        )
 
     def stop(self) -> None:
         """Publish nothing more and take the topics down."""
@@ -90,12 +97,22 @@ class Publishers:
             self._node.destroy_publisher(publisher)
 
     def _create(self, topic: str, type_name: str) -> Publisher:
-        profile = qos.TF if topic == "/tf" else qos.output_profile(self._config.node, latched=topic == "~/map")
+        profile = (
+            qos.TF
+            if topic == "/tf"
+            else qos.output_profile(self._config.node, latched=topic == "~/map")
+        )
         events = PublisherEventCallbacks(
-            incompatible_qos=lambda event: self._say(f"qos {topic}", qos.mismatch_in_words(event, topic, "subscriber"))
+            incompatible_qos=lambda event: self._say(
+                f"qos {topic}", qos.mismatch_in_words(event, topic, "subscriber")
+            )
         )
         return self._node.create_publisher(
-            class_of(type_name), topic, profile, event_callbacks=events, qos_overriding_options=qos.overridable()
+            class_of(type_name),
+            topic,
+            profile,
+            event_callbacks=events,
+            qos_overriding_options=qos.overridable(),
         )
 
     def _put(self, item: Outcome | MapPoints | None) -> None:
@@ -136,7 +153,9 @@ class Publishers:
         wanted = {
             topic
             for topic, publisher in self._publishers.items()
-            if (newest or topic in LIGHT) and topic != "~/map" and publisher.get_subscription_count()
+            if (newest or topic in LIGHT)
+            and topic != "~/map"
+            and publisher.get_subscription_count()
         }
         age_ms = (self._node.get_clock().now().nanoseconds - outcome.estimate.stamp_ns) * 1e-6
         messages = outputs.build(outcome.estimate, wanted, self._describe(outcome, age_ms))
@@ -146,7 +165,8 @@ class Publishers:
         self._published(outcome, age_ms)
 
     def _outputs_for(self, estimate: Estimate) -> Outputs | None:
-        """The message builder; None while the extrinsics that the configuration asks for are unknown."""
+        """The message builder; None while the extrinsics that the configuration asks for are
+        unknown."""
         if self._outputs is not None:
             return self._outputs
         settings = self._config.node
@@ -156,11 +176,15 @@ class Publishers:
             extrinsics = self._extrinsics(optical)
             if extrinsics is None:
                 self._say(
-                    "extrinsics", f"no static transform {settings.base_frame} -> {optical} on /tf_static: nothing is published until then"
+                    "extrinsics",
+                    f"no static transform {settings.base_frame} -> {optical} on "
+                    "/tf_static: nothing is published until then",
                 )
                 return None
         self._outputs = Outputs(make, settings, self._worth_showing, extrinsics)
         return self._outputs
 
     def _worth_showing(self, estimate: Estimate) -> Bool:
-        return worth_showing(estimate, self._config.cloud.min_confidence, self._config.cloud.edge_ratio)
+        return worth_showing(
+            estimate, self._config.cloud.min_confidence, self._config.cloud.edge_ratio
+        )

@@ -1,4 +1,5 @@
-"""`~/reset` and `~/save_map`: coroutines that await the inference thread, so that no callback waits for a step in progress."""
+"""`~/reset` and `~/save_map`: coroutines that await the inference thread, so that no callback waits
+for a step in progress."""
 
 from __future__ import annotations
 
@@ -45,9 +46,24 @@ class Services:
         active: the parts of the node, None while it is not active.
     """
 
-    def __init__(self, node: Node, active: Callable[[], Active | None], config: Config, trail: Trail, say: Once) -> None:
-        self._node, self._active, self._config, self._trail, self._say = node, active, config, trail, say
-        self._background = futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="flow3r_saving")
+    def __init__(
+        self,
+        node: Node,
+        active: Callable[[], Active | None],
+        config: Config,
+        trail: Trail,
+        say: Once,
+    ) -> None:
+        self._node, self._active, self._config, self._trail, self._say = (
+            node,
+            active,
+            config,
+            trail,
+            say,
+        )
+        self._background = futures.ThreadPoolExecutor(
+            max_workers=1, thread_name_prefix="flow3r_saving"
+        )
         trigger = class_of("std_srvs/srv/Trigger")
         node.create_service(trigger, "~/reset", self._on_reset)
         node.create_service(trigger, "~/save_map", self._on_save_map)
@@ -75,7 +91,9 @@ class Services:
             return response
         try:
             points = await self._answer(active.worker.post(active.map_points))
-            write = partial(save_map, self._config, points, self._trail, active.loaded, active.worker.tally())
+            write = partial(
+                save_map, self._config, points, self._trail, active.loaded, active.worker.tally()
+            )
             folder = await self._answer(self._background.submit(write))
         except Flow3rError as error:
             response.success, response.message = False, str(error)

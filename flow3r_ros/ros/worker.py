@@ -1,7 +1,9 @@
-"""The inference thread of the node: a latest-wins slot in front of the engine, every received image accounted for.
+"""The inference thread of the node: a latest-wins slot in front of the engine, every received image
+accounted for.
 
-Callbacks put frames into the slot and return at once; one thread steps the engine and hands the estimates on. Whatever else must
-touch the engine (reset, a snapshot of the map) runs in that same thread between two steps, so it never races inference.
+Callbacks put frames into the slot and return at once; one thread steps the engine and hands the
+estimates on. Whatever else must touch the engine (reset, a snapshot of the map) runs in that same
+thread between two steps, so it never races inference.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ class Tally:
 
 @dataclass(frozen=True)
 class Arrival:
-    """A frame on its way in; `restart` says why the odometry must start anew before it (empty: it must not)."""
+    """A frame on its way in; `restart` says why the odometry must start anew before it (empty: it
+    must not)."""
 
     frame: Frame
     restart: str = ""
@@ -57,8 +60,8 @@ class Arrival:
 class Outcome:
     """One estimate on its way out.
 
-    `latency_ms` from reception to estimate, `engine_ms` of it in the engine's step; `received_at` is `time.monotonic()` at reception;
-    `tally` the counts at this moment.
+    `latency_ms` from reception to estimate, `engine_ms` of it in the engine's step; `received_at`
+    is `time.monotonic()` at reception; `tally` the counts at this moment.
     """
 
     estimate: Estimate
@@ -74,10 +77,16 @@ class Worker:
     Args:
         engine: owned by the thread from here on.
         deliver: called in the inference thread with every outcome; must not block.
-        complain: called with (key, text) about a frame that failed; the receiver says it once per key.
+        complain: called with (key, text) about a frame that failed; the receiver says it once per
+            key.
     """
 
-    def __init__(self, engine: Odometer, deliver: Callable[[Outcome], None], complain: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        engine: Odometer,
+        deliver: Callable[[Outcome], None],
+        complain: Callable[[str, str], None],
+    ) -> None:
         self._engine = engine
         self._deliver = deliver
         self._complain = complain
@@ -93,10 +102,12 @@ class Worker:
         self._thread.start()
 
     def put(self, decode: Callable[[int], Arrival], received_at: float) -> None:
-        """Count an image as received and leave it for the next step; an older one still waiting is dropped as `busy`.
+        """Count an image as received and leave it for the next step; an older one still waiting is
+        dropped as `busy`.
 
-        `decode` gets the frame's id, unique for the life of this worker, and may raise FrameError, which counts the image as dropped
-        under that reason. `received_at` is `time.monotonic()` at reception.
+        `decode` gets the frame's id, unique for the life of this worker, and may raise FrameError,
+        which counts the image as dropped under that reason. `received_at` is `time.monotonic()` at
+        reception.
         """
         with self._wake:
             epoch, frame_id = self._epoch, self._next_id
@@ -120,7 +131,8 @@ class Worker:
             self._wake.notify()
 
     def post(self, job: Callable[[], T]) -> Future[T]:
-        """Run `job` in the inference thread between two steps, without waiting for it; the future carries its result or exception."""
+        """Run `job` in the inference thread between two steps, without waiting for it; the future
+        carries its result or exception."""
         future: Future[T] = Future()
 
         def run() -> None:
@@ -135,7 +147,8 @@ class Worker:
         return future
 
     def reset(self) -> None:
-        """Forget the frame in the slot, the engine's state and the tally; only from a job that was posted."""
+        """Forget the frame in the slot, the engine's state and the tally; only from a job that was
+        posted."""
         with self._wake:
             self._epoch += 1
             self._slot = None
@@ -150,7 +163,8 @@ class Worker:
             return Tally(self._tally.received, self._tally.estimated, drops)
 
     def stop(self, timeout: float) -> bool:
-        """End the thread after the step in progress; False if it did not end within `timeout` seconds."""
+        """End the thread after the step in progress; False if it did not end within `timeout`
+        seconds."""
         with self._wake:
             self._running = False
             self._wake.notify()
@@ -160,7 +174,9 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._jobs or self._slot is not None or not self._running)
+                self._wake.wait_for(
+                    lambda: self._jobs or self._slot is not None or not self._running
+                )
                 if not self._running:
                     return
                 job = self._jobs.popleft() if self._jobs else None
@@ -190,7 +206,15 @@ class Worker:
             self._tally.estimated += len(estimates)
         for estimate in estimates:
             received_at = self._received_at.pop(estimate.frame_id, now)
-            self._deliver(Outcome(estimate, (now - received_at) * 1e3, (now - start) * 1e3, received_at, self.tally()))
+            self._deliver(
+                Outcome(
+                    estimate,
+                    (now - received_at) * 1e3,
+                    (now - start) * 1e3,
+                    received_at,
+                    self.tally(),
+                )
+            )
 
     def _restart(self) -> None:
         """Start the odometry anew and go on counting."""

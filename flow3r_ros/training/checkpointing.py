@@ -1,7 +1,9 @@
-"""Checkpoints of a run: weights, averaged weights and optimizer moments in safetensors, written atomically, never pickled.
+"""Checkpoints of a run: weights, averaged weights and optimizer moments in safetensors, written
+atomically, never pickled.
 
-`checkpoints/step_000200.safetensors` holds the weights as trained; `checkpoints/optimizer_000200.safetensors` the moments, the averaged
-weights and, in its metadata, step and settings. A checkpoint counts only when both files exist.
+`checkpoints/step_000200.safetensors` holds the weights as trained;
+`checkpoints/optimizer_000200.safetensors` the moments, the averaged weights and, in its metadata,
+step and settings. A checkpoint counts only when both files exist.
 """
 
 from __future__ import annotations
@@ -34,18 +36,22 @@ def save_checkpoint(
     write: bool = True,
     seconds: float = 0.0,
 ) -> Path:
-    """Write the state after `step` steps, which took `seconds`, and remove all but the newest `keep` checkpoints.
+    """Write the state after `step` steps, which took `seconds`, and remove all but the newest
+    `keep` checkpoints.
 
     Raises OutputError on a full disk.
-    With `base`, the sha256 of the weights started from, frozen parameters are left out: they are in that model's folder. All processes
-    of a sharded run must call this; those without `write` only give their share.
+    With `base`, the sha256 of the weights started from, frozen parameters are left out: they are in
+    that model's folder. All processes of a sharded run must call this; those without `write` only
+    give their share.
     """
     moments: dict[str, Tensor] = {f"average.{name}": value for name, value in average.items()}
     for name, parameter in model.named_parameters():
         known = optimizer.state.get(parameter, {})
         moments.update({f"{key}.{name}": known[key] for key in _MOMENTS if key in known})
     omitted = _frozen(model) if base else set()
-    weights = gather({name: value for name, value in model.state_dict().items() if name not in omitted})
+    weights = gather(
+        {name: value for name, value in model.state_dict().items() if name not in omitted}
+    )
     moments = gather(moments)
     told = {"step": str(step), "settings": settings, "base": base, "seconds": f"{seconds:.1f}"}
     path = folder / f"step_{step:06d}.safetensors"
@@ -59,18 +65,29 @@ def save_checkpoint(
     return path
 
 
-def load_checkpoint(folder: Path, model: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer, base: str = "") -> int:
-    """Restore the newest checkpoint in place and return its step. Raises TrainingError when there is none or it does not fit."""
+def load_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    average: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    base: str = "",
+) -> int:
+    """Restore the newest checkpoint in place and return its step. Raises TrainingError when there
+    is none or it does not fit."""
     steps = checkpoint_steps(folder)
     if not steps:
-        raise TrainingError(f"{folder} holds no checkpoint to resume from", "train without --resume first")
+        raise TrainingError(
+            f"{folder} holds no checkpoint to resume from", "train without --resume first"
+        )
     weights = folder / f"step_{steps[-1]:06d}.safetensors"
     moments = folder / f"optimizer_{steps[-1]:06d}.safetensors"
     try:
         values, state = load_file(weights), model.state_dict()
         wanted = state.keys() - (_frozen(model) if base else set())
         if different := sorted(wanted ^ values.keys()):
-            raise RuntimeError(f"{len(different)} tensors missing or unexpected, the first is {different[0]}")
+            raise RuntimeError(
+                f"{len(different)} tensors missing or unexpected, the first is {different[0]}"
+            )
         restore(state, values)
         with safe_open(moments, framework="pt") as file:
             if (file.metadata() or {}).get("base", "") != base:
@@ -80,21 +97,26 @@ def load_checkpoint(folder: Path, model: nn.Module, average: dict[str, Tensor], 
                 if f"exp_avg.{name}" in names:
                     optimizer.state[parameter] = {
                         key: value if key == "step" else placed_like(value, parameter.data)
-                        for key, value in ((key, file.get_tensor(f"{key}.{name}")) for key in _MOMENTS)
+                        for key, value in (
+                            (key, file.get_tensor(f"{key}.{name}")) for key in _MOMENTS
+                        )
                     }
             restore(average, {name: file.get_tensor(f"average.{name}") for name in average})
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:160]
         raise TrainingError(
             f"{weights}: does not fit this run ({reason})",
-            "resume with the settings it was made with, or remove this checkpoint to go on from the one before",
+            "resume with the settings it was made with, or remove this checkpoint to "
+            "go on from the one before",
         ) from error
     return steps[-1]
 
 
 def seconds_of(folder: Path) -> float:
     """How long the steps up to the newest checkpoint took."""
-    with safe_open(folder / f"optimizer_{checkpoint_steps(folder)[-1]:06d}.safetensors", framework="pt") as file:
+    with safe_open(
+        folder / f"optimizer_{checkpoint_steps(folder)[-1]:06d}.safetensors", framework="pt"
+    ) as file:
         return float((file.metadata() or {}).get("seconds", 0.0))
 
 
@@ -104,20 +126,32 @@ def _frozen(model: nn.Module) -> set[str]:
 
 def checkpoint_steps(folder: Path) -> list[int]:
     """Steps of the complete checkpoints in a folder, ascending."""
-    found = (re.fullmatch(r"step_(\d+)\.safetensors", path.name) for path in folder.glob("step_*.safetensors"))
+    found = (
+        re.fullmatch(r"step_(\d+)\.safetensors", path.name)
+        for path in folder.glob("step_*.safetensors")
+    )
     steps = sorted(int(match[1]) for match in found if match)
     return [step for step in steps if (folder / f"optimizer_{step:06d}.safetensors").exists()]
 
 
-def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write under a temporary name, flush, rename. Raises OutputError when the disk is full or the folder cannot be written."""
+def write_safetensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write under a temporary name, flush, rename. Raises OutputError when the disk is full or the
+    folder cannot be written."""
     temporary = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)
+        save_file(
+            {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
+            temporary,
+            metadata,
+        )
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error})", "free disk space or choose another --output") from error
+        raise OutputError(
+            f"{path}: cannot be written ({error})", "free disk space or choose another --output"
+        ) from error

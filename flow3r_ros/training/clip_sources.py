@@ -1,4 +1,5 @@
-"""Where clips come from: label caches of unlabelled recordings, labelled sequences, synthetic scenes."""
+"""Where clips come from: label caches of unlabelled recordings, labelled sequences, synthetic
+scenes."""
 
 from __future__ import annotations
 
@@ -12,17 +13,19 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from flow3r_ros.datasets.labelled import LabelledSequence
 from flow3r_ros.errors import TrainingError
+from flow3r_ros.geometry.flow import nearest_resize
 from flow3r_ros.training.augmentation import Example, Pair, fitting_window, to_sample
-from flow3r_ros.training.clip_store import clip_path, read_clip
-from flow3r_ros.training.clips import Clip, FlowLabel, nearest_resize
-from flow3r_ros.training.flow_teacher import FlowTeacher, GeometricTeacher
 from flow3r_ros.training.held_out import Stretch, hold_out, stretches_of
-from flow3r_ros.training.label_cache import LabelCache, LabelUnit
-from flow3r_ros.training.label_worker import label_unit
-from flow3r_ros.training.labelled_sequences import LabelledSequence
-from flow3r_ros.training.scene_textures import Split
-from flow3r_ros.training.scenes import render_clip
+from flow3r_ros.training.labels.cache import LabelCache, LabelUnit
+from flow3r_ros.training.labels.clip_store import clip_path, read_clip
+from flow3r_ros.training.labels.clips import Clip, FlowLabel
+from flow3r_ros.training.labels.teacher import FlowTeacher
+from flow3r_ros.training.labels.teachers import GeometricTeacher
+from flow3r_ros.training.labels.worker import label_unit
+from flow3r_ros.training.scenes.renderer import render_clip
+from flow3r_ros.training.scenes.textures import Split
 from flow3r_ros.training.shards import ShardError
 
 
@@ -40,16 +43,21 @@ class ClipSource(Protocol):
         """Distances between consecutive frames of a sample that have labels."""
         ...
 
-    def read(self, index: int, frames: Sequence[int], rng: np.random.Generator, pairs: int) -> Example:
-        """The chosen frames of one clip with up to `pairs` labelled pairs among them. Raises ShardError for damaged data."""
+    def read(
+        self, index: int, frames: Sequence[int], rng: np.random.Generator, pairs: int
+    ) -> Example:
+        """The chosen frames of one clip with up to `pairs` labelled pairs among them. Raises
+        ShardError for damaged data."""
         ...
 
 
 class CachedClips:
-    """Unlabelled recordings from a label cache; a missing or damaged label shard is labelled on the fly and stored.
+    """Unlabelled recordings from a label cache; a missing or damaged label shard is labelled on the
+    fly and stored.
 
-    `part` chooses between the frames for training and those held out (`held_out.hold_out`); clips with fewer frames than `shortest`
-    are left out of either. `counts` says how often shards were `relabelled` and how many clips were unreadable (`damaged_clips`).
+    `part` chooses between the frames for training and those held out (`held_out.hold_out`); clips
+    with fewer frames than `shortest` are left out of either. `counts` says how often shards were
+    `relabelled` and how many clips were unreadable (`damaged_clips`).
     """
 
     def __init__(
@@ -66,12 +74,17 @@ class CachedClips:
         stretches: dict[tuple[str, int], Stretch] = {}
         for manifest in sorted((folder / "sources").glob("*.json")):
             listed = json.loads(manifest.read_text(encoding="utf-8"))["clips"]
-            parts = (stretches_of(listed), []) if part == "all" else hold_out(listed, held_out_share, shortest)
+            parts = (
+                (stretches_of(listed), [])
+                if part == "all"
+                else hold_out(listed, held_out_share, shortest)
+            )
             chosen = [stretch for stretch in parts[part == "held_out"] if len(stretch) >= shortest]
             stretches.update(((stretch.clip, stretch.start), stretch) for stretch in chosen)
         if not stretches and part != "held_out":
             raise TrainingError(
-                f"{folder}: the label cache holds no clips of {shortest} frames", "label recordings in which the camera moves"
+                f"{folder}: the label cache holds no clips of {shortest} frames",
+                "label recordings in which the camera moves",
             )
         self._stretches = list(stretches.values())
         self._lengths = np.array([len(stretch) for stretch in self._stretches], np.int64)
@@ -85,7 +98,9 @@ class CachedClips:
         """The strides that were labelled."""
         return self._cache.settings.strides
 
-    def read(self, index: int, frames: Sequence[int], rng: np.random.Generator, pairs: int) -> Example:
+    def read(
+        self, index: int, frames: Sequence[int], rng: np.random.Generator, pairs: int
+    ) -> Example:
         """See `ClipSource.read`; pairs are drawn among those the teacher accepted."""
         stretch = self._stretches[index]
         wanted = [stretch.start + frame for frame in frames]
@@ -101,7 +116,11 @@ class CachedClips:
         position = {frame: k for k, frame in enumerate(wanted)}
         usable = [pair for pair in labels if pair[0] in position and pair[1] in position]
         chosen = [usable[k] for k in sorted(rng.permutation(len(usable))[:pairs])]
-        return Example(clip, tuple((position[i], position[j]) for i, j in chosen), tuple(labels[pair] for pair in chosen))
+        return Example(
+            clip,
+            tuple((position[i], position[j]) for i, j in chosen),
+            tuple(labels[pair] for pair in chosen),
+        )
 
     def _labels(self, unit: LabelUnit) -> dict[Pair, FlowLabel]:
         try:
@@ -111,25 +130,40 @@ class CachedClips:
             clip = self._cache.clip_path(unit)
             if not clip.exists():
                 raise
-            self._cache.store(unit, label_unit(clip.read_bytes(), unit.pairs, self._cache.settings.model_dump_json()))
+            self._cache.store(
+                unit,
+                label_unit(clip.read_bytes(), unit.pairs, self._cache.settings.model_dump_json()),
+            )
             return self._cache.load(unit)
 
 
 class LabelledClips:
     """Windows of labelled sequences; flow comes from a teacher, by default from their geometry.
 
-    `window` frames form a clip, `hop` frames lie between the starts of two; `width` is what frames are shrunk to.
+    `window` frames form a clip, `hop` frames lie between the starts of two; `width` is what frames
+    are shrunk to.
     """
 
     def __init__(
-        self, sequences: Sequence[LabelledSequence], teacher: FlowTeacher | None = None, window: int = 48, hop: int = 24, width: int = 336
+        self,
+        sequences: Sequence[LabelledSequence],
+        teacher: FlowTeacher | None = None,
+        window: int = 48,
+        hop: int = 24,
+        width: int = 336,
     ) -> None:
         self.name = ", ".join(sorted({sequence.name for sequence in sequences}))
         self._sequences, self._width = sequences, width
         self._teacher = teacher or GeometricTeacher()
-        starts = [(s, start) for s, sequence in enumerate(sequences) for start in range(0, max(1, len(sequence) - 1), hop)]
+        starts = [
+            (s, start)
+            for s, sequence in enumerate(sequences)
+            for start in range(0, max(1, len(sequence) - 1), hop)
+        ]
         self._starts = np.array(starts, np.int64).reshape(-1, 2)
-        self._lengths = np.array([min(window, len(sequences[s]) - start) for s, start in starts], np.int64)
+        self._lengths = np.array(
+            [min(window, len(sequences[s]) - start) for s, start in starts], np.int64
+        )
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -140,7 +174,9 @@ class LabelledClips:
         """Labels exist for every distance."""
         return (1, 2, 3, 4, 6, 8)
 
-    def read(self, index: int, frames: Sequence[int], rng: np.random.Generator, pairs: int) -> Example:
+    def read(
+        self, index: int, frames: Sequence[int], rng: np.random.Generator, pairs: int
+    ) -> Example:
         """See `ClipSource.read`."""
         sequence, start = int(self._starts[index, 0]), int(self._starts[index, 1])
         read = [self._sequences[sequence].read(start + frame) for frame in frames]
@@ -149,7 +185,9 @@ class LabelledClips:
             key=f"{self._sequences[sequence].name}/{start}/{list(frames)}",
             source=self._sequences[sequence].name,
             rgb=np.stack([frame.rgb for frame in read]),
-            stamps_ns=np.array([self._sequences[sequence].stamps_ns[start + frame] for frame in frames], np.int64),
+            stamps_ns=np.array(
+                [self._sequences[sequence].stamps_ns[start + frame] for frame in frames], np.int64
+            ),
             camera=read[0].camera,
             depth=np.stack([nearest_resize(frame.depth, w, h) for frame in read]),
             poses=np.stack([frame.pose for frame in read]),
@@ -160,7 +198,14 @@ class LabelledClips:
 class SyntheticClips:
     """Scenes of the factory, rendered as they are drawn; exact flow, also of moving objects."""
 
-    def __init__(self, clips: int, seed: int = 0, width: int = 336, height: int = 252, textures: Split = "train") -> None:
+    def __init__(
+        self,
+        clips: int,
+        seed: int = 0,
+        width: int = 336,
+        height: int = 252,
+        textures: Split = "train",
+    ) -> None:
         self.name = "synthetic"
         self._seed, self._size, self._textures = seed, (width, height), textures
         self._lengths = np.full(clips, 24, np.int64)
@@ -174,17 +219,31 @@ class SyntheticClips:
         """Labels exist for every distance."""
         return (1, 2, 3)
 
-    def read(self, index: int, frames: Sequence[int], rng: np.random.Generator, pairs: int) -> Example:
+    def read(
+        self, index: int, frames: Sequence[int], rng: np.random.Generator, pairs: int
+    ) -> Example:
         """See `ClipSource.read`."""
         width, height = self._size
         times = np.array(frames, np.float64)
-        made = render_clip(self._seed + index, len(frames), width, height, textures=self._textures, times=times)
-        clip = Clip(f"{self._seed + index}", "synthetic", made.rgb, times.astype(np.int64), made.camera, made.depth, made.poses)
+        made = render_clip(
+            self._seed + index, len(frames), width, height, textures=self._textures, times=times
+        )
+        clip = Clip(
+            f"{self._seed + index}",
+            "synthetic",
+            made.rgb,
+            times.astype(np.int64),
+            made.camera,
+            made.depth,
+            made.poses,
+        )
         chosen = _draw_pairs(len(frames), rng, pairs)
         labels = []
         for i, j in chosen:
             flow, covisible = made.flow(i, j)
-            labels.append(FlowLabel(flow, covisible.astype(np.float32), covisible.astype(np.float32)))
+            labels.append(
+                FlowLabel(flow, covisible.astype(np.float32), covisible.astype(np.float32))
+            )
         return Example(clip, tuple(chosen), tuple(labels))
 
 

@@ -1,7 +1,9 @@
-"""`--data PATH...`: whatever lies at a path becomes samples, and some of its clips are kept for validation.
+"""`--data PATH...`: whatever lies at a path becomes samples, and some of its clips are kept for
+validation.
 
-A path is a folder of scene shards, a label cache, a data set with depth and poses (recognised by its files), or a recording without
-labels (bag, video, image folder), which is labelled first, once, into a cache beside the run.
+A path is a folder of scene shards, a label cache, a data set with depth and poses (recognised by
+its files), or a recording without labels (bag, video, image folder), which is labelled first, once,
+into a cache beside the run.
 """
 
 from __future__ import annotations
@@ -14,13 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from flow3r_ros.errors import TrainingError
-from flow3r_ros.training.clip_sources import CachedClips, ClipSource, LabelledClips
-from flow3r_ros.training.data_config import DataSettings
-from flow3r_ros.training.dataset import Mixture, whole_sample, window_evidence
-from flow3r_ros.training.label_cache import LabelCache
-from flow3r_ros.training.labelled_bag import open_labelled_bag
-from flow3r_ros.training.labelled_sequences import (
+from flow3r_ros.datasets.labelled import (
     LabelledSequence,
     open_co3d,
     open_scannet,
@@ -28,9 +24,15 @@ from flow3r_ros.training.labelled_sequences import (
     open_tartanair,
     open_tum,
 )
-from flow3r_ros.training.labelling import label
+from flow3r_ros.datasets.labelled_bag import open_labelled_bag
+from flow3r_ros.errors import TrainingError
+from flow3r_ros.training.clip_sources import CachedClips, ClipSource, LabelledClips
+from flow3r_ros.training.data_config import DataSettings
+from flow3r_ros.training.dataset import Mixture, whole_sample, window_evidence
+from flow3r_ros.training.labels.cache import LabelCache
+from flow3r_ros.training.labels.labelling import label
 from flow3r_ros.training.sample import Sample
-from flow3r_ros.training.scene_shards import SceneShards
+from flow3r_ros.training.scenes.shards import SceneShards
 from flow3r_ros.training.shards import ShardError
 
 logger = logging.getLogger(__name__)
@@ -56,14 +58,22 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Samples to train on, clips to validate on (None when there are none), and where they came from, for the manifest."""
+    """Samples to train on, clips to validate on (None when there are none), and where they came
+    from, for the manifest."""
 
     source: Source
     held_out: HeldOut | None
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
-def open_data(paths: Sequence[Path], settings: DataSettings, seed: int, clips_per_step: int, pairs: int, workspace: Path) -> TrainingData:
+def open_data(
+    paths: Sequence[Path],
+    settings: DataSettings,
+    seed: int,
+    clips_per_step: int,
+    pairs: int,
+    workspace: Path,
+) -> TrainingData:
     """Open every path; recordings are labelled into `workspace/labels`.
 
     Raises InputError or TrainingError naming the path that cannot be used.
@@ -76,7 +86,9 @@ def open_data(paths: Sequence[Path], settings: DataSettings, seed: int, clips_pe
     weight_of = _weights(paths, settings)
     parts: list[tuple[Source, float]] = []
     held_out: list[HeldOut] = []
-    for path in [path for path in paths if path not in recordings] + ([workspace / "labels"] if recordings else []):
+    for path in [path for path in paths if path not in recordings] + (
+        [workspace / "labels"] if recordings else []
+    ):
         kind = _kind(path, settings)
         weight = weight_of.get(path) or sum(weight_of[recording] for recording in recordings)
         if kind == "scenes":
@@ -86,15 +98,24 @@ def open_data(paths: Sequence[Path], settings: DataSettings, seed: int, clips_pe
         elif kind == "cache":
             provenance["teacher"] = LabelCache.existing(path).settings.teacher
             share, shortest = settings.held_out_share, settings.frames[0]
-            train, validation = (CachedClips(path, part=part, held_out_share=share, shortest=shortest) for part in ("train", "held_out"))
+            train, validation = (
+                CachedClips(path, part=part, held_out_share=share, shortest=shortest)
+                for part in ("train", "held_out")
+            )
             parts.append((_steps(train, settings, seed, pairs, clips_per_step), weight))
-            held_out += [HeldOutClips(validation, settings, pairs)] if len(validation.lengths) else []
+            held_out += (
+                [HeldOutClips(validation, settings, pairs)] if len(validation.lengths) else []
+            )
         else:
             clips = LabelledClips(open_labelled(path, settings))
             parts.append((_steps(clips, settings, seed, pairs, clips_per_step), weight))
     if not parts:
         raise TrainingError("no data was given", "add --data PATH...")
-    source = parts[0][0] if len(parts) == 1 else Alternating([part for part, _ in parts], [weight for _, weight in parts], seed)
+    source = (
+        parts[0][0]
+        if len(parts) == 1
+        else Alternating([part for part, _ in parts], [weight for _, weight in parts], seed)
+    )
     return TrainingData(source, Chained(held_out) if held_out else None, provenance)
 
 
@@ -105,7 +126,12 @@ def open_labelled(path: Path, settings: DataSettings) -> list[LabelledSequence]:
         return open_co3d(path)
     if kind == "bag":
         return [open_labelled_bag(path, settings.bag_topics)]
-    openers = {"tum": open_tum, "seven_scenes": open_seven_scenes, "scannet": open_scannet, "tartanair": open_tartanair}
+    openers = {
+        "tum": open_tum,
+        "seven_scenes": open_seven_scenes,
+        "scannet": open_scannet,
+        "tartanair": open_tartanair,
+    }
     return [openers[kind](path)]
 
 
@@ -141,7 +167,10 @@ def _labelled_kind(path: Path, settings: DataSettings) -> str:
 
 def _weights(paths: Sequence[Path], settings: DataSettings) -> dict[Path, float]:
     if settings.weights and len(settings.weights) != len(paths):
-        raise TrainingError(f"{len(settings.weights)} data weights for {len(paths)} --data paths", "give one weight per path")
+        raise TrainingError(
+            f"{len(settings.weights)} data weights for {len(paths)} --data paths",
+            "give one weight per path",
+        )
     return dict(zip(paths, settings.weights or [1.0] * len(paths), strict=True))
 
 
@@ -156,36 +185,48 @@ class StepMixture:
         return self.mixture.batch(step, self._size, part)
 
 
-def _steps(clips: ClipSource, settings: DataSettings, seed: int, pairs: int, clips_per_step: int) -> StepMixture:
+def _steps(
+    clips: ClipSource, settings: DataSettings, seed: int, pairs: int, clips_per_step: int
+) -> StepMixture:
     evidence = window_evidence() if settings.evidence else None
-    mixture = Mixture([clips], None, seed, settings.frames, settings.grids, pairs, settings.augment, evidence)
+    mixture = Mixture(
+        [clips], None, seed, settings.frames, settings.grids, pairs, settings.augment, evidence
+    )
     return StepMixture(mixture, clips_per_step)
 
 
 class Alternating:
-    """Several sources; each step is drawn whole from one of them, by weight, as a function of the step."""
+    """Several sources; each step is drawn whole from one of them, by weight, as a function of the
+    step."""
 
     def __init__(self, sources: Sequence[Source], weights: Sequence[float], seed: int) -> None:
         share = np.asarray(weights, np.float64)
         if not (share >= 0).all() or share.sum() <= 0:
-            raise TrainingError(f"data weights {list(weights)} cannot be used", "weights are not negative and one is positive")
+            raise TrainingError(
+                f"data weights {list(weights)} cannot be used",
+                "weights are not negative and one is positive",
+            )
         self._sources, self._share, self._seed = list(sources), share / share.sum(), seed
 
     def batch(self, step: int, part: slice = slice(None)) -> list[Sample]:
         """The samples of a step, or a part of them."""
-        chosen = np.random.default_rng((self._seed, step, 4)).choice(len(self._sources), p=self._share)
+        chosen = np.random.default_rng((self._seed, step, 4)).choice(
+            len(self._sources), p=self._share
+        )
         return self._sources[int(chosen)].batch(step, part)
 
 
 class HeldOutClips:
-    """Frames that training never sees, in windows as long as its shortest samples, not augmented, on the first grid."""
+    """Frames that training never sees, in windows as long as its shortest samples, not augmented,
+    on the first grid."""
 
     def __init__(self, clips: CachedClips, settings: DataSettings, pairs: int) -> None:
         self._clips, self._settings = clips, settings
         self._pairs = max(pairs, 4)
 
     def all(self, limit: int) -> Iterator[list[Sample]]:
-        """Up to `limit` samples, one by one: different windows at every labelled stride, in an order of chance that is always the same."""
+        """Up to `limit` samples, one by one: different windows at every labelled stride, in an
+        order of chance that is always the same."""
         evidence = window_evidence() if self._settings.evidence else None
         windows = self._windows()
         for number in np.random.default_rng(0).permutation(len(windows))[:limit]:

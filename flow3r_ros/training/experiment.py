@@ -1,11 +1,14 @@
-"""`flow3r train --experiment factored`: the paper's controlled experiment at a scale that a CPU can afford.
+"""`flow3r train --experiment factored`: the paper's controlled experiment at a scale that a CPU can
+afford.
 
-One small network is pretrained with labels on clips of its own (the paper starts from a pretrained network too). From there every row
-trains for the same number of steps on batches of the same size: 3-D labels on few clips (`3d-sup`); the same plus unlabelled clips
-taught by flow in three ways; labels for everything (`3d-sup++`); then the factored way with 3x and 10x as many unlabelled clips. A seed
-chooses which clips are labelled, and the order of the data. Flow of the unlabelled clips is the factory's own: an ideal 2-D teacher, so
-that the *form* of supervision is compared and not a teacher. The network sees images, rays and DIS flow, but neither triangulated depth
-nor prior poses, which would hand it the answer.
+One small network is pretrained with labels on clips of its own (the paper starts from a pretrained
+network too). From there every row trains for the same number of steps on batches of the same size:
+3-D labels on few clips (`3d-sup`); the same plus unlabelled clips taught by flow in three ways;
+labels for everything (`3d-sup++`); then the factored way with 3x and 10x as many unlabelled clips.
+A seed chooses which clips are labelled, and the order of the data. Flow of the unlabelled clips is
+the factory's own: an ideal 2-D teacher, so that the *form* of supervision is compared and not a
+teacher. The network sees images, rays and DIS flow, but neither triangulated depth nor prior poses,
+which would hand it the answer.
 """
 
 from __future__ import annotations
@@ -25,13 +28,20 @@ import torch
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.network.catalog import InputSpec, Manifest
 from flow3r_ros.network.checkpoint import save_model_folder
-from flow3r_ros.network.config import DecoderConfig, EncoderConfig, EvidenceConfig, Flow3rConfig, FlowHeadConfig, HeadDecoderConfig
+from flow3r_ros.network.config import (
+    DecoderConfig,
+    EncoderConfig,
+    EvidenceConfig,
+    Flow3rConfig,
+    FlowHeadConfig,
+    HeadDecoderConfig,
+)
 from flow3r_ros.network.model import Flow3r
 from flow3r_ros.training.checkpointing import checkpoint_steps
 from flow3r_ros.training.experiment_page import METRICS, Results, write_page
 from flow3r_ros.training.loop import SampleSource, run
 from flow3r_ros.training.sample import Sample
-from flow3r_ros.training.scene_shards import SceneShards, write_shards
+from flow3r_ros.training.scenes.shards import SceneShards, write_shards
 from flow3r_ros.training.shards import write_atomically
 from flow3r_ros.training.train_config import TrainSettings
 from flow3r_ros.types import Evidence
@@ -44,7 +54,8 @@ _TRAINING_SHARDS, _HELD_OUT_SHARDS, _HELD_OUT_FIRST = 60, 3, 900_000
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: how many unlabelled clips, whether they bring 3-D labels, and what the flow loss looks at."""
+    """One line of the table: how many unlabelled clips, whether they bring 3-D labels, and what the
+    flow loss looks at."""
 
     name: str
     unlabelled: int
@@ -54,7 +65,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Budget:
-    """What every row gets: `steps` of `clips_per_step` clips, half of them labelled; `unlabelled` clips at 1x.
+    """What every row gets: `steps` of `clips_per_step` clips, half of them labelled; `unlabelled`
+    clips at 1x.
 
     The clips that no row needs are those of the pretraining.
     """
@@ -80,34 +92,54 @@ def rows_of(unlabelled: int) -> list[Row]:
     ]
 
 
-def run_experiment(output: Path, data: Sequence[Path], seeds: Sequence[int], budget: Budget, command: str) -> Path:
-    """Train every row with every seed; write `output/experiment.json`, the page `output/experiments.md` and its figure.
+def run_experiment(
+    output: Path, data: Sequence[Path], seeds: Sequence[int], budget: Budget, command: str
+) -> Path:
+    """Train every row with every seed; write `output/experiment.json`, the page
+    `output/experiments.md` and its figure.
 
     Rows that are finished are not trained again, others continue from their newest checkpoint.
 
     Args:
-        data: a folder of scene shards to train on and one of held-out shards; what is missing is rendered into `output`.
+        data: a folder of scene shards to train on and one of held-out shards; what is missing is
+            rendered into `output`.
         command: what the page says it was made by.
 
     Raises TrainingError when the clips are fewer than the 10x row and a pretraining need.
     """
     training = data[0] if data else _render(output / "shards", 0, _TRAINING_SHARDS, "train")
-    held_out = data[1] if len(data) > 1 else _render(output / "held_out", _HELD_OUT_FIRST, _HELD_OUT_SHARDS, "held_out")
+    held_out = (
+        data[1]
+        if len(data) > 1
+        else _render(output / "held_out", _HELD_OUT_FIRST, _HELD_OUT_SHARDS, "held_out")
+    )
     clips = _clips(SceneShards([training], 0, 1))
     pool = budget.labelled + 10 * budget.unlabelled
     if len(clips) <= pool:
         raise TrainingError(
-            f"the experiment needs {pool} clips and some to pretrain on, there are {len(clips)}", "render more, or leave out --data"
+            f"the experiment needs {pool} clips and some to pretrain on, there are {len(clips)}",
+            "render more, or leave out --data",
         )
     held = Blinded(SceneShards([held_out], 0, 1))
-    start, before = _pretrained(output / "pretraining", OneGrid(clips[pool:], [], budget.clips_per_step, 0), held, budget)
+    start, before = _pretrained(
+        output / "pretraining", OneGrid(clips[pool:], [], budget.clips_per_step, 0), held, budget
+    )
     rows = [{"row": "start", "seed": 0, **before}]
     for row in rows_of(budget.unlabelled):
         for seed in seeds:
             folder = output / f"{row.name.replace(' ', '_')}_{seed}"
             source = _source(row, clips[:pool], seed, budget)
-            weights = {"flow": 0.0 if row.labels or row.unlabelled == 0 else 2.0, "flow_kind": row.kind}
-            rows.append({"row": row.name, "seed": seed, **_train(folder, start, source, held, seed, budget.steps, weights, budget)})
+            weights = {
+                "flow": 0.0 if row.labels or row.unlabelled == 0 else 2.0,
+                "flow_kind": row.kind,
+            }
+            rows.append(
+                {
+                    "row": row.name,
+                    "seed": seed,
+                    **_train(folder, start, source, held, seed, budget.steps, weights, budget),
+                }
+            )
     machine = f"{platform.machine()}, one CPU thread, torch {torch.__version__}"
     results = Results(
         command=command,
@@ -131,7 +163,8 @@ def _train(
     loss: dict[str, Any],
     budget: Budget,
 ) -> dict[str, float]:
-    """One training on one thread; its scores are kept in `folder/scores.json`, and only read when they are there."""
+    """One training on one thread; its scores are kept in `folder/scores.json`, and only read when
+    they are there."""
     done = folder / "scores.json"
     if done.exists():
         kept: dict[str, float] = json.loads(done.read_text(encoding="utf-8"))
@@ -151,20 +184,38 @@ def _train(
             "validation_clips": budget.held_out,
             "loss": loss,
             "dropout": {"everything": 0.0, "correspondence": 0.0, "depth": 0.0, "poses": 0.0},
-            "optimisation": {"learning_rate": 1e-3, "warmup_steps": min(50, steps // 5), "decay": "linear"},
+            "optimisation": {
+                "learning_rate": 1e-3,
+                "warmup_steps": min(50, steps // 5),
+                "decay": "linear",
+            },
         }
     )
     logger.info("%s: %d steps", folder.name, steps)
-    metrics = run(settings, source, folder, validation=held, resume=bool(checkpoint_steps(folder / "checkpoints"))).metrics
-    scores = {**{name: metrics[name] for name in METRICS if name in metrics}, "seconds": time.monotonic() - began}
+    metrics = run(
+        settings,
+        source,
+        folder,
+        validation=held,
+        resume=bool(checkpoint_steps(folder / "checkpoints")),
+    ).metrics
+    scores = {
+        **{name: metrics[name] for name in METRICS if name in metrics},
+        "seconds": time.monotonic() - began,
+    }
     write_atomically(done, json.dumps(scores).encode())
     return scores
 
 
-def _pretrained(folder: Path, source: SampleSource, held: Blinded, budget: Budget) -> tuple[Path, dict[str, float]]:
-    """The model folder that every row starts from, with its scores: random weights, then labels of every kind."""
+def _pretrained(
+    folder: Path, source: SampleSource, held: Blinded, budget: Budget
+) -> tuple[Path, dict[str, float]]:
+    """The model folder that every row starts from, with its scores: random weights, then labels of
+    every kind."""
     random = _small_network(folder / "random", 0)
-    return folder / "model", _train(folder, random, source, held, 0, budget.pretraining_steps, {}, budget)
+    return folder / "model", _train(
+        folder, random, source, held, 0, budget.pretraining_steps, {}, budget
+    )
 
 
 def _source(row: Row, pool: list[Sample], seed: int, budget: Budget) -> OneGrid:
@@ -178,10 +229,18 @@ def _source(row: Row, pool: list[Sample], seed: int, budget: Budget) -> OneGrid:
 
 
 class OneGrid:
-    """Each step: clips of one grid, half of them from `first` and half from `second` (all from `first` where `second` has none)."""
+    """Each step: clips of one grid, half of them from `first` and half from `second` (all from
+    `first` where `second` has none)."""
 
-    def __init__(self, first: list[Sample], second: list[Sample], clips_per_step: int, seed: int) -> None:
-        self._first, self._second, self._clips_per_step, self._seed = first, second, clips_per_step, seed
+    def __init__(
+        self, first: list[Sample], second: list[Sample], clips_per_step: int, seed: int
+    ) -> None:
+        self._first, self._second, self._clips_per_step, self._seed = (
+            first,
+            second,
+            clips_per_step,
+            seed,
+        )
 
     def batch(self, step: int, part: slice = slice(None)) -> list[Sample]:
         """The samples of a step, or only some of them."""
@@ -191,19 +250,25 @@ class OneGrid:
         second = [sample for sample in self._second if sample.rgb.shape == shape] or first
         half = (self._clips_per_step + 1) // 2
         drawn = [first[int(index)] for index in rng.integers(len(first), size=half)]
-        drawn += [second[int(index)] for index in rng.integers(len(second), size=self._clips_per_step - half)]
+        drawn += [
+            second[int(index)]
+            for index in rng.integers(len(second), size=self._clips_per_step - half)
+        ]
         return drawn[part]
 
 
 class Blinded:
-    """Held-out clips with the same evidence as in training: no triangulated depth, no prior poses."""
+    """Held-out clips with the same evidence as in training: no triangulated depth, no prior
+    poses."""
 
     def __init__(self, clips: SceneShards) -> None:
         self._clips = clips
 
     def all(self, limit: int) -> Iterator[list[Sample]]:
         """Up to `limit` clips."""
-        return ([_without_answer(sample) for sample in samples] for samples in self._clips.all(limit))
+        return (
+            [_without_answer(sample) for sample in samples] for samples in self._clips.all(limit)
+        )
 
 
 def _without_answer(sample: Sample) -> Sample:
@@ -220,14 +285,16 @@ def _clips(shards: SceneShards) -> list[Sample]:
 
 
 def _render(folder: Path, first: int, shards: int, textures: Literal["train", "held_out"]) -> Path:
-    """Scene shards on small grids; those that exist are kept. Returns the folder that holds them."""
+    """Scene shards on small grids; those that exist are kept. Returns the folder that holds
+    them."""
     for path in write_shards(folder, first, shards, textures, sizes=("small",)):
         logger.info("%s", path)
     return folder / "small"
 
 
 def _small_network(folder: Path, seed: int) -> Path:
-    """The network before any training: 1.7 M parameters, flow head on top of zero flow, not of a reprojection."""
+    """The network before any training: 1.7 M parameters, flow head on top of zero flow, not of a
+    reprojection."""
     if folder.exists():
         return folder
     torch.manual_seed(seed)
@@ -235,7 +302,9 @@ def _small_network(folder: Path, seed: int) -> Path:
     config = Flow3rConfig(
         name="flow3r_experiment",
         initialisation="scratch",
-        encoder=EncoderConfig(width=96, blocks=2, heads=3, layer_scale=1.0, rope_base=None, image_size=112),
+        encoder=EncoderConfig(
+            width=96, blocks=2, heads=3, layer_scale=1.0, rope_base=None, image_size=112
+        ),
         decoder=DecoderConfig(width=96, blocks=4, heads=3, layer_scale=0.5, qk_norm=True),
         point_decoder=head,
         conf_decoder=head.model_copy(update={"blocks": 1, "out": 32}),
@@ -244,7 +313,11 @@ def _small_network(folder: Path, seed: int) -> Path:
         evidence=EvidenceConfig(width=24, skip_width=8),
     )
     manifest = Manifest(
-        name=config.name, source="random weights", license="Apache-2.0", parameters=0, input=InputSpec(resolution=(112, 84))
+        name=config.name,
+        source="random weights",
+        license="Apache-2.0",
+        parameters=0,
+        input=InputSpec(resolution=(112, 84)),
     )
     save_model_folder(folder, Flow3r(config), manifest)
     return folder

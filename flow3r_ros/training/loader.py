@@ -1,4 +1,5 @@
-"""Batches made ahead of the training step, in threads: OpenCV releases the interpreter while it decodes and resizes.
+"""Batches made ahead of the training step, in threads: OpenCV releases the interpreter while it
+decodes and resizes.
 
 The loader measures how long the loop had to wait for data, so that a starving step is seen.
 """
@@ -15,7 +16,8 @@ Made = TypeVar("Made")
 
 
 class Loader(Generic[Made]):
-    """Calls `make(step)` ahead of time; steps may start anywhere (resume) and are expected in order.
+    """Calls `make(step)` ahead of time; steps may start anywhere (resume) and are expected in
+    order.
 
     Args:
         make: step -> samples or batch, a pure function.
@@ -33,7 +35,8 @@ class Loader(Generic[Made]):
         self.served = 0
 
     def __call__(self, step: int) -> Made:
-        """What `make(step)` returns; the next steps are started. Errors of the data surface here."""
+        """What `make(step)` returns; the next steps are started. Errors of the data surface
+        here."""
         for wanted in range(step, step + 1 + self._ahead):
             if wanted not in self._futures:
                 self._futures[wanted] = self._pool.submit(self._make, wanted)
@@ -47,5 +50,10 @@ class Loader(Generic[Made]):
     def __enter__(self) -> Loader[Made]:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)

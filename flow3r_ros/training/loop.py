@@ -1,8 +1,10 @@
 """The training loop: one function you can hold in your head, on Lightning Fabric.
 
-A step is a pure function of (settings, data, step number), so a resumed run gives the losses of an uninterrupted one. What is exported
-and validated are the averaged weights. Under `torchrun` every process takes its share of each step's clips and gradients are averaged
-(DDP), which gives the losses of one process with all clips; with `strategy: fsdp` they share the network as well (`sharding`).
+A step is a pure function of (settings, data, step number), so a resumed run gives the losses of an
+uninterrupted one. What is exported and validated are the averaged weights. Under `torchrun` every
+process takes its share of each step's clips and gradients are averaged (DDP), which gives the
+losses of one process with all clips; with `strategy: fsdp` they share the network as well
+(`sharding`).
 """
 
 from __future__ import annotations
@@ -25,14 +27,26 @@ from flow3r_ros.errors import OutputError, TrainingError
 from flow3r_ros.network.catalog import find_model
 from flow3r_ros.network.model import Flow3r
 from flow3r_ros.training.adapters import prepare
-from flow3r_ros.training.checkpointing import checkpoint_steps, load_checkpoint, save_checkpoint, seconds_of
+from flow3r_ros.training.checkpointing import (
+    checkpoint_steps,
+    load_checkpoint,
+    save_checkpoint,
+    seconds_of,
+)
 from flow3r_ros.training.data import HeldOut, open_data
 from flow3r_ros.training.export import export, initial_network
 from flow3r_ros.training.journal import Journal, Silent
 from flow3r_ros.training.loader import Loader
 from flow3r_ros.training.memory import check_memory, enough_memory
 from flow3r_ros.training.objective import objective
-from flow3r_ros.training.optimisation import averaged, averages_of, clip_gradients, follow, learning_rate, make_optimizer
+from flow3r_ros.training.optimisation import (
+    averaged,
+    averages_of,
+    clip_gradients,
+    follow,
+    learning_rate,
+    make_optimizer,
+)
 from flow3r_ros.training.pictures import draw
 from flow3r_ros.training.sample import Batch, Dropout, Sample, augment, collate, to_device
 from flow3r_ros.training.sharding import gather, launch
@@ -51,24 +65,42 @@ class SampleSource(Protocol):
 
 @dataclass
 class TrainResult:
-    """What a run leaves behind: steps done, the model folder and the held-out metrics (empty without held-out clips)."""
+    """What a run leaves behind: steps done, the model folder and the held-out metrics (empty
+    without held-out clips)."""
 
     steps: int
     model: Path
     metrics: dict[str, float]
 
 
-def train(config_file: Path, data: Sequence[Path], output: Path, max_steps: int | None = None, resume: bool = False) -> TrainResult:
+def train(
+    config_file: Path,
+    data: Sequence[Path],
+    output: Path,
+    max_steps: int | None = None,
+    resume: bool = False,
+) -> TrainResult:
     """What `flow3r train` calls: read settings and data, train, write `output/model`.
 
     Args:
-        data: whatever `training.data.open_data` understands: scene shards, label caches, labelled data sets, recordings.
+        data: whatever `training.data.open_data` understands: scene shards, label caches, labelled
+            data sets, recordings.
         max_steps: stop after this many steps; the schedule stays the one of the settings.
         resume: continue from the newest checkpoint in `output`.
     """
     settings = load_train_settings(config_file)
-    found = open_data(data, settings.data, settings.seed, settings.clips_per_step, settings.pairs_per_clip, output)
-    return run(settings, found.source, output, validation=found.held_out, provenance=found.provenance, max_steps=max_steps, resume=resume)
+    found = open_data(
+        data, settings.data, settings.seed, settings.clips_per_step, settings.pairs_per_clip, output
+    )
+    return run(
+        settings,
+        found.source,
+        output,
+        validation=found.held_out,
+        provenance=found.provenance,
+        max_steps=max_steps,
+        resume=resume,
+    )
 
 
 def run(
@@ -81,15 +113,20 @@ def run(
     max_steps: int | None = None,
     resume: bool = False,
 ) -> TrainResult:
-    """Train on any source of samples; `provenance` (data, teacher) goes into the manifest beside the metrics before and after.
+    """Train on any source of samples; `provenance` (data, teacher) goes into the manifest beside
+    the metrics before and after.
 
-    An interrupt (Ctrl-C, SIGTERM) ends the step under way, saves a checkpoint and raises KeyboardInterrupt. Raises TrainingError when a
-    loss is not finite (the batch is saved beside the checkpoints) or memory is too small, after a checkpoint of the steps before;
-    OutputError when `output` already holds a run and `resume` is not set.
+    An interrupt (Ctrl-C, SIGTERM) ends the step under way, saves a checkpoint and raises
+    KeyboardInterrupt. Raises TrainingError when a loss is not finite (the batch is saved beside the
+    checkpoints) or memory is too small, after a checkpoint of the steps before; OutputError when
+    `output` already holds a run and `resume` is not set.
     """
     checkpoints = output / "checkpoints"
     if not resume and checkpoint_steps(checkpoints):
-        raise OutputError(f"{output} already holds a training run", "resume it with --resume or choose another --output")
+        raise OutputError(
+            f"{output} already holds a training run",
+            "resume it with --resume or choose another --output",
+        )
     if settings.threads:
         torch.set_num_threads(settings.threads)
     fabric = launch(settings)
@@ -109,7 +146,18 @@ def run(
     made_with, keep = settings.model_dump_json(), settings.keep_checkpoints
 
     def save(done: int) -> None:
-        save_checkpoint(checkpoints, done, network, average, adam, made_with, keep, base, writes, time.monotonic() - started)
+        save_checkpoint(
+            checkpoints,
+            done,
+            network,
+            average,
+            adam,
+            made_with,
+            keep,
+            base,
+            writes,
+            time.monotonic() - started,
+        )
 
     if alone and first < last:
         one = make_batch(settings, source, 0, settings.clips_per_step, first)
@@ -124,7 +172,15 @@ def run(
         for step in range(first, last):
             try:
                 with enough_memory():
-                    row = _step(fabric, model, optimizer, to_device(batches(step), fabric.device), settings, step, output)
+                    row = _step(
+                        fabric,
+                        model,
+                        optimizer,
+                        to_device(batches(step), fabric.device),
+                        settings,
+                        step,
+                        output,
+                    )
             except TrainingError:
                 if alone and step > first:
                     save(step)
@@ -138,19 +194,43 @@ def run(
                 save(done)
             if interrupt.asked:
                 raise KeyboardInterrupt
-            if validation is not None and settings.validate_every and done % settings.validate_every == 0 and done != last:
+            if (
+                validation is not None
+                and settings.validate_every
+                and done % settings.validate_every == 0
+                and done != last
+            ):
                 _validate(network, average, validation, settings, journal, done)
-        scores = _validate(network, average, validation, settings, journal, last) if validation is not None else {}
+        scores = (
+            _validate(network, average, validation, settings, journal, last)
+            if validation is not None
+            else {}
+        )
     finished = gather({**network.state_dict(), **average})
     if writes:
         told = {**(provenance or {}), "steps": last, "metrics_before": _scores_before(output)}
         seconds = time.monotonic() - started
-        export(network, finished, output / "model", settings, steps=last, seconds=seconds, metrics=scores, provenance=told)
+        export(
+            network,
+            finished,
+            output / "model",
+            settings,
+            steps=last,
+            seconds=seconds,
+            metrics=scores,
+            provenance=told,
+        )
     return TrainResult(last, output / "model", scores)
 
 
 def _step(
-    fabric: Fabric, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, settings: TrainSettings, step: int, output: Path
+    fabric: Fabric,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    settings: TrainSettings,
+    step: int,
+    output: Path,
 ) -> dict[str, float]:
     """Forward, backward, clip, update; the row of metrics.csv."""
     began = time.monotonic()
@@ -160,8 +240,16 @@ def _step(
     outputs = model(batch.images, batch.pairs if batch.pairs.shape[1] else None, batch.evidence)
     loss, terms = objective(outputs, batch, settings.loss)
     if not loss.requires_grad:
-        raise TrainingError("nothing that learns takes part in the loss", "change train_only, adapters or the loss weights")
-    row: dict[str, float] = {"step": step + 1, "loss": _mean(fabric, loss), "learning_rate": rate, "skipped": 0.0}
+        raise TrainingError(
+            "nothing that learns takes part in the loss",
+            "change train_only, adapters or the loss weights",
+        )
+    row: dict[str, float] = {
+        "step": step + 1,
+        "loss": _mean(fabric, loss),
+        "learning_rate": rate,
+        "skipped": 0.0,
+    }
     row |= {name: _mean(fabric, value) for name, value in terms.items()}
     if not math.isfinite(row["loss"]):
         raise keep_batch(output, batch, f"the loss of step {step + 1} is {row['loss']}")
@@ -186,29 +274,59 @@ def _mean(fabric: Fabric, value: Tensor) -> float:
 def _scores_before(output: Path) -> dict[str, float]:
     """Held-out metrics of the model that the run started from, if they were measured."""
     path = output / "validation.jsonl"
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    return next(({name: round(value, 4) for name, value in row.items() if name != "step"} for row in rows if row["step"] == 0), {})
+    rows = (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if path.exists()
+        else []
+    )
+    return next(
+        (
+            {name: round(value, 4) for name, value in row.items() if name != "step"}
+            for row in rows
+            if row["step"] == 0
+        ),
+        {},
+    )
 
 
 def _validate(
-    network: Flow3r, average: dict[str, Tensor], clips: HeldOut, settings: TrainSettings, journal: Silent, step: int
+    network: Flow3r,
+    average: dict[str, Tensor],
+    clips: HeldOut,
+    settings: TrainSettings,
+    journal: Silent,
+    step: int,
 ) -> dict[str, float]:
-    """Metrics and pictures of the averaged weights on held-out clips, into the journal; every process does the same."""
+    """Metrics and pictures of the averaged weights on held-out clips, into the journal; every
+    process does the same."""
     with averaged(network, average):
         scores = validate(network, clips.all(settings.validation_clips))
         network.eval()
         for samples in clips.all(1):
             batch = collate(samples[:1])
-            for name, image in draw(answer(network, batch, batch.pairs, batch.evidence), batch).items():
+            for name, image in draw(
+                answer(network, batch, batch.pairs, batch.evidence), batch
+            ).items():
                 journal.picture(step, name, image)
         network.train()
     journal.scores(step, scores)
     return scores
 
 
-def make_batch(settings: TrainSettings, source: SampleSource, rank: int, world: int, step: int) -> Batch:
-    """This process's share of the samples of a step, augmented and stacked: a pure function of its arguments."""
+def make_batch(
+    settings: TrainSettings, source: SampleSource, rank: int, world: int, step: int
+) -> Batch:
+    """This process's share of the samples of a step, augmented and stacked: a pure function of its
+    arguments."""
     dropout = Dropout(**settings.dropout.model_dump())
     samples = source.batch(step) if world == 1 else source.batch(step, slice(rank, None, world))
-    rngs = [np.random.default_rng((settings.seed, step, index)) for index in range(rank, settings.clips_per_step, world)]
-    return collate([augment(sample, rng, dropout, settings.pairs_per_clip) for sample, rng in zip(samples, rngs, strict=True)])
+    rngs = [
+        np.random.default_rng((settings.seed, step, index))
+        for index in range(rank, settings.clips_per_step, world)
+    ]
+    return collate(
+        [
+            augment(sample, rng, dropout, settings.pairs_per_clip)
+            for sample, rng in zip(samples, rngs, strict=True)
+        ]
+    )

@@ -1,8 +1,10 @@
-"""What the network is taught by: factored flow, points up to scale, relative poses, normals, confidence.
+"""What the network is taught by: factored flow, points up to scale, relative poses, normals,
+confidence.
 
-Sources: flow, `reference/flow3r_training_and_results.md` section 2 (covisibility-weighted Charbonnier in NDC); points, normals and
-confidence, the recipe of pi3 (same section); the pose terms relative to the motion, `design/nano_recipe.md` (second prototype).
-Shapes: B clips, N frames, S pairs, H x W pixels. Ground truth is first brought to unit size by `normalise`.
+Sources: flow, `reference/flow3r_training_and_results.md` section 2 (covisibility-weighted
+Charbonnier in NDC); points, normals and confidence, the recipe of pi3 (same section); the pose
+terms relative to the motion, `design/nano_recipe.md` (second prototype). Shapes: B clips, N frames,
+S pairs, H x W pixels. Ground truth is first brought to unit size by `normalise`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ CHARBONNIER_EPSILON = 1e-3
 SCALE_POINTS = 4096
 """points per clip that the scale is solved on"""
 CONFIDENT_ERROR = 0.10
-"""relative depth error below which a pixel counts as right: the confidence is the probability of that"""
+"""relative depth error below which a pixel counts as right: the confidence is the probability of
+that"""
 
 
 class Truth(NamedTuple):
@@ -33,7 +36,8 @@ class Truth(NamedTuple):
 
 
 def normalise(depth: Tensor, rays: Tensor, poses: Tensor) -> Truth:
-    """Ground truth at unit size: divided by the mean distance of valid points from the first camera (pi3).
+    """Ground truth at unit size: divided by the mean distance of valid points from the first camera
+    (pi3).
 
     Args:
         depth: `[B, N, H, W]`, not finite or <= 0 = unknown.
@@ -44,15 +48,25 @@ def normalise(depth: Tensor, rays: Tensor, poses: Tensor) -> Truth:
     z = torch.where(valid, depth, torch.zeros_like(depth))
     local = torch.cat([rays * z[..., None], z[..., None]], dim=-1)
     relative = torch.linalg.inv(poses[:, :1]) @ poses
-    world = torch.einsum("bnij,bnhwj->bnhwi", relative[..., :3, :3], local) + relative[..., None, None, :3, 3]
+    world = (
+        torch.einsum("bnij,bnhwj->bnhwi", relative[..., :3, :3], local)
+        + relative[..., None, None, :3, 3]
+    )
     distance = (world.norm(dim=-1) * valid).sum((1, 2, 3)) / valid.sum((1, 2, 3)).clamp(min=1)
     unit = 1.0 / distance.clamp(min=1e-6)
-    scaled = torch.cat([relative[..., :3, :3], relative[..., :3, 3:] * unit[:, None, None, None]], dim=-1)
-    return Truth(local * unit[:, None, None, None, None], valid, torch.cat([scaled, relative[..., 3:, :]], dim=-2))
+    scaled = torch.cat(
+        [relative[..., :3, :3], relative[..., :3, 3:] * unit[:, None, None, None]], dim=-1
+    )
+    return Truth(
+        local * unit[:, None, None, None, None],
+        valid,
+        torch.cat([scaled, relative[..., 3:, :]], dim=-2),
+    )
 
 
 def point_weights(truth: Truth) -> Tensor:
-    """w = 1 / (max(z, 0.1 mean z of the frame) + 1e-6) on valid pixels, 0 elsewhere, `[B, N, H, W]` (pi3)."""
+    """w = 1 / (max(z, 0.1 mean z of the frame) + 1e-6) on valid pixels, 0 elsewhere, `[B, N, H, W]`
+    (pi3)."""
     z = truth.points[..., 2]
     mean = (z * truth.valid).sum((2, 3)) / truth.valid.sum((2, 3)).clamp(min=1)
     return truth.valid / (torch.maximum(z, 0.1 * mean[..., None, None]) + 1e-6)
@@ -60,19 +74,23 @@ def point_weights(truth: Truth) -> Tensor:
 
 @torch.no_grad()
 def best_scale(predicted: Tensor, truth: Truth) -> Tensor:
-    """Scale `[B]` minimising sum w |s p^ - p|_1 over a clip: the exact weighted median of p / p^ with weights w |p^|.
+    """Scale `[B]` minimising sum w |s p^ - p|_1 over a clip: the exact weighted median of p / p^
+    with weights w |p^|.
 
-    Solved on at most `SCALE_POINTS` points (evenly spaced pixels, never interpolated); a negative scale is negated; clips without valid
-    points get 1.
+    Solved on at most `SCALE_POINTS` points (evenly spaced pixels, never interpolated); a negative
+    scale is negated; clips without valid points get 1.
     """
     batch = len(predicted)
     weights, estimate, target = (
-        value.reshape(batch, -1, *value.shape[4:]) for value in (point_weights(truth), predicted.float(), truth.points)
+        value.reshape(batch, -1, *value.shape[4:])
+        for value in (point_weights(truth), predicted.float(), truth.points)
     )
     stride = -(-weights.shape[1] // SCALE_POINTS)
     weights, estimate, target = weights[:, ::stride], estimate[:, ::stride], target[:, ::stride]
     cost = (weights[..., None] * estimate.abs()).flatten(1)
-    ratio = (target / torch.where(estimate.abs() < 1e-8, torch.full_like(estimate, 1e-8), estimate)).flatten(1)
+    ratio = (
+        target / torch.where(estimate.abs() < 1e-8, torch.full_like(estimate, 1e-8), estimate)
+    ).flatten(1)
     ratio, order = ratio.sort(dim=1)
     cumulative = cost.gather(1, order).cumsum(dim=1)
     middle = torch.searchsorted(cumulative, 0.5 * cumulative[:, -1:]).clamp(max=ratio.shape[1] - 1)
@@ -95,16 +113,23 @@ def point_loss(predicted: Tensor, truth: Truth, scale: Tensor) -> Tensor:
 def relative_poses(poses: Tensor) -> Tensor:
     """inv(T_i) T_j of all ordered pairs i != j, `[B, N (N - 1), 4, 4]`."""
     frames = poses.shape[1]
-    first, second = (index.flatten() for index in torch.meshgrid(torch.arange(frames), torch.arange(frames), indexing="ij"))
+    first, second = (
+        index.flatten()
+        for index in torch.meshgrid(torch.arange(frames), torch.arange(frames), indexing="ij")
+    )
     apart = first != second
     source, target = poses[:, first[apart]], poses[:, second[apart]]
     rotation = source[..., :3, :3].transpose(-1, -2)
-    top = torch.cat([rotation @ target[..., :3, :3], rotation @ (target[..., :3, 3:] - source[..., :3, 3:])], dim=-1)
+    top = torch.cat(
+        [rotation @ target[..., :3, :3], rotation @ (target[..., :3, 3:] - source[..., :3, 3:])],
+        dim=-1,
+    )
     return torch.cat([top, target[..., 3:, :]], dim=-2)
 
 
 def rotation_angle(rotations: Tensor) -> Tensor:
-    """Angle of rotations `[..., 3, 3]` in radians, by atan2 of the skew part and the trace (regular at 0, unlike acos)."""
+    """Angle of rotations `[..., 3, 3]` in radians, by atan2 of the skew part and the trace (regular
+    at 0, unlike acos)."""
     skew = torch.stack(
         [
             rotations[..., 2, 1] - rotations[..., 1, 2],
@@ -118,11 +143,13 @@ def rotation_angle(rotations: Tensor) -> Tensor:
 
 
 def pose_loss(predicted: Tensor, truth: Truth, scale: Tensor) -> Tensor:
-    """Relative poses of all ordered pairs: 2 a + 0.2 a / (a* + .05) + 0.3 |dt| / (|t*| + .03) + 0.15 (1 - cos(t, t*)).
+    """Relative poses of all ordered pairs: 2 a + 0.2 a / (a* + .05) + 0.3 |dt| / (|t*| + .03) +
+    0.15 (1 - cos(t, t*)).
 
-    a is the geodesic angle to the truth in radians, a* the true motion's angle, t in unit-size clips; the relative and directional
-    terms keep the answer from shrinking to identity, which plain errors reward (`design/nano_recipe.md`). Pairs that do not
-    translate (|t*| < 0.01) have no direction.
+    a is the geodesic angle to the truth in radians, a* the true motion's angle, t in unit-size
+    clips; the relative and directional terms keep the answer from shrinking to identity, which
+    plain errors reward (`design/nano_recipe.md`). Pairs that do not translate (|t*| < 0.01) have no
+    direction.
     """
     ours, theirs = relative_poses(predicted), relative_poses(truth.poses)
     angle = rotation_angle(ours[..., :3, :3].transpose(-1, -2) @ theirs[..., :3, :3])
@@ -139,11 +166,13 @@ def pose_loss(predicted: Tensor, truth: Truth, scale: Tensor) -> Tensor:
 
 
 def flow_loss(predicted: Tensor, target: Tensor, covisibility: Tensor) -> Tensor:
-    """Sum C sqrt(|u^ - u|^2 + eps^2) / sum C over all pairs, in NDC (Flow3r, eq. of L_flow; eps is ours).
+    """Sum C sqrt(|u^ - u|^2 + eps^2) / sum C over all pairs, in NDC (Flow3r, eq. of L_flow; eps is
+    ours).
 
     Args:
         predicted, target: absolute NDC positions `[B, S, H, W, 2]`.
-        covisibility: C in [0, 1], `[B, S, H, W]`; where it is 0 the target is ignored, NaN included.
+        covisibility: C in [0, 1], `[B, S, H, W]`; where it is 0 the target is ignored, NaN
+            included.
     """
     known = covisibility > 0
     difference = torch.where(known[..., None], predicted - target, torch.zeros_like(predicted))
@@ -153,10 +182,11 @@ def flow_loss(predicted: Tensor, target: Tensor, covisibility: Tensor) -> Tensor
 
 
 def normal_loss(predicted: Tensor, truth: Truth) -> Tensor:
-    """Angles between the normals of 2 x 2 cells (pi3): four cross products a cell, clamped to [1, 90] degrees, smooth-L1 (3 degrees).
+    """Angles between the normals of 2 x 2 cells (pi3): four cross products a cell, clamped to [1,
+    90] degrees, smooth-L1 (3 degrees).
 
-    Cells on depth edges (relative jump > 3 %) or with invalid corners count as zero; the mean over all cells is divided by
-    4 max(H, W) as published.
+    Cells on depth edges (relative jump > 3 %) or with invalid corners count as zero; the mean over
+    all cells is divided by 4 max(H, W) as published.
     """
     cell = truth.points[..., 2].unfold(-2, 2, 1).unfold(-2, 2, 1).flatten(-2)
     whole = truth.valid.unfold(-2, 2, 1).unfold(-2, 2, 1).flatten(-2).all(-1)
@@ -173,10 +203,19 @@ def normal_loss(predicted: Tensor, truth: Truth) -> Tensor:
 
 
 def _cell_normals(points: Tensor) -> list[Tensor]:
-    """Cross products at the four corners of every 2 x 2 cell, each `[B, N, H-1, W-1, 3]`, scaled to the cell's size."""
-    a, b, c, d = points[:, :, :-1, :-1], points[:, :, :-1, 1:], points[:, :, 1:, 1:], points[:, :, 1:, :-1]
+    """Cross products at the four corners of every 2 x 2 cell, each `[B, N, H-1, W-1, 3]`, scaled to
+    the cell's size."""
+    a, b, c, d = (
+        points[:, :, :-1, :-1],
+        points[:, :, :-1, 1:],
+        points[:, :, 1:, 1:],
+        points[:, :, 1:, :-1],
+    )
     corners = [(a, b, d), (b, c, a), (c, d, b), (d, a, c)]
-    return [F.normalize(torch.linalg.cross(following - at, before - at), dim=-1, eps=1e-12) for at, following, before in corners]
+    return [
+        F.normalize(torch.linalg.cross(following - at, before - at), dim=-1, eps=1e-12)
+        for at, following, before in corners
+    ]
 
 
 def _length(vectors: Tensor) -> Tensor:
@@ -184,10 +223,11 @@ def _length(vectors: Tensor) -> Tensor:
 
 
 def confidence_loss(logits: Tensor, predicted: Tensor, truth: Truth, scale: Tensor) -> Tensor:
-    """BCE between the confidence and "the depth of this pixel is within `CONFIDENT_ERROR`", so that it is a probability.
+    """BCE between the confidence and "the depth of this pixel is within `CONFIDENT_ERROR`", so that
+    it is a probability.
 
-    pi3 asks whether the weighted point error is below 0.02; for depth maps a relative error is the same question without the field of
-    view in it. No gradient reaches the points.
+    pi3 asks whether the weighted point error is below 0.02; for depth maps a relative error is the
+    same question without the field of view in it. No gradient reaches the points.
     """
     z = truth.points[..., 2]
     error = (predicted[..., 2].detach() * scale[:, None, None, None] - z).abs()

@@ -13,11 +13,13 @@ from flow3r_ros.training.sample import Batch
 from flow3r_ros.training.train_config import LossWeights
 
 
-def objective(outputs: Outputs, batch: Batch, weights: LossWeights) -> tuple[Tensor, dict[str, Tensor]]:
+def objective(
+    outputs: Outputs, batch: Batch, weights: LossWeights
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Total loss (scalar) and its unweighted terms, means over the samples of the batch.
 
-    Every sample is scored by itself, so the mean over processes that share a batch is the loss of the whole batch. Geometry terms are
-    zero for samples without labels.
+    Every sample is scored by itself, so the mean over processes that share a batch is the loss of
+    the whole batch. Geometry terms are zero for samples without labels.
     """
     flow = outputs["flow"]
     if flow is not None and weights.flow_kind == "projective":
@@ -29,14 +31,18 @@ def objective(outputs: Outputs, batch: Batch, weights: LossWeights) -> tuple[Ten
         one = slice(index, index + 1)
         _add(sums, "flow", losses.flow_loss(flow[one], batch.flow[one], batch.covisibility[one]))
     for row, sample in enumerate(batch.labelled.tolist()):
-        for name, value in _geometry(outputs, sample, Truth(*(part[row : row + 1] for part in batch.truth)), weights).items():
+        for name, value in _geometry(
+            outputs, sample, Truth(*(part[row : row + 1] for part in batch.truth)), weights
+        ).items():
             _add(sums, name, value)
     terms = {name: value / size for name, value in sums.items()}
     total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
     return total, terms
 
 
-def _geometry(outputs: Outputs, sample: int, truth: Truth, weights: LossWeights) -> dict[str, Tensor]:
+def _geometry(
+    outputs: Outputs, sample: int, truth: Truth, weights: LossWeights
+) -> dict[str, Tensor]:
     """Terms of one labelled sample."""
     one = slice(sample, sample + 1)
     local = outputs["local_points"][one]

@@ -1,4 +1,5 @@
-"""How weights move: AdamW over groups, its rate over the steps, clipped gradients, and the running average that is saved."""
+"""How weights move: AdamW over groups, its rate over the steps, clipped gradients, and the running
+average that is saved."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from flow3r_ros.training.train_config import Optimisation
 
 
 def learning_rate(settings: Optimisation, steps: int, step: int) -> float:
-    """Rate at a step (from 0): linear warm-up, constant, then to zero over the last `decay_share` of the steps (all: cosine at once)."""
+    """Rate at a step (from 0): linear warm-up, constant, then to zero over the last `decay_share`
+    of the steps (all: cosine at once)."""
     warm = min(1.0, (step + 1) / max(settings.warmup_steps, 1))
     left = min(1.0, (steps - step) / max(settings.decay_share * steps, 1.0))
     cool = left if settings.decay == "linear" else 0.5 * (1.0 - math.cos(math.pi * left))
@@ -26,7 +28,11 @@ def learning_rate(settings: Optimisation, steps: int, step: int) -> float:
 def make_optimizer(network: Flow3r, settings: Optimisation) -> torch.optim.AdamW:
     """AdamW over four groups: trunk or not, decayed or not (biases, norms and tokens are not)."""
     embedding = network.encoder.patch_embed
-    trunk = set(embedding.trunk.parameters()) if isinstance(embedding, ConvolutionalPatchEmbedding) else set()
+    trunk = (
+        set(embedding.trunk.parameters())
+        if isinstance(embedding, ConvolutionalPatchEmbedding)
+        else set()
+    )
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
@@ -47,7 +53,8 @@ def make_optimizer(network: Flow3r, settings: Optimisation) -> torch.optim.AdamW
 
 
 def clip_gradients(model: nn.Module, limit: float) -> float:
-    """Clip the camera head, the flow head and everything else apart, so that one head's spikes do not stop the rest; the whole norm."""
+    """Clip the camera head, the flow head and everything else apart, so that one head's spikes do
+    not stop the rest; the whole norm."""
     groups: dict[str, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
@@ -61,7 +68,11 @@ def averages_of(network: nn.Module) -> dict[str, Tensor]:
     """Where the averaged weights start: a copy of everything that may change."""
     frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
     state = network.state_dict().items()
-    return {name: value.detach().clone() for name, value in state if value.is_floating_point() and name not in frozen}
+    return {
+        name: value.detach().clone()
+        for name, value in state
+        if value.is_floating_point() and name not in frozen
+    }
 
 
 @torch.no_grad()

@@ -1,4 +1,5 @@
-"""One training sample, whatever it came from (synthetic scene, bag, video), and the batch of tensors the loop works on."""
+"""One training sample, whatever it came from (synthetic scene, bag, video), and the batch of
+tensors the loop works on."""
 
 from __future__ import annotations
 
@@ -24,9 +25,11 @@ from flow3r_ros.types import Camera, Evidence, Float32, Float64, UInt8
 class Sample:
     """N frames on the network's grid H x W with whatever is known about them.
 
-    `rgb` uint8 `[N, H, W, 3]`; `camera` the pinhole of the grid; `pairs` int64 `[S, 2]` (source, target positions) with `flow` float32
-    `[S, H, W, 2]` pixels and `covisibility` float32 `[S, H, W]` in [0, 1]; `depth` float32 `[N, H, W]` (NaN = unknown) and `poses`
-    float64 `[N, 4, 4]` camera-to-world where labelled, in one unit; `evidence` from the full-size pictures, half the grid.
+    `rgb` uint8 `[N, H, W, 3]`; `camera` the pinhole of the grid; `pairs` int64 `[S, 2]` (source,
+    target positions) with `flow` float32 `[S, H, W, 2]` pixels and `covisibility` float32 `[S, H,
+    W]` in [0, 1]; `depth` float32 `[N, H, W]` (NaN = unknown) and `poses` float64 `[N, 4, 4]`
+    camera-to-world where labelled, in one unit; `evidence` from the full-size pictures, half the
+    grid.
     """
 
     rgb: UInt8
@@ -60,9 +63,11 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Dropout:
-    """Chances that a training sample hides part of the evidence, so that the network also works without it.
+    """Chances that a training sample hides part of the evidence, so that the network also works
+    without it.
 
-    `everything`: no rays, no planes, identity poses; `correspondence`: rays only; `depth`: no triangulated depth; `poses`: identity.
+    `everything`: no rays, no planes, identity poses; `correspondence`: rays only; `depth`: no
+    triangulated depth; `poses`: identity.
     """
 
     everything: float = 0.08
@@ -75,18 +80,34 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples of one shape. Raises TrainingError where frames, grids or pairs differ."""
     shapes = {(sample.rgb.shape, sample.pairs.shape) for sample in samples}
     if len(shapes) != 1:
-        raise TrainingError(f"samples of different shapes in one batch: {sorted(shapes)}", "give every step one grid and frame count")
+        raise TrainingError(
+            f"samples of different shapes in one batch: {sorted(shapes)}",
+            "give every step one grid and frame count",
+        )
     frames, height, width = samples[0].rgb.shape[:3]
-    labelled = [index for index, sample in enumerate(samples) if sample.depth is not None and sample.poses is not None]
+    labelled = [
+        index
+        for index, sample in enumerate(samples)
+        if sample.depth is not None and sample.poses is not None
+    ]
     grid = pixel_grid(width, height)
-    images = torch.from_numpy(np.stack([sample.rgb for sample in samples])).permute(0, 1, 4, 2, 3).float() / 255.0
-    flow = np.stack([ndc_from_pixels(sample.flow + grid, width, height) for sample in samples]).astype(np.float32)
+    images = (
+        torch.from_numpy(np.stack([sample.rgb for sample in samples]))
+        .permute(0, 1, 4, 2, 3)
+        .float()
+        / 255.0
+    )
+    flow = np.stack(
+        [ndc_from_pixels(sample.flow + grid, width, height) for sample in samples]
+    ).astype(np.float32)
     return Batch(
         images=images,
         evidence=_stack_evidence(samples, frames, height, width),
         pairs=torch.from_numpy(np.stack([sample.pairs for sample in samples]).astype(np.int64)),
         flow=torch.from_numpy(flow),
-        covisibility=torch.from_numpy(np.stack([sample.covisibility for sample in samples]).astype(np.float32)),
+        covisibility=torch.from_numpy(
+            np.stack([sample.covisibility for sample in samples]).astype(np.float32)
+        ),
         labelled=torch.tensor(labelled, dtype=torch.int64),
         truth=_stack_truth([samples[index] for index in labelled], (frames, height, width)),
     )
@@ -105,7 +126,8 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def augment(sample: Sample, rng: np.random.Generator, dropout: Dropout, pairs: int) -> Sample:
-    """Change colours of a whole clip, hide evidence at random and keep `pairs` of its pairs at random; geometry stays."""
+    """Change colours of a whole clip, hide evidence at random and keep `pairs` of its pairs at
+    random; geometry stays."""
     kept = rng.permutation(len(sample.pairs))[:pairs]
     image = sample.rgb.astype(np.float32)
     gain = np.exp(rng.normal(0, 0.15) + rng.normal(0, 0.05, 3)).astype(np.float32)
@@ -124,7 +146,8 @@ def augment(sample: Sample, rng: np.random.Generator, dropout: Dropout, pairs: i
 
 
 def _hide(evidence: Evidence | None, rng: np.random.Generator, dropout: Dropout) -> Evidence | None:
-    """Evidence with parts of it missing (layout: `geometry.evidence`: rays, log-depth, its confidence, then correspondences)."""
+    """Evidence with parts of it missing (layout: `geometry.evidence`: rays, log-depth, its
+    confidence, then correspondences)."""
     draw = rng.random()
     if evidence is None or draw < dropout.everything:
         return None
@@ -139,8 +162,11 @@ def _hide(evidence: Evidence | None, rng: np.random.Generator, dropout: Dropout)
     return Evidence(planes, np.ascontiguousarray(poses), evidence.scale)
 
 
-def _stack_evidence(samples: Sequence[Sample], frames: int, height: int, width: int) -> EvidenceInput:
-    """Planes and prior poses; a sample without evidence gets zeros and identities, which the network reads as "nothing known"."""
+def _stack_evidence(
+    samples: Sequence[Sample], frames: int, height: int, width: int
+) -> EvidenceInput:
+    """Planes and prior poses; a sample without evidence gets zeros and identities, which the
+    network reads as "nothing known"."""
     planes = np.zeros((len(samples), frames, CHANNELS, height // 2, width // 2), np.float32)
     poses = np.tile(np.eye(4, dtype=np.float32), (len(samples), frames, 1, 1))
     for index, sample in enumerate(samples):
@@ -152,9 +178,21 @@ def _stack_evidence(samples: Sequence[Sample], frames: int, height: int, width: 
 def _stack_truth(samples: list[Sample], shape: tuple[int, int, int]) -> Truth:
     if not samples:
         frames, height, width = shape
-        return normalise(torch.zeros(0, *shape), torch.zeros(0, frames, height, width, 2), torch.zeros(0, frames, 4, 4))
-    depth = np.stack([sample.depth for sample in samples if sample.depth is not None]).astype(np.float32)
+        return normalise(
+            torch.zeros(0, *shape),
+            torch.zeros(0, frames, height, width, 2),
+            torch.zeros(0, frames, 4, 4),
+        )
+    depth = np.stack([sample.depth for sample in samples if sample.depth is not None]).astype(
+        np.float32
+    )
     poses = np.stack([sample.poses for sample in samples if sample.poses is not None])
-    rays = np.stack([np.broadcast_to(rays_of(sample.camera), (*sample.rgb.shape[:3], 2)) for sample in samples])
+    rays = np.stack(
+        [np.broadcast_to(rays_of(sample.camera), (*sample.rgb.shape[:3], 2)) for sample in samples]
+    )
     relative = np.linalg.inv(poses[:, :1]) @ poses
-    return normalise(torch.from_numpy(depth), torch.from_numpy(rays.copy()), torch.from_numpy(relative.astype(np.float32)))
+    return normalise(
+        torch.from_numpy(depth),
+        torch.from_numpy(rays.copy()),
+        torch.from_numpy(relative.astype(np.float32)),
+    )

@@ -1,7 +1,9 @@
-"""How several processes share a run: nothing to share, gradients only (DDP), or the network too (FSDP), all through Fabric.
+"""How several processes share a run: nothing to share, gradients only (DDP), or the network too
+(FSDP), all through Fabric.
 
-Fabric's own `fsdp` strategy refuses CPUs, so FSDP goes through its `ModelParallelStrategy` and PyTorch's `fully_shard`, block by block,
-which runs on gloo as well: what is tested on two CPU processes is what runs on GPUs. Tensors of a sharded network are `DTensor`s.
+Fabric's own `fsdp` strategy refuses CPUs, so FSDP goes through its `ModelParallelStrategy` and
+PyTorch's `fully_shard`, block by block, which runs on gloo as well: what is tested on two CPU
+processes is what runs on GPUs. Tensors of a sharded network are `DTensor`s.
 """
 
 from __future__ import annotations
@@ -23,20 +25,36 @@ from flow3r_ros.training.train_config import TrainSettings
 
 
 def launch(settings: TrainSettings) -> Fabric:
-    """One process, or this one of those that `torchrun` started. Raises TrainingError when the clips cannot be shared evenly."""
-    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    """One process, or this one of those that `torchrun` started. Raises TrainingError when the
+    clips cannot be shared evenly."""
+    world, local = (
+        int(os.environ.get("WORLD_SIZE", "1")),
+        int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+    )
     if settings.clips_per_step % world:
-        raise TrainingError(f"{settings.clips_per_step} clips per step cannot be shared by {world} processes", "change clips_per_step")
-    strategy: str | ModelParallelStrategy = "auto" if world == 1 else "ddp_find_unused_parameters_true"
+        raise TrainingError(
+            f"{settings.clips_per_step} clips per step cannot be shared by {world} processes",
+            "change clips_per_step",
+        )
+    strategy: str | ModelParallelStrategy = (
+        "auto" if world == 1 else "ddp_find_unused_parameters_true"
+    )
     if world > 1 and settings.strategy == "fsdp":
         strategy = ModelParallelStrategy(_shard, data_parallel_size=world, tensor_parallel_size=1)
-    fabric = Fabric(accelerator="auto", devices=local, num_nodes=world // local, strategy=strategy, precision=settings.precision)
+    fabric = Fabric(
+        accelerator="auto",
+        devices=local,
+        num_nodes=world // local,
+        strategy=strategy,
+        precision=settings.precision,
+    )
     fabric.launch()
     return fabric
 
 
 def _shard(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Every block is gathered when it runs and let go again; the rest is gathered for a forward as a whole."""
+    """Every block is gathered when it runs and let go again; the rest is gathered for a forward as
+    a whole."""
     processes = mesh["data_parallel"]
     for module in network.modules():
         if isinstance(module, Block):
@@ -46,7 +64,8 @@ def _shard(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The whole of a tensor that may be shared among processes; all of them must call this in the same order."""
+    """The whole of a tensor that may be shared among processes; all of them must call this in the
+    same order."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -64,8 +83,11 @@ def placed_like(value: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def restore(state: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    """Copy whole `values` into the tensors of the same names, which may be shared. Raises RuntimeError where a shape differs."""
+    """Copy whole `values` into the tensors of the same names, which may be shared. Raises
+    RuntimeError where a shape differs."""
     for name, value in values.items():
         if state[name].shape != value.shape:
-            raise RuntimeError(f"{name} has shape {list(value.shape)}, not {list(state[name].shape)}")
+            raise RuntimeError(
+                f"{name} has shape {list(value.shape)}, not {list(state[name].shape)}"
+            )
         state[name].copy_(placed_like(value, state[name]))

@@ -1,7 +1,7 @@
 """Small self-checking files: arrays and metadata in safetensors, followed by their own SHA-256.
 
-Clips and flow labels are stored this way: a half-written, truncated or damaged file cannot be taken for a good one, and a writer that
-dies or meets a full disk leaves nothing under a final name.
+Clips and flow labels are stored this way: a half-written, truncated or damaged file cannot be taken
+for a good one, and a writer that dies or meets a full disk leaves nothing under a final name.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def content_key(*parts: Any) -> str:
 def pack_shard(arrays: Arrays, metadata: dict[str, Any]) -> bytes:
     """Serialise named arrays and JSON metadata, hash appended."""
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    payload: bytes = safetensors.numpy.save(contiguous, metadata={"json": json.dumps(metadata, sort_keys=True)})
+    payload: bytes = safetensors.numpy.save(
+        contiguous, metadata={"json": json.dumps(metadata, sort_keys=True)}
+    )
     return payload + hashlib.sha256(payload).digest()
 
 
@@ -45,7 +47,10 @@ def unpack_shard(data: bytes, where: str) -> tuple[Arrays, dict[str, Any]]:
     """Inverse of `pack_shard`. Raises ShardError naming `where` when the hash does not fit."""
     payload, digest = data[:-DIGEST_BYTES], data[-DIGEST_BYTES:]
     if len(data) <= DIGEST_BYTES or hashlib.sha256(payload).digest() != digest:
-        raise ShardError(f"{where}: the shard is damaged (its hash does not fit)", "run flow3r label again, it is made anew")
+        raise ShardError(
+            f"{where}: the shard is damaged (its hash does not fit)",
+            "run flow3r label again, it is made anew",
+        )
     header_bytes = int.from_bytes(payload[:8], "little")
     header = json.loads(payload[8 : 8 + header_bytes])
     return safetensors.numpy.load(payload), json.loads(header["__metadata__"]["json"])
@@ -54,7 +59,8 @@ def unpack_shard(data: bytes, where: str) -> tuple[Arrays, dict[str, Any]]:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write bytes so that `path` holds either the old or the whole new content, also after a crash.
 
-    Raises OutputError when the disk is full or the folder cannot be written; the partial file is removed.
+    Raises OutputError when the disk is full or the folder cannot be written; the partial file is
+    removed.
     """
     partial = ""
     try:
@@ -69,8 +75,15 @@ def write_atomically(path: Path, data: bytes) -> None:
         if partial:
             Path(partial).unlink(missing_ok=True)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        cure = "free some space and run again: finished shards are kept" if full else "check the folder and its permissions"
-        raise OutputError(f"{path}: {'the disk is full' if full else f'cannot be written ({error.strerror})'}", cure) from error
+        cure = (
+            "free some space and run again: finished shards are kept"
+            if full
+            else "check the folder and its permissions"
+        )
+        raise OutputError(
+            f"{path}: {'the disk is full' if full else f'cannot be written ({error.strerror})'}",
+            cure,
+        ) from error
 
 
 def write_shard(path: Path, arrays: Arrays, metadata: dict[str, Any]) -> None:
@@ -83,7 +96,10 @@ def read_shard(path: Path) -> tuple[Arrays, dict[str, Any]]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ShardError(f"{path}: the shard cannot be read ({error.strerror})", "run flow3r label again, it is made anew") from error
+        raise ShardError(
+            f"{path}: the shard cannot be read ({error.strerror})",
+            "run flow3r label again, it is made anew",
+        ) from error
     return unpack_shard(data, str(path))
 
 

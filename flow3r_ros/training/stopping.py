@@ -1,4 +1,5 @@
-"""How a run ends early and loses nothing: an interrupt is taken between two steps, a batch that broke the loss is kept."""
+"""How a run ends early and loses nothing: an interrupt is taken between two steps, a batch that
+broke the loss is kept."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ logger = logging.getLogger(__name__)
 
 
 class Interrupt:
-    """While entered, the first Ctrl-C (SIGINT) or SIGTERM only sets `asked`, so that the step under way ends; the second one strikes.
+    """While entered, the first Ctrl-C (SIGINT) or SIGTERM only sets `asked`, so that the step under
+    way ends; the second one strikes.
 
     Python delivers signals to the main thread alone; elsewhere, or not `enabled`, nothing changes.
     """
@@ -29,10 +31,18 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if self._enabled:
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {
+                number: signal.signal(number, self._note)
+                for number in (signal.SIGINT, signal.SIGTERM)
+            }
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -44,7 +54,8 @@ class Interrupt:
 
 
 def keep_batch(output: Path, batch: Batch, what: str) -> TrainingError:
-    """Write the batch to `output/not_finite_batch.safetensors` for inspection; the error to raise."""
+    """Write the batch to `output/not_finite_batch.safetensors` for inspection; the error to
+    raise."""
     tensors = {
         "images": batch.images,
         "planes": batch.evidence.planes,
@@ -57,4 +68,8 @@ def keep_batch(output: Path, batch: Batch, what: str) -> TrainingError:
     }
     path = output / "not_finite_batch.safetensors"
     write_safetensors(path, tensors)
-    return TrainingError(what, f"the batch is saved in {path}; lower the learning rate or look at the batch, then --resume")
+    return TrainingError(
+        what,
+        f"the batch is saved in {path}; lower the learning rate or look at the batch, "
+        "then --resume",
+    )

@@ -20,7 +20,9 @@ class LossWeights(Settings):
     pose: float = Field(1.0, ge=0, description="relative poses of all pairs")
     flow: float = Field(2.0, ge=0, description="factored flow")
     flow_kind: Literal["factored", "projective", "tracking"] = Field(
-        "factored", description="what the flow loss looks at: the factored head, projected points, or matched features of both frames"
+        "factored",
+        description="what the flow loss looks at: the factored head, projected points, or matched "
+        "features of both frames",
     )
     normal: float = Field(0.0, ge=0, description="surface normals")
     confidence: float = Field(0.1, ge=0, description="probability that a depth is right")
@@ -39,54 +41,104 @@ class Optimisation(Settings):
     """AdamW (.9, .95): linear warm-up, constant, decay to zero at the end."""
 
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
-    trunk_factor: float = Field(0.2, ge=0, le=1, description="learning rate of the convolutional trunk relative to the rest; 0 = frozen")
+    trunk_factor: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="learning rate of the convolutional trunk relative to the rest; 0 = frozen",
+    )
     freeze_to_stride_8: bool = Field(True, description="keep the trunk's finest part as pretrained")
-    weight_decay: float = Field(0.02, ge=0, description="of matrices and kernels; biases, norms and tokens have none")
+    weight_decay: float = Field(
+        0.02, ge=0, description="of matrices and kernels; biases, norms and tokens have none"
+    )
     warmup_steps: int = Field(100, ge=0)
-    decay_share: float = Field(0.4, ge=0, le=1, description="share of the steps, at the end, over which the rate falls to zero")
+    decay_share: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        description="share of the steps, at the end, over which the rate falls to zero",
+    )
     decay: Literal["cosine", "linear"] = Field("cosine", description="how it falls")
     clip_norm: float = Field(1.0, gt=0, description="gradient norm limit")
-    skip_above: float = Field(20.0, gt=0, description="a step whose loss is larger is skipped and counted")
-    ema: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights, which are what is saved and validated")
+    skip_above: float = Field(
+        20.0, gt=0, description="a step whose loss is larger is skipped and counted"
+    )
+    ema: float = Field(
+        0.99,
+        ge=0,
+        lt=1,
+        description="decay of the averaged weights, which are what is saved and validated",
+    )
 
 
 class Adapters(Settings):
-    """Low-rank adapters: what is learned in place of the transformer's matrices; merged into them at export."""
+    """Low-rank adapters: what is learned in place of the transformer's matrices; merged into them
+    at export."""
 
     rank: int = Field(16, ge=1, description="of the learned change of every matrix")
     alpha: float = Field(16.0, gt=0, description="the change counts alpha / rank")
-    parts: tuple[Literal["encoder", "decoder", "point_decoder", "conf_decoder", "camera_decoder"], ...] = Field(
-        ("decoder", "point_decoder", "camera_decoder"), min_length=1, description="stacks of blocks that get adapters"
+    parts: tuple[
+        Literal["encoder", "decoder", "point_decoder", "conf_decoder", "camera_decoder"], ...
+    ] = Field(
+        ("decoder", "point_decoder", "camera_decoder"),
+        min_length=1,
+        description="stacks of blocks that get adapters",
     )
     layers: tuple[Literal["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"], ...] = Field(
-        ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"), min_length=1, description="matrices of a block that get adapters"
+        ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"),
+        min_length=1,
+        description="matrices of a block that get adapters",
     )
 
 
 class TrainSettings(Settings):
     """Everything about one run."""
 
-    start_from: str = Field("nano", description="`nano`: a fresh small network; otherwise a model folder: a name under models/ or a path")
-    imagenet: bool = Field(True, description="start a fresh network's trunk from EfficientNet-Lite0's ImageNet weights")
+    start_from: str = Field(
+        "nano",
+        description="`nano`: a fresh small network; otherwise a model folder: a name under models/ "
+        "or a path",
+    )
+    imagenet: bool = Field(
+        True, description="start a fresh network's trunk from EfficientNet-Lite0's ImageNet weights"
+    )
     name: str = Field("flow3r_nano", description="name in the manifest of the exported folder")
     seed: int = Field(42, ge=0)
     steps: int = Field(2000, ge=1)
     clips_per_step: int = Field(6, ge=1)
-    pairs_per_clip: int = Field(1, ge=1, description="flow pairs of a clip and step, chosen among the labelled ones")
+    pairs_per_clip: int = Field(
+        1, ge=1, description="flow pairs of a clip and step, chosen among the labelled ones"
+    )
     threads: int = Field(0, ge=0, description="CPU threads, 0 = all")
-    loader_threads: int = Field(1, ge=1, le=64, description="threads that make batches ahead of the step")
-    precision: Literal["32-true", "bf16-mixed"] = Field("bf16-mixed", description="Lightning Fabric precision")
+    loader_threads: int = Field(
+        1, ge=1, le=64, description="threads that make batches ahead of the step"
+    )
+    precision: Literal["32-true", "bf16-mixed"] = Field(
+        "bf16-mixed", description="Lightning Fabric precision"
+    )
     strategy: Literal["auto", "ddp", "fsdp"] = Field(
-        "auto", description="several processes: every one holds the network (ddp, auto), or each a share of it (fsdp)"
+        "auto",
+        description="several processes: every one holds the network (ddp, auto), or each a share "
+        "of it (fsdp)",
     )
-    activation_checkpointing: bool = Field(False, description="recompute transformer blocks in the backward pass: less memory, more time")
+    activation_checkpointing: bool = Field(
+        False,
+        description="recompute transformer blocks in the backward pass: less memory, more time",
+    )
     train_only: tuple[str, ...] = Field(
-        (), description="parameters that learn, by name or pattern (`flow_head`, `decoder.*.mlp`); empty = all, or adapters alone"
+        (),
+        description="parameters that learn, by name or pattern (`flow_head`, `decoder.*.mlp`); "
+        "empty = all, or adapters alone",
     )
-    adapters: Adapters | None = Field(None, description="low-rank adapters; everything else that `train_only` does not name is frozen")
+    adapters: Adapters | None = Field(
+        None,
+        description="low-rank adapters; everything else that `train_only` does not name is frozen",
+    )
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept")
-    validate_every: int = Field(0, ge=0, description="steps between validations, 0 = only at the end")
+    validate_every: int = Field(
+        0, ge=0, description="steps between validations, 0 = only at the end"
+    )
     validation_clips: int = Field(32, ge=0, description="held-out clips of a validation")
     log_every: int = Field(10, ge=1, description="steps between rows of metrics.csv")
     data: DataSettings = DataSettings()
@@ -100,10 +152,15 @@ def load_train_settings(path: Path) -> TrainSettings:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML ({error})".replace("\n", " "), "start from config/train/nano.yaml") from error
+        raise ConfigError(
+            f"{path}: cannot be read as YAML ({error})".replace("\n", " "),
+            "start from config/train/nano.yaml",
+        ) from error
     try:
         return TrainSettings.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {key}: {first['msg']}", "start from config/train/nano.yaml") from error
+        raise ConfigError(
+            f"{path}: {key}: {first['msg']}", "start from config/train/nano.yaml"
+        ) from error

@@ -1,4 +1,5 @@
-"""Numbers that say whether a network is any good, each beside what costs nothing and what the evidence knows by itself."""
+"""Numbers that say whether a network is any good, each beside what costs nothing and what the
+evidence knows by itself."""
 
 from __future__ import annotations
 
@@ -17,14 +18,17 @@ from flow3r_ros.types import Float32, Float64
 
 @torch.no_grad()
 def validate(network: Flow3r, clips: Iterable[list[Sample]]) -> dict[str, float]:
-    """Mean or median over clips; every list of samples is one forward. Unlabelled clips count for flow only.
+    """Mean or median over clips; every list of samples is one forward. Unlabelled clips count for
+    flow only.
 
-    Keys: depth, median-aligned per clip: `abs_rel`, `delta_1.25`, and `abs_rel_constant` (one depth for everything),
-    `abs_rel_no_evidence` (images only), `abs_rel_triangulated` and `abs_rel_there` (evidence and network where the evidence knows a
-    depth), `triangulated_share`; poses over all pairs: `rotation_deg`, `direction_deg` medians, `rra_5`, `rta_15` shares, each also
-    `_evidence` (the prior) and `rotation_deg_identity`; flow in pixels over covisible pixels: `epe_head`, `epe_geometry`, `epe_zero`
-    medians over pairs; confidence: `confidence_mean`, `confidence_right` (share of pixels within 10 %), `confidence_auc` (chance that
-    a right pixel is ranked above a wrong one).
+    Keys: depth, median-aligned per clip: `abs_rel`, `delta_1.25`, and `abs_rel_constant` (one depth
+    for everything), `abs_rel_no_evidence` (images only), `abs_rel_triangulated` and `abs_rel_there`
+    (evidence and network where the evidence knows a depth), `triangulated_share`; poses over all
+    pairs: `rotation_deg`, `direction_deg` medians, `rra_5`, `rta_15` shares, each also `_evidence`
+    (the prior) and `rotation_deg_identity`; flow in pixels over covisible pixels: `epe_head`,
+    `epe_geometry`, `epe_zero` medians over pairs; confidence: `confidence_mean`, `confidence_right`
+    (share of pixels within 10 %), `confidence_auc` (chance that a right pixel is ranked above a
+    wrong one).
     """
     was_training = network.training
     network.eval()
@@ -43,12 +47,17 @@ def validate(network: Flow3r, clips: Iterable[list[Sample]]) -> dict[str, float]
 
 
 @torch.no_grad()
-def answer(network: Flow3r, batch: Batch, pairs: Tensor | None, evidence: EvidenceInput | None) -> dict[str, Tensor]:
-    """What the network says about a batch on the CPU, wherever the network is; tensors on the CPU, without flow for no pairs."""
+def answer(
+    network: Flow3r, batch: Batch, pairs: Tensor | None, evidence: EvidenceInput | None
+) -> dict[str, Tensor]:
+    """What the network says about a batch on the CPU, wherever the network is; tensors on the CPU,
+    without flow for no pairs."""
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     seen = None if evidence is None else EvidenceInput(*(part.to(device) for part in evidence))
     outputs = network(batch.images.to(device), None if pairs is None else pairs.to(device), seen)
-    return {name: value.float().cpu() for name, value in outputs.items() if isinstance(value, Tensor)}
+    return {
+        name: value.float().cpu() for name, value in outputs.items() if isinstance(value, Tensor)
+    }
 
 
 def _depth(local: Tensor, blind: Tensor, batch: Batch) -> dict[str, list[float]]:
@@ -63,13 +72,21 @@ def _depth(local: Tensor, blind: Tensor, batch: Batch) -> dict[str, list[float]]
         relative, ratio = _aligned(ours[valid], z[valid])
         row.setdefault("abs_rel", []).append(relative)
         row.setdefault("delta_1.25", []).append(ratio)
-        row.setdefault("abs_rel_no_evidence", []).append(_aligned(blind[sample, ..., 2][valid], z[valid])[0])
-        row.setdefault("abs_rel_constant", []).append(_aligned(torch.ones_like(z[valid]), z[valid])[0])
+        row.setdefault("abs_rel_no_evidence", []).append(
+            _aligned(blind[sample, ..., 2][valid], z[valid])[0]
+        )
+        row.setdefault("abs_rel_constant", []).append(
+            _aligned(torch.ones_like(z[valid]), z[valid])[0]
+        )
         half = z[:, ::2, ::2][:, : knows.shape[2], : knows.shape[3]]
         there = knows[index] & valid[:, ::2, ::2]
         if there.sum() > 50:
-            row.setdefault("abs_rel_triangulated", []).append(_aligned(planes[index, :, 2].exp()[there], half[there])[0])
-            row.setdefault("abs_rel_there", []).append(_aligned(ours[:, ::2, ::2][there], half[there])[0])
+            row.setdefault("abs_rel_triangulated", []).append(
+                _aligned(planes[index, :, 2].exp()[there], half[there])[0]
+            )
+            row.setdefault("abs_rel_there", []).append(
+                _aligned(ours[:, ::2, ::2][there], half[there])[0]
+            )
     return row
 
 
@@ -82,10 +99,14 @@ def _aligned(estimate: Tensor, truth: Tensor) -> tuple[float, float]:
 
 def _poses(poses: Tensor, batch: Batch) -> dict[str, list[float]]:
     theirs = losses.relative_poses(batch.truth.poses)
-    row: dict[str, list[float]] = {"rotation_deg_identity": _degrees(losses.rotation_angle(theirs[..., :3, :3]))}
+    row: dict[str, list[float]] = {
+        "rotation_deg_identity": _degrees(losses.rotation_angle(theirs[..., :3, :3]))
+    }
     for suffix, estimate in (("", poses), ("_evidence", batch.evidence.poses)):
         ours = losses.relative_poses(estimate[batch.labelled])
-        angle = _degrees(losses.rotation_angle(ours[..., :3, :3].transpose(-1, -2) @ theirs[..., :3, :3]))
+        angle = _degrees(
+            losses.rotation_angle(ours[..., :3, :3].transpose(-1, -2) @ theirs[..., :3, :3])
+        )
         moved, target = ours[..., :3, 3], theirs[..., :3, 3]
         translates = target.norm(dim=-1) > 0.01
         cosine = torch.nn.functional.cosine_similarity(moved, target, dim=-1, eps=1e-9)[translates]
@@ -100,7 +121,8 @@ def _poses(poses: Tensor, batch: Batch) -> dict[str, list[float]]:
 
 
 def _flow(outputs: dict[str, Tensor], batch: Batch) -> dict[str, list[float]]:
-    """End-point errors of the head, of the predicted geometry and of zero flow, pixels, mean over covisible pixels per pair."""
+    """End-point errors of the head, of the predicted geometry and of zero flow, pixels, mean over
+    covisible pixels per pair."""
     height, width = batch.images.shape[-2:]
     half = torch.tensor([(width - 1) / 2, (height - 1) / 2])
     clips = torch.arange(len(batch.images))[:, None]
@@ -112,13 +134,23 @@ def _flow(outputs: dict[str, Tensor], batch: Batch) -> dict[str, list[float]]:
         outputs["camera_poses"][clips, target].flatten(0, 1),
         rays[clips, target].flatten(0, 1),
     ).reshape(batch.flow.shape)
-    ys, xs = torch.meshgrid(torch.linspace(1, -1, height), torch.linspace(1, -1, width), indexing="ij")
+    ys, xs = torch.meshgrid(
+        torch.linspace(1, -1, height), torch.linspace(1, -1, width), indexing="ij"
+    )
     still = torch.stack([xs, ys], dim=-1).expand(batch.flow.shape)
     row: dict[str, list[float]] = {}
-    for name, estimate in (("epe_head", outputs["flow"]), ("epe_geometry", geometry), ("epe_zero", still)):
+    for name, estimate in (
+        ("epe_head", outputs["flow"]),
+        ("epe_geometry", geometry),
+        ("epe_zero", still),
+    ):
         error = ((estimate - batch.flow) * half).norm(dim=-1)
         seen = batch.covisibility > 0.5
-        row[name] = [float(e[c].mean()) for e, c in zip(error.flatten(0, 1), seen.flatten(0, 1), strict=True) if c.sum() > 50]
+        row[name] = [
+            float(e[c].mean())
+            for e, c in zip(error.flatten(0, 1), seen.flatten(0, 1), strict=True)
+            if c.sum() > 50
+        ]
     return row
 
 
@@ -154,8 +186,12 @@ def _degrees(angles: Tensor) -> list[float]:
 
 def _summary(rows: list[dict[str, list[float]]]) -> dict[str, float]:
     names = sorted({name for row in rows for name in row})
-    pooled: dict[str, Float64] = {name: np.array([value for row in rows for value in row.get(name, [])]) for name in names}
+    pooled: dict[str, Float64] = {
+        name: np.array([value for row in rows for value in row.get(name, [])]) for name in names
+    }
     medians = ("rotation_deg", "direction_deg", "epe_")
     return {
-        name: float(np.median(values) if name.startswith(medians) else np.mean(values)) for name, values in pooled.items() if values.size
+        name: float(np.median(values) if name.startswith(medians) else np.mean(values))
+        for name, values in pooled.items()
+        if values.size
     } | {"clips": float(len(rows))}

@@ -1,4 +1,5 @@
-"""Point clouds as `sensor_msgs/PointCloud2`: x y z rgb confidence, 20 bytes a point, little endian."""
+"""Point clouds as `sensor_msgs/PointCloud2`: x y z rgb confidence, 20 bytes a point, little
+endian."""
 
 from __future__ import annotations
 
@@ -12,28 +13,38 @@ from numpy.typing import NDArray
 from flow3r_ros.types import Bool, Estimate, Float32, Float64, UInt8
 from flow3r_ros.wire.images import Make
 
-POINT_DTYPE = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4"), ("confidence", "<f4")])
+POINT_DTYPE = np.dtype(
+    [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4"), ("confidence", "<f4")]
+)
 _FLOAT32 = 7
 """PointField.FLOAT32; rgb is declared so as well: RViz and PCL read its bits as 0x00RRGGBB"""
 
 
-def estimate_cloud(make: Make, header: Any, estimate: Estimate, keep: Bool | None, transform: Float64 | None = None) -> Any:
-    """Organized cloud `[h, w]` of an estimate in its optical frame, or moved by the rigid `transform` `[4, 4]` into the header's frame.
+def estimate_cloud(
+    make: Make, header: Any, estimate: Estimate, keep: Bool | None, transform: Float64 | None = None
+) -> Any:
+    """Organized cloud `[h, w]` of an estimate in its optical frame, or moved by the rigid
+    `transform` `[4, 4]` into the header's frame.
 
-    Points are those of `Estimate.points()`; where `keep` `[h, w]` is False x, y, z are NaN, so every pixel keeps its place.
+    Points are those of `Estimate.points()`; where `keep` `[h, w]` is False x, y, z are NaN, so
+    every pixel keeps its place.
     """
     if keep is not None:
         estimate = replace(estimate, depth=_only(keep, estimate.depth))
     points = estimate.points()
     if transform is not None:
-        points = points @ transform[:3, :3].T.astype(np.float32) + transform[:3, 3].astype(np.float32)
+        points = points @ transform[:3, :3].T.astype(np.float32) + transform[:3, 3].astype(
+            np.float32
+        )
     return _cloud(make, header, points, estimate.rgb, estimate.confidence, dense=False)
 
 
 def _only(keep: Bool, depth: Float32) -> Float32:
     """`depth` where `keep`, else NaN; ten times as fast as `np.where` on a ragged mask."""
     kept = np.full_like(depth, np.nan, order="C")
-    return np.asarray(cv2.copyTo(np.ascontiguousarray(depth), keep.view(np.uint8), kept), np.float32)
+    return np.asarray(
+        cv2.copyTo(np.ascontiguousarray(depth), keep.view(np.uint8), kept), np.float32
+    )
 
 
 def map_cloud(make: Make, header: Any, points: Float32, rgb: UInt8, confidence: Float32) -> Any:
@@ -41,7 +52,9 @@ def map_cloud(make: Make, header: Any, points: Float32, rgb: UInt8, confidence: 
     return _cloud(make, header, points[None], rgb[None], confidence[None], dense=True)
 
 
-def _cloud(make: Make, header: Any, points: Float32, rgb: UInt8, confidence: Float32, dense: bool) -> Any:
+def _cloud(
+    make: Make, header: Any, points: Float32, rgb: UInt8, confidence: Float32, dense: bool
+) -> Any:
     height, width = confidence.shape
     fields = [
         make("sensor_msgs/msg/PointField", name=name, offset=4 * index, datatype=_FLOAT32, count=1)

@@ -1,7 +1,8 @@
 """Image messages to RGB and results to image messages, from the fields alone (REP-118 for depth).
 
-`sensor_msgs/Image` and `CompressedImage` are duck-typed: rclpy and rosbags objects, ROS 1 and ROS 2, decode through the same lines.
-Every way in which an image can be unusable becomes a FrameError whose reason is the key of a drop counter.
+`sensor_msgs/Image` and `CompressedImage` are duck-typed: rclpy and rosbags objects, ROS 1 and ROS
+2, decode through the same lines. Every way in which an image can be unusable becomes a FrameError
+whose reason is the key of a drop counter.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from flow3r_ros.errors import FrameError
 from flow3r_ros.types import Bool, Float32, UInt8
 
 Make = Callable[..., Any]
-"""`make(type_name, **fields)` builds a message: an rclpy object in the node, a rosbags dataclass in bags"""
+"""`make(type_name, **fields)` builds a message: an rclpy object in the node, a rosbags dataclass in
+bags"""
 
 Array = NDArray[Any]
 
@@ -33,7 +35,8 @@ def _by(code: int) -> Callable[[Array], Array]:
 
 
 def _demosaic(pattern: str) -> Callable[[Array], Array]:
-    """Bilinear demosaicing; `pattern` names the first two pixels of the first two rows, as ROS and OpenCV's long names do."""
+    """Bilinear demosaicing; `pattern` names the first two pixels of the first two rows, as ROS and
+    OpenCV's long names do."""
     return _by(getattr(cv2, f"COLOR_Bayer{pattern.upper()}2RGB"))
 
 
@@ -60,14 +63,19 @@ ENCODINGS = tuple(_ENCODINGS)
 
 
 def decode_image(message: Any) -> UInt8:
-    """RGB uint8 `[H, W, 3]` of a `sensor_msgs/Image`; a view of the message's own bytes for rgb8, 16 bits keep their upper 8.
+    """RGB uint8 `[H, W, 3]` of a `sensor_msgs/Image`; a view of the message's own bytes for rgb8,
+    16 bits keep their upper 8.
 
-    Raises FrameError with reason `unknown_encoding`, `bad_size` (no pixels, odd width of yuv422), `bad_step` (rows shorter than their
-    pixels) or `corrupt_image` (fewer bytes than height x step).
+    Raises FrameError with reason `unknown_encoding`, `bad_size` (no pixels, odd width of yuv422),
+    `bad_step` (rows shorter than their pixels) or `corrupt_image` (fewer bytes than height x step).
     """
     encoding = _ENCODINGS.get(str(message.encoding).lower())
     if encoding is None:
-        raise FrameError("unknown_encoding", f"image encoding '{message.encoding}' is unknown", f"known: {', '.join(ENCODINGS)}")
+        raise FrameError(
+            "unknown_encoding",
+            f"image encoding '{message.encoding}' is unknown",
+            f"known: {', '.join(ENCODINGS)}",
+        )
     pixels = _pixels(message, encoding)
     if encoding.dtype is np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
@@ -80,12 +88,19 @@ def _pixels(message: Any, encoding: _Encoding) -> Array:
     size = np.dtype(encoding.dtype).itemsize
     row = width * encoding.channels * size
     if height < 1 or width < 1 or (encoding.channels == 2 and width % 2):
-        raise FrameError("bad_size", f"{message.encoding} image of {width}x{height} pixels has no meaning")
+        raise FrameError(
+            "bad_size", f"{message.encoding} image of {width}x{height} pixels has no meaning"
+        )
     if step < row or step % size:
-        raise FrameError("bad_step", f"{message.encoding} image of width {width} needs a step of {row} bytes, has {step}")
+        raise FrameError(
+            "bad_step",
+            f"{message.encoding} image of width {width} needs a step of {row} bytes, has {step}",
+        )
     data = np.frombuffer(message.data, dtype=np.uint8)
     if data.size < (height - 1) * step + row:
-        raise FrameError("corrupt_image", f"image of {height} rows of {step} bytes holds only {data.size} bytes")
+        raise FrameError(
+            "corrupt_image", f"image of {height} rows of {step} bytes holds only {data.size} bytes"
+        )
     dtype = np.dtype(encoding.dtype).newbyteorder(">" if message.is_bigendian else "<")
     shape, strides = (height, width, encoding.channels), (step, encoding.channels * size, size)
     pixels: Array = np.ndarray(shape, dtype, data.data, strides=strides)
@@ -93,15 +108,19 @@ def _pixels(message: Any, encoding: _Encoding) -> Array:
 
 
 def decode_compressed(message: Any) -> UInt8:
-    """RGB uint8 `[H, W, 3]` of a `sensor_msgs/CompressedImage` (jpeg, png and whatever else OpenCV decodes; 16 bits keep their upper 8).
+    """RGB uint8 `[H, W, 3]` of a `sensor_msgs/CompressedImage` (jpeg, png and whatever else OpenCV
+    decodes; 16 bits keep their upper 8).
 
     Raises FrameError with reason `corrupt_image`.
     """
-    return decode_bytes(np.frombuffer(message.data, dtype=np.uint8), f"compressed image ('{message.format}')")
+    return decode_bytes(
+        np.frombuffer(message.data, dtype=np.uint8), f"compressed image ('{message.format}')"
+    )
 
 
 def decode_bytes(data: UInt8, what: str) -> UInt8:
-    """RGB uint8 `[H, W, 3]` of an encoded image; `what` names it in the FrameError (reason `corrupt_image`)."""
+    """RGB uint8 `[H, W, 3]` of an encoded image; `what` names it in the FrameError (reason
+    `corrupt_image`)."""
     try:
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     except cv2.error:
@@ -112,12 +131,14 @@ def decode_bytes(data: UInt8, what: str) -> UInt8:
 
 
 def _is_cut_jpeg(data: UInt8) -> bool:
-    """A JPEG without its end marker: the decoder would fill the rest with grey and call it an image."""
+    """A JPEG without its end marker: the decoder would fill the rest with grey and call it an
+    image."""
     return data[:2].tobytes() == b"\xff\xd8" and data.tobytes().rfind(b"\xff\xd9") < 0
 
 
 def depth_image(make: Make, header: Any, values: Float32) -> Any:
-    """`sensor_msgs/Image` 32FC1 (REP-118: metres or odometry units, NaN = invalid) of `values` float32 `[h, w]`."""
+    """`sensor_msgs/Image` 32FC1 (REP-118: metres or odometry units, NaN = invalid) of `values`
+    float32 `[h, w]`."""
     return _image(make, header, np.ascontiguousarray(values, dtype="<f4"), "32FC1")
 
 

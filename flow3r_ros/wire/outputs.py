@@ -1,7 +1,9 @@
-"""An Estimate as the messages of the node: the same lines build rclpy messages live and rosbags dataclasses in a replay.
+"""An Estimate as the messages of the node: the same lines build rclpy messages live and rosbags
+dataclasses in a replay.
 
-That sameness is what makes live equal replay, to the byte. Axes and edges follow REP-103 and REP-105 (`geometry.frames`), depth follows
-REP-118. Array fields are handed to `make` as 1-D contiguous numpy arrays of the field's type, nested messages through `make` again.
+That sameness is what makes live equal replay, to the byte. Axes and edges follow REP-103 and
+REP-105 (`geometry.frames`), depth follows REP-118. Array fields are handed to `make` as 1-D
+contiguous numpy arrays of the field's type, nested messages through `make` again.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ _SCALES = {state: code for code, state in enumerate(ScaleState)}
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Figures of `~/status` that one estimate does not know; counts are since start or reset, times in milliseconds."""
+    """Figures of `~/status` that one estimate does not know; counts are since start or reset, times
+    in milliseconds."""
 
     received: int = 0
     estimated: int = 0
@@ -59,13 +62,16 @@ class RunStatus:
 
 
 class Outputs:
-    """Builds the wanted messages of each estimate, in order; keeps the path and the last pose, nothing else.
+    """Builds the wanted messages of each estimate, in order; keeps the path and the last pose,
+    nothing else.
 
     Args:
         make: `make(type_name, **fields)`, see `wire.images.Make`.
         settings: frames, tf and path settings.
-        keep: bool `[h, w]` of the pixels worth a point (confidence, depth edges, moving); None keeps every valid one.
-        T_base_optical: static extrinsics `[4, 4]` of the optical frame in `settings.base_frame`; needed when that is set.
+        keep: bool `[h, w]` of the pixels worth a point (confidence, depth edges, moving); None
+            keeps every valid one.
+        T_base_optical: static extrinsics `[4, 4]` of the optical frame in `settings.base_frame`;
+            needed when that is set.
     """
 
     def __init__(
@@ -87,17 +93,25 @@ class Outputs:
         self._last: tuple[int, Float64, Float64] | None = None
         self._map_ns: int | None = None
 
-    def build(self, estimate: Estimate, wanted: Container[str], status: RunStatus) -> dict[str, Any]:
-        """Messages by topic of `TOPICS`, `~/map` excepted; only topics in `wanted` cost anything. `~/path` is bytes, the message in CDR.
+    def build(
+        self, estimate: Estimate, wanted: Container[str], status: RunStatus
+    ) -> dict[str, Any]:
+        """Messages by topic of `TOPICS`, `~/map` excepted; only topics in `wanted` cost anything.
+        `~/path` is bytes, the message in CDR.
 
-        While LOST there is no tf, no new path pose and no cloud, and the odometry's covariance is huge.
+        While LOST there is no tf, no new path pose and no cloud, and the odometry's covariance is
+        huge.
         """
         make, settings = self._make, self._settings
         camera_frame = settings.camera_frame or estimate.source_frame
         header = transforms.header_of(make, estimate.stamp_ns, camera_frame)
         lost = estimate.tracking_state is TrackingState.LOST
         T = odom_from_optical(estimate.T_odom_cam, self._extrinsics)
-        covariance = np.eye(6) * LOST_VARIANCE if lost else odom_covariance(estimate.covariance, estimate.T_odom_cam, self._extrinsics)
+        covariance = (
+            np.eye(6) * LOST_VARIANCE
+            if lost
+            else odom_covariance(estimate.covariance, estimate.T_odom_cam, self._extrinsics)
+        )
         child = settings.base_frame if self._extrinsics is not None else camera_frame
         messages: dict[str, Any] = {}
         if "~/odometry" in wanted:
@@ -124,11 +138,13 @@ class Outputs:
         return messages
 
     def map_due(self, ns: int) -> bool:
-        """Whether `map_period` seconds of image time have passed since the last `map_message` (time running backwards counts too)."""
+        """Whether `map_period` seconds of image time have passed since the last `map_message` (time
+        running backwards counts too)."""
         return self._map_ns is None or not 0 <= ns - self._map_ns < self._settings.map_period * 1e9
 
     def map_message(self, ns: int, points: Float32, rgb: UInt8, confidence: Float32) -> Any:
-        """`~/map` in the odom frame, from map points `[M, 3]` in the optical world, uint8 `[M, 3]` and `[M]` in [0, 1]."""
+        """`~/map` in the odom frame, from map points `[M, 3]` in the optical world, uint8 `[M, 3]`
+        and `[M]` in [0, 1]."""
         self._map_ns = ns
         header = transforms.header_of(self._make, ns, self._settings.odom_frame)
         T = self._world_in_odom()
@@ -144,7 +160,9 @@ class Outputs:
         if self._settings.points_frame == "camera":
             return estimate_cloud(self._make, header, estimate, keep)
         odom_header = transforms.header_of(self._make, estimate.stamp_ns, self._settings.odom_frame)
-        return estimate_cloud(self._make, odom_header, estimate, keep, self._world_in_odom() @ estimate.T_odom_cam)
+        return estimate_cloud(
+            self._make, odom_header, estimate, keep, self._world_in_odom() @ estimate.T_odom_cam
+        )
 
     def _tf(self, ns: int, child: str, T: Float64) -> Any:
         parent = self._settings.odom_frame
@@ -155,14 +173,29 @@ class Outputs:
     def _odometry(self, ns: int, child: str, T: Float64, covariance: Float64) -> Any:
         make = self._make
         linear, angular, twist_covariance = self._twist(ns, T, covariance)
-        pose = make("geometry_msgs/msg/PoseWithCovariance", pose=transforms.pose_of(make, T), covariance=covariance.reshape(-1).copy())
-        velocity = make("geometry_msgs/msg/Twist", linear=transforms.vector3(make, linear), angular=transforms.vector3(make, angular))
-        twist = make("geometry_msgs/msg/TwistWithCovariance", twist=velocity, covariance=twist_covariance.reshape(-1).copy())
+        pose = make(
+            "geometry_msgs/msg/PoseWithCovariance",
+            pose=transforms.pose_of(make, T),
+            covariance=covariance.reshape(-1).copy(),
+        )
+        velocity = make(
+            "geometry_msgs/msg/Twist",
+            linear=transforms.vector3(make, linear),
+            angular=transforms.vector3(make, angular),
+        )
+        twist = make(
+            "geometry_msgs/msg/TwistWithCovariance",
+            twist=velocity,
+            covariance=twist_covariance.reshape(-1).copy(),
+        )
         header = transforms.header_of(make, ns, self._settings.odom_frame)
-        return make("nav_msgs/msg/Odometry", header=header, child_frame_id=child, pose=pose, twist=twist)
+        return make(
+            "nav_msgs/msg/Odometry", header=header, child_frame_id=child, pose=pose, twist=twist
+        )
 
     def _twist(self, ns: int, T: Float64, covariance: Float64) -> tuple[Float64, Float64, Float64]:
-        """Mean velocity since the last pose, axes of the child: linear `[3]`, angular `[3]`, covariance `[6, 6]` (poses independent)."""
+        """Mean velocity since the last pose, axes of the child: linear `[3]`, angular `[3]`,
+        covariance `[6, 6]` (poses independent)."""
         if self._last is None or ns <= self._last[0]:
             return np.zeros(3), np.zeros(3), np.eye(6) * LOST_VARIANCE
         last_ns, last_T, last_covariance = self._last
@@ -198,7 +231,9 @@ def tracking_status(make: Make, header: Any, estimate: Estimate, status: RunStat
         frames_received=status.received,
         frames_estimated=status.estimated,
         drop_reasons=sorted(status.drops),
-        drop_counts=np.array([status.drops[reason] for reason in sorted(status.drops)], dtype=np.uint64),
+        drop_counts=np.array(
+            [status.drops[reason] for reason in sorted(status.drops)], dtype=np.uint64
+        ),
         model=status.model,
         weights_sha256=status.weights_sha256,
         weights_license=status.weights_license,

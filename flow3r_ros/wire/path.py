@@ -1,7 +1,8 @@
 """`nav_msgs/Path` straight as CDR bytes: a pose is packed once, when it joins the path.
 
-As message objects, a path of a thousand poses costs several milliseconds of attribute access for every image; joining packed poses costs
-some microseconds. rclpy publishes such bytes as they are, and a bag stores them.
+As message objects, a path of a thousand poses costs several milliseconds of attribute access for
+every image; joining packed poses costs some microseconds. rclpy publishes such bytes as they are,
+and a bag stores them.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ _POSE_BYTES = 7 * 8
 class PathBytes:
     """The last `longest` poses in `frame_id`.
 
-    A pose is its header (stamp and frame), a gap up to a multiple of 8, position and quaternion as float64. The gap depends on where the
-    pose begins: every pose ends on a multiple of 8, so only the first one has another.
+    A pose is its header (stamp and frame), a gap up to a multiple of 8, position and quaternion as
+    float64. The gap depends on where the pose begins: every pose ends on a multiple of 8, so only
+    the first one has another.
     """
 
     def __init__(self, frame_id: str, longest: int) -> None:
@@ -48,7 +50,15 @@ class PathBytes:
             return _LITTLE_ENDIAN + start
         first = self._poses[0]
         start += first[: len(header)]
-        return b"".join((_LITTLE_ENDIAN, start, _gap(len(start), 8), first[-_POSE_BYTES:], *islice(self._poses, 1, None)))
+        return b"".join(
+            (
+                _LITTLE_ENDIAN,
+                start,
+                _gap(len(start), 8),
+                first[-_POSE_BYTES:],
+                *islice(self._poses, 1, None),
+            )
+        )
 
     def _header(self, ns: int) -> bytes:
         return struct.pack("<iI", ns // NANOSECONDS, ns % NANOSECONDS) + self._frame

@@ -1,4 +1,5 @@
-"""Point clouds as binary PLY files that CloudCompare, MeshLab and Open3D read: x y z, red green blue, confidence."""
+"""Point clouds as binary PLY files that CloudCompare, MeshLab and Open3D read: x y z, red green
+blue, confidence."""
 
 from __future__ import annotations
 
@@ -9,13 +10,22 @@ import numpy as np
 from flow3r_ros.types import Float32, UInt8
 
 _VERTEX = np.dtype(
-    [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1"), ("confidence", "<f4")],
+    [
+        ("x", "<f4"),
+        ("y", "<f4"),
+        ("z", "<f4"),
+        ("red", "u1"),
+        ("green", "u1"),
+        ("blue", "u1"),
+        ("confidence", "<f4"),
+    ],
 )
 _NAMES = {"<f4": "float", "|u1": "uchar"}
 
 
 def write_ply(path: Path, points: Float32, rgb: UInt8, confidence: Float32) -> None:
-    """Write points `[M, 3]`, colours uint8 `[M, 3]` and confidence `[M]` in [0, 1]; points that are not finite are left out."""
+    """Write points `[M, 3]`, colours uint8 `[M, 3]` and confidence `[M]` in [0, 1]; points that are
+    not finite are left out."""
     keep = np.isfinite(points).all(axis=1)
     vertices = np.empty(int(keep.sum()), _VERTEX)
     for axis, name in enumerate("xyz"):
@@ -24,7 +34,13 @@ def write_ply(path: Path, points: Float32, rgb: UInt8, confidence: Float32) -> N
         vertices[name] = rgb[keep, channel]
     vertices["confidence"] = confidence[keep]
     properties = [f"property {_NAMES[_VERTEX[name].str]} {name}" for name in _VERTEX.names or ()]
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}", *properties, "end_header"]
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"element vertex {len(vertices)}",
+        *properties,
+        "end_header",
+    ]
     with path.open("wb") as file:
         file.write(("\n".join(header) + "\n").encode("ascii"))
         file.write(vertices.tobytes())

@@ -1,4 +1,5 @@
-"""Poses in messages: Pose, Transform, headers, the tf edge, and the static tree that extrinsics are looked up in."""
+"""Poses in messages: Pose, Transform, headers, the tf edge, and the static tree that extrinsics are
+looked up in."""
 
 from __future__ import annotations
 
@@ -26,24 +27,37 @@ def header_of(make: Make, ns: int, frame_id: str) -> Any:
 
 def pose_of(make: Make, T: Float64) -> Any:
     """`geometry_msgs/Pose` of a rigid `[4, 4]`."""
-    return make("geometry_msgs/msg/Pose", position=_xyz(make, "Point", T), orientation=_rotation(make, T))
+    return make(
+        "geometry_msgs/msg/Pose", position=_xyz(make, "Point", T), orientation=_rotation(make, T)
+    )
 
 
 def tf_message(make: Make, ns: int, parent: str, child: str, T_parent_child: Float64) -> Any:
     """`tf2_msgs/TFMessage` with one edge."""
-    return make("tf2_msgs/msg/TFMessage", transforms=[_edge(make, ns, parent, child, T_parent_child)])
+    return make(
+        "tf2_msgs/msg/TFMessage", transforms=[_edge(make, ns, parent, child, T_parent_child)]
+    )
 
 
 def _edge(make: Make, ns: int, parent: str, child: str, T_parent_child: Float64) -> Any:
     transform = make(
-        "geometry_msgs/msg/Transform", translation=_xyz(make, "Vector3", T_parent_child), rotation=_rotation(make, T_parent_child)
+        "geometry_msgs/msg/Transform",
+        translation=_xyz(make, "Vector3", T_parent_child),
+        rotation=_rotation(make, T_parent_child),
     )
-    return make("geometry_msgs/msg/TransformStamped", header=header_of(make, ns, parent), child_frame_id=child, transform=transform)
+    return make(
+        "geometry_msgs/msg/TransformStamped",
+        header=header_of(make, ns, parent),
+        child_frame_id=child,
+        transform=transform,
+    )
 
 
 def vector3(make: Make, values: Float64) -> Any:
     """`geometry_msgs/Vector3` of three numbers."""
-    return make("geometry_msgs/msg/Vector3", x=float(values[0]), y=float(values[1]), z=float(values[2]))
+    return make(
+        "geometry_msgs/msg/Vector3", x=float(values[0]), y=float(values[1]), z=float(values[2])
+    )
 
 
 def _xyz(make: Make, kind: str, T: Float64) -> Any:
@@ -64,7 +78,9 @@ def _matrix(translation: Any, rotation: Any) -> Float64:
     quaternion = np.array([rotation.x, rotation.y, rotation.z, rotation.w], dtype=np.float64)
     norm = float(np.linalg.norm(quaternion))
     R = matrix_from_quaternion(quaternion / norm) if norm > 1e-9 else np.eye(3)
-    return np.asarray(rigid(R, np.array([translation.x, translation.y, translation.z], dtype=np.float64)))
+    return np.asarray(
+        rigid(R, np.array([translation.x, translation.y, translation.z], dtype=np.float64))
+    )
 
 
 class StaticTransforms:
@@ -74,7 +90,8 @@ class StaticTransforms:
         self._parent: dict[str, tuple[str, Float64]] = {}
 
     def add(self, message: Any) -> None:
-        """Take every edge of a `tf2_msgs/TFMessage`; a repeated child replaces its edge. Edges that are not finite are left out."""
+        """Take every edge of a `tf2_msgs/TFMessage`; a repeated child replaces its edge. Edges that
+        are not finite are left out."""
         for edge in message.transforms:
             T = _matrix(edge.transform.translation, edge.transform.rotation)
             child, parent = edge.child_frame_id.lstrip("/"), edge.header.frame_id.lstrip("/")
@@ -82,8 +99,12 @@ class StaticTransforms:
                 self._parent[child] = (parent, T)
 
     def lookup(self, target: str, source: str) -> Float64 | None:
-        """`T_target_source` `[4, 4]`: maps points in `source` to `target`; None when the two are not connected."""
-        up_target, up_source = self._ancestors(target.lstrip("/")), self._ancestors(source.lstrip("/"))
+        """`T_target_source` `[4, 4]`: maps points in `source` to `target`; None when the two are
+        not connected."""
+        up_target, up_source = (
+            self._ancestors(target.lstrip("/")),
+            self._ancestors(source.lstrip("/")),
+        )
         for name, T_name_source in up_source.items():
             if name in up_target:
                 return np.asarray(invert(up_target[name]) @ T_name_source)
@@ -103,7 +124,9 @@ class StaticTransforms:
 
     def message(self, make: Make, ns: int) -> Any:
         """The whole tree as one `tf2_msgs/TFMessage` stamped `ns`."""
-        edges = [_edge(make, ns, parent, child, T) for child, (parent, T) in sorted(self._parent.items())]
+        edges = [
+            _edge(make, ns, parent, child, T) for child, (parent, T) in sorted(self._parent.items())
+        ]
         return make("tf2_msgs/msg/TFMessage", transforms=edges)
 
     def __len__(self) -> int:

@@ -33,22 +33,35 @@ def picture(index: int, width: int = 64, height: int = 48) -> np.ndarray:
 
 def compressed(header: Any, rgb: np.ndarray, kind: str = "jpeg") -> Any:
     _, data = cv2.imencode(f".{kind}", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-    return make("sensor_msgs/msg/CompressedImage", header=header, format=kind, data=data.reshape(-1))
+    return make(
+        "sensor_msgs/msg/CompressedImage", header=header, format=kind, data=data.reshape(-1)
+    )
 
 
-def image_messages(frames: int, kind: str = "raw", size: tuple[int, int] = (64, 48), stamp_zero: bool = False) -> list[tuple[int, Any]]:
+def image_messages(
+    frames: int, kind: str = "raw", size: tuple[int, int] = (64, 48), stamp_zero: bool = False
+) -> list[tuple[int, Any]]:
     out = []
     for index in range(frames):
         ns = START + index * STEP
         header = header_of(make, 0 if stamp_zero else ns, "cam_optical")
         rgb = picture(index, *size)
-        out.append((ns + 1000, rgb_image(make, header, rgb) if kind == "raw" else compressed(header, rgb, kind)))
+        out.append(
+            (
+                ns + 1000,
+                rgb_image(make, header, rgb) if kind == "raw" else compressed(header, rgb, kind),
+            )
+        )
     return out
 
 
-def standard_topics(frames: int = 6, kind: str = "raw", **options: Any) -> dict[str, tuple[str, list[tuple[int, Any]]]]:
+def standard_topics(
+    frames: int = 6, kind: str = "raw", **options: Any
+) -> dict[str, tuple[str, list[tuple[int, Any]]]]:
     """Images, CameraInfo, /tf_static and /odom, as a small robot records them."""
-    name, type_name = ("/cam/image", "Image") if kind == "raw" else ("/cam/image/compressed", "CompressedImage")
+    name, type_name = (
+        ("/cam/image", "Image") if kind == "raw" else ("/cam/image/compressed", "CompressedImage")
+    )
     T = np.eye(4)
     T[:3, 3] = (0.1, 0.2, 0.3)
     infos, odometry = [], []
@@ -63,28 +76,49 @@ def standard_topics(frames: int = 6, kind: str = "raw", **options: Any) -> dict[
             "nav_msgs/msg/Odometry",
             header=header_of(make, ns, "odom"),
             child_frame_id="base",
-            pose=make("geometry_msgs/msg/PoseWithCovariance", pose=pose_of(make, pose), covariance=np.zeros(36)),
-            twist=make("geometry_msgs/msg/TwistWithCovariance", twist=twist, covariance=np.zeros(36)),
+            pose=make(
+                "geometry_msgs/msg/PoseWithCovariance",
+                pose=pose_of(make, pose),
+                covariance=np.zeros(36),
+            ),
+            twist=make(
+                "geometry_msgs/msg/TwistWithCovariance", twist=twist, covariance=np.zeros(36)
+            ),
         )
         odometry.append((ns + 700, message))
     return {
-        "/tf_static": ("tf2_msgs/msg/TFMessage", [(START, tf_message(make, START, "base", "cam_optical", T))]),
+        "/tf_static": (
+            "tf2_msgs/msg/TFMessage",
+            [(START, tf_message(make, START, "base", "cam_optical", T))],
+        ),
         "/cam/camera_info": ("sensor_msgs/msg/CameraInfo", infos),
         name: (f"sensor_msgs/msg/{type_name}", image_messages(frames, kind, **options)),
         "/odom": ("nav_msgs/msg/Odometry", odometry),
     }
 
 
-def write_bag(folder: Path, topics: dict[str, tuple[str, list[tuple[int, Any]]]], storage: str = "mcap", compression: str = "") -> Path:
-    """rosbag2 with the messages merged in time order; `compression`: storage, file or message (zstd)."""
+def write_bag(
+    folder: Path,
+    topics: dict[str, tuple[str, list[tuple[int, Any]]]],
+    storage: str = "mcap",
+    compression: str = "",
+) -> Path:
+    """rosbag2 with the messages merged in time order; `compression`: storage, file or message
+    (zstd)."""
     plugin = StoragePlugin.MCAP if storage == "mcap" else StoragePlugin.SQLITE3
     writer = Writer(folder, version=9, storage_plugin=plugin)
     if compression:
         writer.set_compression(CompressionMode[compression.upper()], CompressionFormat.ZSTD)
     store = ros2_types()
     with writer:
-        connections = {topic: writer.add_connection(topic, kind, typestore=store) for topic, (kind, _) in topics.items()}
-        merged = sorted(((ns, topic, message) for topic, (_, items) in topics.items() for ns, message in items), key=lambda item: item[0])
+        connections = {
+            topic: writer.add_connection(topic, kind, typestore=store)
+            for topic, (kind, _) in topics.items()
+        }
+        merged = sorted(
+            ((ns, topic, message) for topic, (_, items) in topics.items() for ns, message in items),
+            key=lambda item: item[0],
+        )
         for ns, topic, message in merged:
             writer.write(connections[topic], ns, store.serialize_cdr(message, topics[topic][0]))
     return folder
@@ -102,12 +136,16 @@ def write_ros1_bag(path: Path, frames: int = 4) -> Path:
 
     with Ros1Writer(path) as writer:
         images = writer.add_connection("/cam/image", "sensor_msgs/msg/Image", typestore=store)
-        infos = writer.add_connection("/cam/camera_info", "sensor_msgs/msg/CameraInfo", typestore=store)
+        infos = writer.add_connection(
+            "/cam/camera_info", "sensor_msgs/msg/CameraInfo", typestore=store
+        )
         for index in range(frames):
             fields = dict(height=48, width=64, encoding="bgr8", is_bigendian=0, step=192)
             data = np.ascontiguousarray(picture(index)[..., ::-1]).reshape(-1)
             image = kinds["sensor_msgs/msg/Image"](header=header(index), data=data, **fields)
-            roi = kinds["sensor_msgs/msg/RegionOfInterest"](x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+            roi = kinds["sensor_msgs/msg/RegionOfInterest"](
+                x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
+            )
             info = kinds["sensor_msgs/msg/CameraInfo"](
                 header=header(index),
                 height=48,

@@ -12,7 +12,16 @@ import pytest
 
 from flow3r_ros.bags.reader import BagReader, OdometrySample
 from flow3r_ros.errors import BagError
-from test.bags.factory import CAMERA, START, STEP, image_messages, picture, standard_topics, write_bag, write_ros1_bag
+from test.bags.factory import (
+    CAMERA,
+    START,
+    STEP,
+    image_messages,
+    picture,
+    standard_topics,
+    write_bag,
+    write_ros1_bag,
+)
 
 
 def stamps(path: Path, **options: object) -> list[int]:
@@ -35,7 +44,9 @@ def stamps(path: Path, **options: object) -> list[int]:
         ("sqlite3", "file", "raw"),
     ],
 )
-def test_every_storage_and_compression(tmp_path: Path, storage: str, compression: str, kind: str) -> None:
+def test_every_storage_and_compression(
+    tmp_path: Path, storage: str, compression: str, kind: str
+) -> None:
     bag = write_bag(tmp_path / "bag", standard_topics(5, kind), storage, compression)
     with BagReader(bag) as reader:
         assert reader.total == 5
@@ -44,7 +55,9 @@ def test_every_storage_and_compression(tmp_path: Path, storage: str, compression
     assert [frame.stamp_ns for frame in frames] == [START + index * STEP for index in range(5)]
     assert [frame.id for frame in frames] == list(range(5))
     assert {frame.source_frame for frame in frames} == {"cam_optical"}
-    assert all(frame.camera == CAMERA for frame in frames), "the first frame knows the camera as well"
+    assert all(frame.camera == CAMERA for frame in frames), (
+        "the first frame knows the camera as well"
+    )
     error = np.abs(frames[3].rgb.astype(int) - picture(3))
     assert error.mean() < (0.01 if kind != "jpeg" else 6)
 
@@ -71,7 +84,9 @@ def test_split_bag(tmp_path: Path) -> None:
     for folder, name in zip(parts, names, strict=True):
         shutil.copy(folder / f"{folder.name}.mcap", whole / name)
     text = (parts[0] / "metadata.yaml").read_text()
-    (whole / "metadata.yaml").write_text(text.replace("- part_0.mcap", "- whole_0.mcap\n  - whole_1.mcap", 1))
+    (whole / "metadata.yaml").write_text(
+        text.replace("- part_0.mcap", "- whole_0.mcap\n  - whole_1.mcap", 1)
+    )
     assert stamps(whole) == [START + index * STEP for index in range(6)]
     (whole / names[0]).unlink()
     with BagReader(whole) as reader:
@@ -91,7 +106,12 @@ def test_topic_choice(tmp_path: Path) -> None:
     topics = standard_topics(2)
     topics["/other/image"] = ("sensor_msgs/msg/Image", image_messages(1))
     bag = write_bag(tmp_path / "bag", topics)
-    with pytest.raises(BagError, match=r"several image topics: /cam/image \(2\), /other/image \(1\)"), BagReader(bag):
+    with (
+        pytest.raises(
+            BagError, match=r"several image topics: /cam/image \(2\), /other/image \(1\)"
+        ),
+        BagReader(bag),
+    ):
         pass
     with pytest.raises(BagError, match="no images on /nowhere"), BagReader(bag, "/nowhere"):
         pass
@@ -109,7 +129,9 @@ def test_static_transforms_and_odometry(tmp_path: Path) -> None:
         assert inverse is not None
         np.testing.assert_allclose(inverse @ T, np.eye(4), atol=1e-12)
         assert reader.static.lookup("base", "elsewhere") is None
-        samples = [event for event in reader.events(odometry=True) if isinstance(event, OdometrySample)]
+        samples = [
+            event for event in reader.events(odometry=True) if isinstance(event, OdometrySample)
+        ]
     assert [round(sample.T_odom_child[0, 3], 6) for sample in samples] == [0.0, 0.1, 0.2, 0.3]
     assert samples[1].stamp_ns == START + STEP
 
@@ -117,7 +139,9 @@ def test_static_transforms_and_odometry(tmp_path: Path) -> None:
 def test_zero_stamps_fall_back_to_receive_time_and_say_so(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", standard_topics(3, stamp_zero=True))
     with BagReader(bag) as reader:
-        assert [frame.stamp_ns for frame in reader.frames()] == [START + index * STEP + 1000 for index in range(3)]
+        assert [frame.stamp_ns for frame in reader.frames()] == [
+            START + index * STEP + 1000 for index in range(3)
+        ]
         assert reader.notes == ["header stamps are zero; receive times are used instead"]
 
 
@@ -137,7 +161,10 @@ def test_unusable_images_are_counted_and_skipped(tmp_path: Path) -> None:
 def test_no_images(tmp_path: Path) -> None:
     topics = standard_topics(2)
     del topics["/cam/image"]
-    with pytest.raises(BagError, match="holds no images"), BagReader(write_bag(tmp_path / "bag", topics)):
+    with (
+        pytest.raises(BagError, match="holds no images"),
+        BagReader(write_bag(tmp_path / "bag", topics)),
+    ):
         pass
 
 
@@ -166,7 +193,9 @@ def test_missing_or_damaged_metadata(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compression", ["", "storage"])
-def test_mcap_torn_anywhere_gives_a_prefix_or_a_typed_error(tmp_path: Path, compression: str) -> None:
+def test_mcap_torn_anywhere_gives_a_prefix_or_a_typed_error(
+    tmp_path: Path, compression: str
+) -> None:
     bag = write_bag(tmp_path / "bag", standard_topics(150), "mcap", compression)
     file = bag / "bag.mcap"
     whole = file.read_bytes()
@@ -177,7 +206,9 @@ def test_mcap_torn_anywhere_gives_a_prefix_or_a_typed_error(tmp_path: Path, comp
         try:
             with BagReader(bag) as reader:
                 found = [frame.stamp_ns for frame in reader.frames()]
-                assert any("torn" in note or "without its index" in note for note in reader.notes), reader.notes
+                assert any(
+                    "torn" in note or "without its index" in note for note in reader.notes
+                ), reader.notes
         except BagError:
             found = []
         assert found == expected[: len(found)]
@@ -226,7 +257,9 @@ def test_unfinished_sqlite_recording_is_read_from_its_log(tmp_path: Path) -> Non
     file = bag / "bag.db3"
     database = sqlite3.connect(file)
     database.execute("PRAGMA journal_mode=WAL")
-    rows = database.execute("SELECT topic_id, timestamp + 1000000000, data FROM messages").fetchall()
+    rows = database.execute(
+        "SELECT topic_id, timestamp + 1000000000, data FROM messages"
+    ).fetchall()
     database.executemany("INSERT INTO messages (topic_id, timestamp, data) VALUES (?, ?, ?)", rows)
     database.commit()
     killed = tmp_path / "killed"
@@ -250,7 +283,9 @@ def test_out_of_order_stamps_and_mixed_sizes_come_through_as_recorded(tmp_path: 
     assert frames[3].camera is None
 
 
-@pytest.mark.parametrize("kind", ["mcap", "mcap storage", "mcap file", "sqlite3", "sqlite3 message", "ros1"])
+@pytest.mark.parametrize(
+    "kind", ["mcap", "mcap storage", "mcap file", "sqlite3", "sqlite3 message", "ros1"]
+)
 def test_random_damage_never_escapes_the_typed_errors(tmp_path: Path, kind: str) -> None:
     if kind == "ros1":
         bag = file = write_ros1_bag(tmp_path / "old.bag", 6)

@@ -1,4 +1,5 @@
-"""Tiny samples of every benchmark, written in exactly its on-disk format: a slanted plane, so that exact answers exist."""
+"""Tiny samples of every benchmark, written in exactly its on-disk format: a slanted plane, so that
+exact answers exist."""
 
 from __future__ import annotations
 
@@ -11,15 +12,18 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from flow3r_ros.evaluation.benchmarks.tum_style import BONN, TUM_FREIBURG3
-from flow3r_ros.evaluation.plane_scene import PlaneScene
-from flow3r_ros.evaluation.tum import Trajectory, write_tum
+from flow3r_ros.bench.plane_scene import PlaneScene
+from flow3r_ros.datasets.tum_style import BONN, TUM_FREIBURG3
+from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.types import Camera, Float64, Frame
+from flow3r_ros.wire.tum import write_tum
 
 SMALL = Camera(160, 120, 130.0, 130.0, 79.5, 59.5)
 KINECT = Camera(160, 120, 525.0 / 4, 525.0 / 4, 80.0, 60.0)
 INFRARED = Camera(160, 120, 585.0 / 4, 585.0 / 4, 80.0, 60.0)
-WORLD = np.array([[0.0, 0.0, 1.0, 3.0], [-1.0, 0.0, 0.0, -2.0], [0.0, -1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
+WORLD = np.array(
+    [[0.0, 0.0, 1.0, 3.0], [-1.0, 0.0, 0.0, -2.0], [0.0, -1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]]
+)
 """every sample's world is not that of its first camera"""
 GL = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -54,7 +58,10 @@ def write_rgbd(root: Path, name: str, camera: Camera, count: int = 6) -> Callabl
         pose = WORLD @ scene.pose(i)
         lists["rgb"].append(f"{stamp} rgb/{stamp}.png")
         lists["depth"].append(f"{stamp} depth/{stamp}.png")
-        lists["truth"].append(f"{start + i / 30 + 0.004:.4f} " + " ".join(f"{v:.6f}" for v in (*pose[:3, 3], *quaternion(pose))))
+        lists["truth"].append(
+            f"{start + i / 30 + 0.004:.4f} "
+            + " ".join(f"{v:.6f}" for v in (*pose[:3, 3], *quaternion(pose)))
+        )
     for file, key in (("rgb.txt", "rgb"), ("depth.txt", "depth"), ("groundtruth.txt", "truth")):
         (folder / file).write_text("# comment\n" + "\n".join(lists[key]) + "\n")
     return lambda frame: round((frame.stamp_ns / 1e9 - start) * 30)
@@ -65,7 +72,11 @@ def tum_dynamics(root: Path) -> Callable[[Frame], float]:
 
 
 def bonn(root: Path) -> Callable[[Frame], float]:
-    return write_rgbd(root / "rgbd_bonn_dataset", "rgbd_bonn_balloon2", Camera(640, 480, BONN.fx, BONN.fy, BONN.cx, BONN.cy))
+    return write_rgbd(
+        root / "rgbd_bonn_dataset",
+        "rgbd_bonn_balloon2",
+        Camera(640, 480, BONN.fx, BONN.fy, BONN.cx, BONN.cy),
+    )
 
 
 def sintel(root: Path) -> Callable[[Frame], float]:
@@ -76,10 +87,14 @@ def sintel(root: Path) -> Callable[[Frame], float]:
         pose = np.linalg.inv(WORLD @ scene.pose(i))
         cam = root / "training" / "camdata_left" / "alley_2" / f"{name}.cam"
         cam.parent.mkdir(parents=True, exist_ok=True)
-        cam.write_bytes(tag + SMALL.matrix.astype("<f8").tobytes() + pose[:3].astype("<f8").tobytes())
+        cam.write_bytes(
+            tag + SMALL.matrix.astype("<f8").tobytes() + pose[:3].astype("<f8").tobytes()
+        )
         dpt = root / "training" / "depth" / "alley_2" / f"{name}.dpt"
         dpt.parent.mkdir(parents=True, exist_ok=True)
-        dpt.write_bytes(tag + np.array([160, 120], "<i4").tobytes() + metres(scene, i).astype("<f4").tobytes())
+        dpt.write_bytes(
+            tag + np.array([160, 120], "<i4").tobytes() + metres(scene, i).astype("<f4").tobytes()
+        )
     return lambda frame: round(frame.stamp_ns * 24 / 1e9)
 
 
@@ -94,7 +109,10 @@ def scannet(root: Path) -> Callable[[Frame], float]:
     for i in range(14):
         image(folder / "color" / f"{i}.jpg", scene, i)
         depth_png(folder / "depth" / f"{i}.png", scene, i, 1000.0)
-        np.savetxt(folder / "pose" / f"{i}.txt", np.full((4, 4), -np.inf) if i == 5 else WORLD @ scene.pose(i))
+        np.savetxt(
+            folder / "pose" / f"{i}.txt",
+            np.full((4, 4), -np.inf) if i == 5 else WORLD @ scene.pose(i),
+        )
     return lambda frame: round(frame.stamp_ns * 30 / 1e9)
 
 
@@ -136,7 +154,11 @@ def co3d(root: Path) -> Callable[[Frame], float]:
                 "sequence_name": sequence,
                 "frame_number": i,
                 "image": {"path": f"apple/{sequence}/images/{name}.jpg", "size": [120, 160]},
-                "depth": {"path": f"apple/{sequence}/depths/{depth.name}", "scale_adjustment": 0.5, "mask_path": None},
+                "depth": {
+                    "path": f"apple/{sequence}/depths/{depth.name}",
+                    "scale_adjustment": 0.5,
+                    "mask_path": None,
+                },
                 "viewpoint": {
                     "R": (flip @ seen[:3, :3]).T.tolist(),
                     "T": (flip @ seen[:3, 3]).tolist(),
@@ -162,16 +184,33 @@ def kitti(root: Path) -> Callable[[Frame], float]:
     (root / "dataset" / "poses").mkdir()
     np.savetxt(root / "dataset" / "poses" / "00.txt", rows)
     np.savetxt(folder / "times.txt", np.arange(5) * 0.1, fmt="%e")
-    left, right = np.hstack([SMALL.matrix, np.zeros((3, 1))]), SMALL.matrix @ np.linalg.inv(offset)[:3]
-    lines = [f"P{n}: " + " ".join(f"{value:.12e}" for value in matrix.ravel()) for n, matrix in ((0, left), (2, right))]
+    left, right = (
+        np.hstack([SMALL.matrix, np.zeros((3, 1))]),
+        SMALL.matrix @ np.linalg.inv(offset)[:3],
+    )
+    lines = [
+        f"P{n}: " + " ".join(f"{value:.12e}" for value in matrix.ravel())
+        for n, matrix in ((0, left), (2, right))
+    ]
     (folder / "calib.txt").write_text("\n".join(lines) + "\n")
     return lambda frame: round(frame.stamp_ns / 1e8)
 
 
 def euroc(root: Path) -> Callable[[Frame], float]:
     scene, mav = PlaneScene(SMALL), root / "V1_01_easy" / "mav0"
-    body_from_camera = np.array([[0.0, -1.0, 0.0, -0.02], [1.0, 0.0, 0.0, -0.06], [0.0, 0.0, 1.0, 0.01], [0.0, 0.0, 0.0, 1.0]])
-    start, images, states = 1403715273262142976, ["#timestamp [ns],filename"], ["#timestamp, p_x, p_y, p_z, q_w, q_x, q_y, q_z"]
+    body_from_camera = np.array(
+        [
+            [0.0, -1.0, 0.0, -0.02],
+            [1.0, 0.0, 0.0, -0.06],
+            [0.0, 0.0, 1.0, 0.01],
+            [0.0, 0.0, 0.0, 1.0],
+        ]
+    )
+    start, images, states = (
+        1403715273262142976,
+        ["#timestamp [ns],filename"],
+        ["#timestamp, p_x, p_y, p_z, q_w, q_x, q_y, q_z"],
+    )
     for i in range(6):
         stamp = start + i * 50_000_000
         image(mav / "cam0" / "data" / f"{stamp}.png", scene, i)
@@ -179,14 +218,25 @@ def euroc(root: Path) -> Callable[[Frame], float]:
     for k in range(0, 50):
         body = WORLD @ scene.pose(k / 10) @ np.linalg.inv(body_from_camera)
         x, y, z, w = quaternion(body)
-        states.append(",".join([str(start + k * 5_000_000), *(f"{v:.9f}" for v in (*body[:3, 3], w, x, y, z)), "0", "0", "0"]))
+        states.append(
+            ",".join(
+                [
+                    str(start + k * 5_000_000),
+                    *(f"{v:.9f}" for v in (*body[:3, 3], w, x, y, z)),
+                    "0",
+                    "0",
+                    "0",
+                ]
+            )
+        )
     (mav / "cam0" / "data.csv").write_text("\r\n".join(images) + "\r\n")
     (mav / "state_groundtruth_estimate0").mkdir()
     (mav / "state_groundtruth_estimate0" / "data.csv").write_text("\n".join(states) + "\n")
     (mav / "cam0" / "sensor.yaml").write_text(
         "sensor_type: camera\nT_BS:\n  cols: 4\n  rows: 4\n  data: ["
         + ", ".join(str(value) for value in body_from_camera.ravel())
-        + f"]\nrate_hz: 20\nresolution: [160, 120]\ncamera_model: pinhole\nintrinsics: [{SMALL.fx}, {SMALL.fy}, {SMALL.cx}, {SMALL.cy}]\n"
+        + "]\nrate_hz: 20\nresolution: [160, 120]\ncamera_model: pinhole\nintrinsics: "
+        f"[{SMALL.fx}, {SMALL.fy}, {SMALL.cx}, {SMALL.cy}]\n"
         "distortion_model: radial-tangential\ndistortion_coefficients: [0.0, 0.0, 0.0, 0.0]\n"
     )
     return lambda frame: round((frame.stamp_ns - start) / 5e7)
@@ -202,8 +252,16 @@ def epic(root: Path) -> Callable[[Frame], float]:
         x, y, z, w = quaternion(seen)
         if i != 2:
             images[name] = [w, x, y, z, *seen[:3, 3]]
-    camera = {"id": 1, "model": "OPENCV", "width": 160, "height": 120, "params": [SMALL.fx, SMALL.fy, 80.0, 60.0, 0.0, 0.0, 0.0, 0.0]}
-    (root / "P01_01.json").write_text(json.dumps({"camera": camera, "images": images, "points": []}))
+    camera = {
+        "id": 1,
+        "model": "OPENCV",
+        "width": 160,
+        "height": 120,
+        "params": [SMALL.fx, SMALL.fy, 80.0, 60.0, 0.0, 0.0, 0.0, 0.0],
+    }
+    (root / "P01_01.json").write_text(
+        json.dumps({"camera": camera, "images": images, "points": []})
+    )
     return lambda frame: round(frame.stamp_ns * 59.94 / 1e9)
 
 

@@ -7,15 +7,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from flow3r_ros.evaluation.tum import Trajectory, write_tum
 from flow3r_ros.geometry.camera import save_camera
-from flow3r_ros.training.scenes import render_clip
+from flow3r_ros.geometry.trajectory import Trajectory
+from flow3r_ros.training.scenes.renderer import render_clip
+from flow3r_ros.wire.tum import write_tum
 
 
 def write_clip(folder: Path, frames: int = 16) -> None:
     """A room seen on an orbit at 10 Hz, with ground truth."""
     clip = render_clip(
-        5, frames=frames, width=320, height=240, layout="room", motion="orbit", movers=0, speed=0.06, turn=0.06, field_of_view=70.0
+        5,
+        frames=frames,
+        width=320,
+        height=240,
+        layout="room",
+        motion="orbit",
+        movers=0,
+        speed=0.06,
+        turn=0.06,
+        field_of_view=70.0,
     )
     (folder / "frames").mkdir(parents=True)
     for index, image in enumerate(clip.rgb):

@@ -23,7 +23,11 @@ def brute_force(est: np.ndarray, ref: np.ndarray) -> tuple[float, float, float]:
             translation.append(min(angle, 180 - angle))
     worst = np.maximum(rotation, translation)
     curve = [np.mean(worst < limit) for limit in range(1, 31)]
-    return 100 * np.mean(np.array(rotation) < 15), 100 * np.mean(np.array(translation) < 15), 100 * np.mean(curve)
+    return (
+        100 * np.mean(np.array(rotation) < 15),
+        100 * np.mean(np.array(translation) < 15),
+        100 * np.mean(curve),
+    )
 
 
 def test_equals_a_loop_over_pairs() -> None:
@@ -32,7 +36,9 @@ def test_equals_a_loop_over_pairs() -> None:
         ref = random_poses(rng, 12, turn=0.3)
         est = disturbed(rng, ref, 0.2, 0.15)
         ours = angular_metrics(est, ref)
-        np.testing.assert_allclose([ours["RRA@15"], ours["RTA@15"], ours["AUC@30"]], brute_force(est, ref), atol=1e-9)
+        np.testing.assert_allclose(
+            [ours["RRA@15"], ours["RTA@15"], ours["AUC@30"]], brute_force(est, ref), atol=1e-9
+        )
         assert ours["pairs"] == 66
 
 

@@ -1,4 +1,5 @@
-"""Each benchmark on a tiny sample in its own format: an exact predictor scores full marks, and missing pieces are named."""
+"""Each benchmark on a tiny sample in its own format: an exact predictor scores full marks, and
+missing pieces are named."""
 
 from __future__ import annotations
 
@@ -9,17 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flow3r_ros.bench.plane_scene import PlanePredictor, PlaneScene
+from flow3r_ros.datasets.sequence import Sequence, Shot
 from flow3r_ros.errors import EvaluationError
 from flow3r_ros.evaluation.benchmarks.protocols import BENCHMARKS, find_benchmark, sample
 from flow3r_ros.evaluation.benchmarks.published import METHODS, published_rows
 from flow3r_ros.evaluation.benchmarks.run import evaluate_benchmark, render_benchmark
-from flow3r_ros.evaluation.benchmarks.sequence import Sequence, Shot
-from flow3r_ros.evaluation.plane_scene import PlanePredictor, PlaneScene
 from test.conftest import shared_path
 from test.evaluation.benchmark_samples import GL, KINECT, SAMPLES, SMALL, WORLD, depth_png
 
 LOOSE = ("bonn", "kinetics")
-"""Bonn's published distortion is applied to undistorted pictures; Kinetics has no intrinsics, so its rays are guessed"""
+"""Bonn's published distortion is applied to undistorted pictures; Kinetics has no intrinsics, so
+its rays are guessed"""
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +31,18 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
         root = tmp_path_factory.mktemp(name)
         index_of = write(root)
         scene = PlaneScene(camera)
-        predictor = PlanePredictor(scene, lambda frame, scene=scene, index_of=index_of: scene.pose(index_of(frame)))
+        predictor = PlanePredictor(
+            scene, lambda frame, scene=scene, index_of=index_of: scene.pose(index_of(frame))
+        )
         found[name] = evaluate_benchmark(name, root, predictor)
         shutil.rmtree(root)
     return found
 
 
 @pytest.mark.parametrize("name", sorted(BENCHMARKS))
-def test_an_exact_predictor_scores_full_marks(name: str, results: dict[str, dict[str, Any]]) -> None:
+def test_an_exact_predictor_scores_full_marks(
+    name: str, results: dict[str, dict[str, Any]]
+) -> None:
     result = results[name]
     mean = result["mean"]
     assert result["failed"] == {}
@@ -58,7 +64,9 @@ def test_depth_is_scored_where_the_benchmark_has_it(results: dict[str, dict[str,
 
 
 def test_frames_left_out_are_said(results: dict[str, dict[str, Any]]) -> None:
-    notes = {name: next(iter(result["sequences"].values()))["notes"] for name, result in results.items()}
+    notes = {
+        name: next(iter(result["sequences"].values()))["notes"] for name, result in results.items()
+    }
     assert "1 frames without a pose" in notes["scannet"]
     assert "1 frames without a pose" in notes["nrgbd"]
     assert "1 frames are not registered in EPIC Fields" in notes["epic"]
@@ -74,7 +82,9 @@ def test_registered_depth_of_7scenes_is_preferred(tmp_path: Path) -> None:
     for i in range(4):
         depth_png(tmp_path / "chess" / "seq-03" / f"frame-{i:06d}.depth.proj.png", scene, i, 1000.0)
         (tmp_path / "chess" / "seq-03" / f"frame-{i:06d}.depth.png").unlink()
-    result = evaluate_benchmark("7scenes", tmp_path, PlanePredictor(scene, lambda frame: scene.pose(index_of(frame))))
+    result = evaluate_benchmark(
+        "7scenes", tmp_path, PlanePredictor(scene, lambda frame: scene.pose(index_of(frame)))
+    )
     assert result["mean"]["depth_abs_rel"] < 0.01
     assert not any("registered" in note for note in result["sequences"]["chess/seq-03"]["notes"])
 
@@ -92,19 +102,25 @@ def test_sequences_that_do_not_belong_are_not_read(tmp_path: Path) -> None:
     name = "tum_dynamics"
     SAMPLES[name][0](tmp_path)
     (tmp_path / "rgbd_dataset_freiburg3_long_office_household").mkdir()
-    assert [sequence.name for sequence in BENCHMARKS[name].load(tmp_path)] == ["rgbd_dataset_freiburg3_walking_xyz"]
+    assert [sequence.name for sequence in BENCHMARKS[name].load(tmp_path)] == [
+        "rgbd_dataset_freiburg3_walking_xyz"
+    ]
     shutil.rmtree(tmp_path / "rgbd_dataset_freiburg3_walking_xyz")
     with pytest.raises(EvaluationError, match="sitting_"):
         BENCHMARKS[name].load(tmp_path)
 
 
-def test_published_rows_stand_beside_ours_and_are_marked(results: dict[str, dict[str, Any]]) -> None:
+def test_published_rows_stand_beside_ours_and_are_marked(
+    results: dict[str, dict[str, Any]],
+) -> None:
     rows = {row["method"]: row for row in results["sintel"]["published"]}
     assert list(rows) == ["DUSt3R", "CUT3R", "VGGT", "pi3", "Flow3r"]
     assert rows["Flow3r"]["rpe_rot_deg_rmse"] == 0.920
     assert all(row["published_not_reproduced"] for row in rows.values())
     assert results["kitti"]["published"] == []
-    assert {row["method"]: row for row in results["scannet"]["published"]}["VGGT"]["RTA@30"] == 93.71
+    assert {row["method"]: row for row in results["scannet"]["published"]}["VGGT"][
+        "RTA@30"
+    ] == 93.71
 
 
 @pytest.mark.parametrize("name", sorted(BENCHMARKS))
@@ -138,8 +154,16 @@ def test_sampling_follows_the_protocol() -> None:
     sequence = Sequence("s", tuple(Shot(Path(f"{i}.png"), i, None) for i in range(1000)))
     chosen, _ = sample(sequence, BENCHMARKS["co3d"])
     assert len({shot.stamp_ns for shot in chosen.shots}) == 10
-    assert [shot.stamp_ns for shot in sample(sequence, BENCHMARKS["7scenes"])[0].shots] == [0, 200, 400, 600, 800]
-    assert [shot.stamp_ns for shot in sample(sequence, BENCHMARKS["tum_dynamics"])[0].shots] == list(range(0, 270, 3))
+    assert [shot.stamp_ns for shot in sample(sequence, BENCHMARKS["7scenes"])[0].shots] == [
+        0,
+        200,
+        400,
+        600,
+        800,
+    ]
+    assert [
+        shot.stamp_ns for shot in sample(sequence, BENCHMARKS["tum_dynamics"])[0].shots
+    ] == list(range(0, 270, 3))
     scannet = [shot.stamp_ns for shot in sample(sequence, BENCHMARKS["scannet"])[0].shots]
     assert len(scannet) == 10
     assert max(scannet) < 270
@@ -151,20 +175,44 @@ def test_sampling_follows_the_protocol() -> None:
 
 def test_published_rows_are_those_of_the_reference() -> None:
     """Every cell of the tables in ../shared/reference, typed in from the project page."""
-    text = shared_path("reference/flow3r_training_and_results.md").read_text().split("## 5.")[1].split("## 6.")[0]
+    text = (
+        shared_path("reference/flow3r_training_and_results.md")
+        .read_text()
+        .split("## 5.")[1]
+        .split("## 6.")[0]
+    )
     columns = [("kinetics", "epic", "sintel", "bonn"), ("co3d", "scannet", "nrgbd", "7scenes")]
-    rows = [line.replace("*", "").replace("π³", "pi3").strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    rows = [
+        line.replace("*", "").replace("π³", "pi3").strip("| ").split(" | ")
+        for line in text.splitlines()
+        if line.startswith("| ")
+    ]
     tables = [[row for row in rows if row[0] in METHODS][start : start + 5] for start in (0, 5)]
     for names, table in zip(columns, tables, strict=True):
         for row in table:
             for name, cell in zip(names, row[1:], strict=True):
                 ours = next(entry for entry in published_rows(name) if entry["method"] == row[0])
                 numbers = [float(value) for value in cell.split("/")]
-                assert [value for value in ours.values() if type(value) is float] == numbers, (name, row[0])
+                assert [value for value in ours.values() if type(value) is float] == numbers, (
+                    name,
+                    row[0],
+                )
 
 
 def test_benchmarks_answer_to_their_usual_names() -> None:
-    usual = ("Kinetics-700", "EPIC-KITCHENS", "Sintel", "Bonn", "CO3Dv2", "ScanNet", "NRGBD", "7-Scenes", "TUM-dynamics", "kitti", "EuRoC")
+    usual = (
+        "Kinetics-700",
+        "EPIC-KITCHENS",
+        "Sintel",
+        "Bonn",
+        "CO3Dv2",
+        "ScanNet",
+        "NRGBD",
+        "7-Scenes",
+        "TUM-dynamics",
+        "kitti",
+        "EuRoC",
+    )
     assert sorted(find_benchmark(name)[0] for name in usual) == sorted(BENCHMARKS)
 
 

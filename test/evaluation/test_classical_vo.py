@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from flow3r_ros.evaluation.classical_vo import ClassicalOdometry, stand_still, straight_line
-from flow3r_ros.evaluation.trajectory import Trajectory, evaluate_trajectory, path_length
-from flow3r_ros.training.scenes import SceneClip, render_clip
+from flow3r_ros.evaluation.trajectory import evaluate_trajectory, path_length
+from flow3r_ros.geometry.trajectory import Trajectory
+from flow3r_ros.training.scenes.renderer import SceneClip, render_clip
 from flow3r_ros.types import Frame
 
 STAMPS = np.arange(24, dtype=np.int64) * 100_000_000
@@ -18,7 +19,16 @@ STAMPS = np.arange(24, dtype=np.int64) * 100_000_000
 @pytest.fixture(scope="module")
 def clip() -> SceneClip:
     return render_clip(
-        5, frames=24, width=320, height=240, layout="room", motion="orbit", movers=0, speed=0.06, turn=0.06, field_of_view=70.0
+        5,
+        frames=24,
+        width=320,
+        height=240,
+        layout="room",
+        motion="orbit",
+        movers=0,
+        speed=0.06,
+        turn=0.06,
+        field_of_view=70.0,
     )
 
 
@@ -39,7 +49,12 @@ def test_it_beats_the_answers_that_need_no_images(clip: SceneClip) -> None:
 def test_a_camera_that_stands_still_stays_put(clip: SceneClip) -> None:
     rng = np.random.default_rng(0)
     noisy = [
-        Frame(i, int(s), np.clip(clip.rgb[0] + rng.normal(0, 2, clip.rgb[0].shape), 0, 255).astype(np.uint8), clip.camera)
+        Frame(
+            i,
+            int(s),
+            np.clip(clip.rgb[0] + rng.normal(0, 2, clip.rgb[0].shape), 0, 255).astype(np.uint8),
+            clip.camera,
+        )
         for i, s in enumerate(STAMPS[:8])
     ]
     assert path_length(ClassicalOdometry()(noisy).poses) == 0.0
@@ -47,7 +62,10 @@ def test_a_camera_that_stands_still_stays_put(clip: SceneClip) -> None:
 
 def test_frames_without_texture_are_counted_as_failures(clip: SceneClip) -> None:
     odometry = ClassicalOdometry()
-    blank = [Frame(i, int(s), np.full_like(clip.rgb[0], 128), clip.camera) for i, s in enumerate(STAMPS[:5])]
+    blank = [
+        Frame(i, int(s), np.full_like(clip.rgb[0], 128), clip.camera)
+        for i, s in enumerate(STAMPS[:5])
+    ]
     poses = odometry(blank).poses
     assert odometry.failures == 4
     assert np.isfinite(poses).all()

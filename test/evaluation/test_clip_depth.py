@@ -17,7 +17,16 @@ def test_true_depth_is_compared_in_the_runs_own_view(tmp_path: Path) -> None:
     clip, run = tmp_path / "clip", tmp_path / "run"
     (clip / "depth").mkdir(parents=True)
     run.mkdir()
-    meta = {"width": 64, "height": 48, "fx": 50.0, "fy": 50.0, "cx": 31.5, "cy": 23.5, "distortion_model": "none", "distortion": []}
+    meta = {
+        "width": 64,
+        "height": 48,
+        "fx": 50.0,
+        "fy": 50.0,
+        "cx": 31.5,
+        "cy": 23.5,
+        "distortion_model": "none",
+        "distortion": [],
+    }
     (clip / "camera.json").write_text(json.dumps({**meta, "depth_scale": 1000}))
     assert measure_depth(clip, run) == {}
     (clip / "depth.txt").write_text("# frame file\n0 depth/000000.png\n5 depth/000005.png\n")
@@ -27,13 +36,19 @@ def test_true_depth_is_compared_in_the_runs_own_view(tmp_path: Path) -> None:
     small = cv2.resize(ramp.astype(np.float32), (32, 24), interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(run / "000005.png"), np.rint(small * 3).astype(np.uint16))
     grid = {"width": 32, "height": 24, "fx": 25.0, "fy": 25.0, "cx": 15.5, "cy": 11.5}
-    (run / "meta.json").write_text(json.dumps({"scale": 500.0, "camera": {**grid, "distortion_model": "none", "distortion": []}}))
+    (run / "meta.json").write_text(
+        json.dumps(
+            {"scale": 500.0, "camera": {**grid, "distortion_model": "none", "distortion": []}}
+        )
+    )
     result = measure_depth(clip, run)
     assert result["frames"] == 1
     assert result["abs_rel"] < 0.02
     assert result["scale"] == pytest.approx(500 / 3000, rel=0.02)
     metres = np.linspace(1, 4, 64)
-    assert result["constant"]["abs_rel"] == pytest.approx(np.mean(np.abs(np.median(metres) - metres) / metres), rel=0.05)
+    assert result["constant"]["abs_rel"] == pytest.approx(
+        np.mean(np.abs(np.median(metres) - metres) / metres), rel=0.05
+    )
     assert median_depth(run) == pytest.approx(3 * 2500 / 500, rel=0.02)
     (run / "000005.png").unlink()
     assert median_depth(run) is None

@@ -1,4 +1,5 @@
-"""Clips are measured once per version of the code and per machine; failures are said and not kept."""
+"""Clips are measured once per version of the code and per machine; failures are said and not
+kept."""
 
 from __future__ import annotations
 
@@ -9,9 +10,15 @@ import numpy as np
 import pytest
 
 from flow3r_ros.errors import EvaluationError
-from flow3r_ros.evaluation.clip_runs import CLASSICAL, Clip, Contender, find_clips, measure, run_clip
-from flow3r_ros.evaluation.trajectory import read_tum
-from flow3r_ros.evaluation.tum import write_tum
+from flow3r_ros.evaluation.clip_runs import (
+    CLASSICAL,
+    Clip,
+    Contender,
+    find_clips,
+    measure,
+    run_clip,
+)
+from flow3r_ros.wire.tum import read_tum, write_tum
 from test.evaluation.clip_samples import write_clip
 from test.evaluation.factories import random_poses, trajectory
 
@@ -70,7 +77,9 @@ def test_what_stands_still_has_an_error_too(tmp_path: Path) -> None:
     still = measure(Clip(tmp_path), trajectory(np.tile(np.eye(4), (8, 1, 1))))["errors"]
     centres = truth.poses[:, :3, 3]
     assert still["align"] == "se3"
-    assert still["ate_rmse"] == pytest.approx(np.sqrt(np.mean(np.sum((centres - centres.mean(axis=0)) ** 2, axis=1))))
+    assert still["ate_rmse"] == pytest.approx(
+        np.sqrt(np.mean(np.sum((centres - centres.mean(axis=0)) ** 2, axis=1)))
+    )
     assert measure(Clip(tmp_path), truth)["errors"]["align"] == "sim3"
 
 

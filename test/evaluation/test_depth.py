@@ -21,7 +21,11 @@ def maps(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def brute_force(est: np.ndarray, ref: np.ndarray) -> list[float]:
     frames = []
     for guess, truth in zip(est, ref, strict=True):
-        pairs = [(float(a), float(b)) for a, b in zip(guess.ravel(), truth.ravel(), strict=True) if np.isfinite(a) and a > 0 and b > 0]
+        pairs = [
+            (float(a), float(b))
+            for a, b in zip(guess.ravel(), truth.ravel(), strict=True)
+            if np.isfinite(a) and a > 0 and b > 0
+        ]
         scale = np.median([b for _, b in pairs]) / np.median([a for a, _ in pairs])
         pairs = [(a * scale, b) for a, b in pairs]
         frames.append(
@@ -38,7 +42,11 @@ def brute_force(est: np.ndarray, ref: np.ndarray) -> list[float]:
 def test_equals_the_formulas_pixel_by_pixel() -> None:
     est, ref = maps()
     ours = evaluate_depth(0.01 * est, ref, align="median", per="frame")
-    np.testing.assert_allclose([ours[key] for key in ("abs_rel", "delta_1.25", "rmse", "log10")], brute_force(est, ref), rtol=1e-6)
+    np.testing.assert_allclose(
+        [ours[key] for key in ("abs_rel", "delta_1.25", "rmse", "log10")],
+        brute_force(est, ref),
+        rtol=1e-6,
+    )
     assert ours["coverage"] == pytest.approx(1 - 8 / (3 * 48 - 16))
 
 
@@ -46,8 +54,12 @@ def test_scale_and_shift_is_the_least_squares_answer() -> None:
     est, ref = maps()
     a, b = est[2].ravel().astype(float), ref[2].ravel().astype(float)
     design = np.column_stack([a, np.ones_like(a)])
-    np.testing.assert_allclose(fit_depth(a, b, "scale_shift"), np.linalg.lstsq(design, b, rcond=None)[0], rtol=1e-9)
-    exact = evaluate_depth((ref - 0.2) / 3 + (ref <= 0) * np.float32(1), ref, align="scale_shift", per="clip")
+    np.testing.assert_allclose(
+        fit_depth(a, b, "scale_shift"), np.linalg.lstsq(design, b, rcond=None)[0], rtol=1e-9
+    )
+    exact = evaluate_depth(
+        (ref - 0.2) / 3 + (ref <= 0) * np.float32(1), ref, align="scale_shift", per="clip"
+    )
     assert exact["abs_rel"] < 1e-5
 
 

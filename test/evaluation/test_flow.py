@@ -18,14 +18,18 @@ def test_errors_of_known_size() -> None:
     covisible[0, 3] = False
     result = evaluate_flow(est, ref, covisible)
     assert result["epe"] == pytest.approx(13 / 6)
-    assert (result["below_1px"], result["below_3px"], result["below_5px"]) == pytest.approx((2 / 7, 4 / 7, 6 / 7))
+    assert (result["below_1px"], result["below_3px"], result["below_5px"]) == pytest.approx(
+        (2 / 7, 4 / 7, 6 / 7)
+    )
     assert (result["pixels"], result["missing"]) == (7, 1)
 
 
 def test_equals_a_loop() -> None:
     rng = np.random.default_rng(0)
     est, ref = rng.normal(0, 3, (2, 5, 6, 7, 2)).astype(np.float32)
-    loop = np.mean([np.hypot(*(a - b)) for a, b in zip(est.reshape(-1, 2), ref.reshape(-1, 2), strict=True)])
+    loop = np.mean(
+        [np.hypot(*(a - b)) for a, b in zip(est.reshape(-1, 2), ref.reshape(-1, 2), strict=True)]
+    )
     assert evaluate_flow(est, ref)["epe"] == pytest.approx(loop, rel=1e-6)
 
 

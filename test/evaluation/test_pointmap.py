@@ -17,8 +17,20 @@ def test_equals_brute_force_over_all_pairs() -> None:
     forth, back = distance.min(axis=1), distance.min(axis=0)
     ours = evaluate_clouds(est, ref, thresholds=(0.3, 0.6))
     np.testing.assert_allclose(
-        [ours["accuracy"], ours["accuracy_median"], ours["completeness"], ours["completeness_median"], ours["chamfer"]],
-        [forth.mean(), np.median(forth), back.mean(), np.median(back), (forth.mean() + back.mean()) / 2],
+        [
+            ours["accuracy"],
+            ours["accuracy_median"],
+            ours["completeness"],
+            ours["completeness_median"],
+            ours["chamfer"],
+        ],
+        [
+            forth.mean(),
+            np.median(forth),
+            back.mean(),
+            np.median(back),
+            (forth.mean() + back.mean()) / 2,
+        ],
     )
     for threshold in (0.3, 0.6):
         p, r = np.mean(forth < threshold), np.mean(back < threshold)
@@ -28,7 +40,9 @@ def test_equals_brute_force_over_all_pairs() -> None:
 def surface(seed: int = 0) -> np.ndarray:
     """Two views of a wavy sheet, `[2, 20, 24, 3]`."""
     y, x = np.meshgrid(np.linspace(-1, 1, 20), np.linspace(-1, 1, 24), indexing="ij")
-    return np.stack([np.stack([x, y, 3 + 0.2 * np.sin(3 * x + k) * np.cos(2 * y)], axis=-1) for k in range(2)])
+    return np.stack(
+        [np.stack([x, y, 3 + 0.2 * np.sin(3 * x + k) * np.cos(2 * y)], axis=-1) for k in range(2)]
+    )
 
 
 def test_a_similarity_is_no_error_and_noise_is() -> None:
@@ -39,7 +53,9 @@ def test_a_similarity_is_no_error_and_noise_is() -> None:
     assert exact["scale"] == pytest.approx(0.4)
     assert exact["normal_consistency"] > 0.999
     assert exact["fscore@0.05"] == 1.0
-    noisy = evaluate_point_map(ref + np.random.default_rng(0).normal(0, 0.1, ref.shape), ref, align="none")
+    noisy = evaluate_point_map(
+        ref + np.random.default_rng(0).normal(0, 0.1, ref.shape), ref, align="none"
+    )
     assert noisy["mse"] == pytest.approx(0.03, rel=0.1)
     assert noisy["normal_consistency"] < 0.95
 

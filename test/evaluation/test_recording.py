@@ -11,18 +11,19 @@ import pytest
 
 from flow3r_ros.bags.types import make
 from flow3r_ros.bags.writer import BagWriter
+from flow3r_ros.bench.plane_scene import PlanePredictor, PlaneScene
 from flow3r_ros.config import Config
+from flow3r_ros.datasets.recording_truth import poses_from_bag
 from flow3r_ros.errors import EvaluationError, OutputError
-from flow3r_ros.evaluation.plane_scene import PlanePredictor, PlaneScene
 from flow3r_ros.evaluation.recording import evaluate_recording
 from flow3r_ros.evaluation.recording_checks import check_rows, render_rows
-from flow3r_ros.evaluation.recording_truth import poses_from_bag
-from flow3r_ros.evaluation.tum import Trajectory, write_tum
 from flow3r_ros.geometry.camera import save_camera
+from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.types import Camera, Frame
 from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.images import depth_image, rgb_image
 from flow3r_ros.wire.transforms import header_of, pose_of
+from flow3r_ros.wire.tum import write_tum
 
 CAMERA = Camera(320, 240, 260.0, 260.0, 159.5, 119.5)
 SCENE = PlaneScene(CAMERA)
@@ -31,7 +32,9 @@ START = 1_700_000_000_000_000_000
 
 def moment(frame: Frame) -> int:
     """The bag's frames are one step apart; the last of the folder is the first again."""
-    return round(((frame.stamp_ns - START) if frame.stamp_ns > START // 2 else frame.stamp_ns) / 1e8)
+    return round(
+        ((frame.stamp_ns - START) if frame.stamp_ns > START // 2 else frame.stamp_ns) / 1e8
+    )
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +54,14 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
             header = header_of(make, stamp, "camera")
             for topic in ("/cam/camera_info", "/depth/camera_info"):
                 writer.write(topic, stamp, info_from_camera(make, header, CAMERA))
-            writer.write("/truth", stamp, make("geometry_msgs/msg/PoseStamped", header=header, pose=pose_of(make, pose)))
-            writer.write("/depth/image", stamp, depth_image(make, header, SCENE.points(pose)[..., 2]))
+            writer.write(
+                "/truth",
+                stamp,
+                make("geometry_msgs/msg/PoseStamped", header=header, pose=pose_of(make, pose)),
+            )
+            writer.write(
+                "/depth/image", stamp, depth_image(make, header, SCENE.points(pose)[..., 2])
+            )
             writer.write("/cam/image", stamp, rgb_image(make, header, SCENE.picture(pose)))
     return folder
 
@@ -63,7 +72,12 @@ def predictor() -> PlanePredictor:
 
 def test_truth_on_topics_is_used(bag: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    options: dict[str, Any] = {"truth_topic": "/truth", "depth_topic": "/depth/image", "topic": "/cam/image", "html": page}
+    options: dict[str, Any] = {
+        "truth_topic": "/truth",
+        "depth_topic": "/depth/image",
+        "topic": "/cam/image",
+        "html": page,
+    }
     result = evaluate_recording(bag, predictor(), **options)
     assert result["trajectory"]["matched"] == 20
     assert result["trajectory"]["ate_rmse"] < 0.02 * result["trajectory"]["path_length"]
@@ -88,7 +102,9 @@ def test_pictures_judge_where_there_is_no_truth(bag: Path) -> None:
 
 def test_a_predictor_of_another_scene_is_found_out(bag: Path) -> None:
     bent = PlanePredictor(SCENE, lambda frame: SCENE.pose(90 - 3 * moment(frame)))
-    wrong = evaluate_recording(bag, bent, Config.model_validate({"assist": {"enabled": False}}), topic="/cam/image")
+    wrong = evaluate_recording(
+        bag, bent, Config.model_validate({"assist": {"enabled": False}}), topic="/cam/image"
+    )
     assert wrong["agreement"].get("gap_1", {"flow_epe_px": 99.0})["flow_epe_px"] > 1.0
 
 
@@ -97,10 +113,17 @@ def test_the_way_back_to_the_start_is_measured(tmp_path: Path) -> None:
     (folder / "frames").mkdir(parents=True)
     order = [*range(0, 12), *range(10, -1, -1)]
     for number, index in enumerate(order):
-        cv2.imwrite(str(folder / "frames" / f"{number:06d}.png"), SCENE.picture(SCENE.pose(index))[..., ::-1])
-    (folder / "timestamps.txt").write_text("".join(f"{number * 0.1:.6f}\n" for number in range(len(order))))
+        cv2.imwrite(
+            str(folder / "frames" / f"{number:06d}.png"),
+            SCENE.picture(SCENE.pose(index))[..., ::-1],
+        )
+    (folder / "timestamps.txt").write_text(
+        "".join(f"{number * 0.1:.6f}\n" for number in range(len(order)))
+    )
     save_camera(CAMERA, folder / "camera.json")
-    loop = evaluate_recording(folder, PlanePredictor(SCENE, lambda frame: SCENE.pose(order[frame.id])))["loop"]
+    loop = evaluate_recording(
+        folder, PlanePredictor(SCENE, lambda frame: SCENE.pose(order[frame.id]))
+    )["loop"]
     assert loop["same_place"]
     assert loop["share_of_way"] < 0.02
     assert loop["rotation_gap_deg"] < 0.5
@@ -115,7 +138,8 @@ def test_wrong_topics_are_named(bag: Path) -> None:
 
 
 def write_depth_bag(folder: Path, late_ns: int = 0, unit: float = 1.0, size: int = 1) -> None:
-    """Ten frames with depth that comes late, in another unit, or of another size than its intrinsics say."""
+    """Ten frames with depth that comes late, in another unit, or of another size than its
+    intrinsics say."""
     with BagWriter(folder) as writer:
         for topic, kind in (
             ("/cam/image", "Image"),
@@ -126,10 +150,17 @@ def write_depth_bag(folder: Path, late_ns: int = 0, unit: float = 1.0, size: int
             writer.add(topic, f"sensor_msgs/msg/{kind}")
         for i in range(6):
             stamp, pose = START + i * 100_000_000, SCENE.pose(i)
-            header, late = header_of(make, stamp, "camera"), header_of(make, stamp + late_ns, "camera")
+            header, late = (
+                header_of(make, stamp, "camera"),
+                header_of(make, stamp + late_ns, "camera"),
+            )
             writer.write("/cam/camera_info", stamp, info_from_camera(make, header, CAMERA))
             writer.write("/depth/camera_info", stamp, info_from_camera(make, late, CAMERA))
-            writer.write("/depth/image", stamp, depth_image(make, late, unit * SCENE.points(pose)[::size, ::size, 2]))
+            writer.write(
+                "/depth/image",
+                stamp,
+                depth_image(make, late, unit * SCENE.points(pose)[::size, ::size, 2]),
+            )
             writer.write("/cam/image", stamp, rgb_image(make, header, SCENE.picture(pose)))
 
 
@@ -145,7 +176,9 @@ def test_depth_of_another_time_unit_or_size_is_left_out_and_counted(
     options: dict[str, Any], reason: str, unmatched: int, unusable: int, tmp_path: Path
 ) -> None:
     write_depth_bag(tmp_path / "bag", **options)
-    result = evaluate_recording(tmp_path / "bag", predictor(), topic="/cam/image", depth_topic="/depth/image")
+    result = evaluate_recording(
+        tmp_path / "bag", predictor(), topic="/cam/image", depth_topic="/depth/image"
+    )
     depth = result["depth"]
     assert reason in depth["error"]
     assert (depth["images"], depth["unmatched"], depth["unusable"]) == (6, unmatched, unusable)
@@ -164,18 +197,25 @@ def test_every_check_is_said_in_words(bag: Path) -> None:
     assert "the last picture does not show the place of the first" in text
 
 
-def test_a_truth_of_another_time_is_said_and_compared_when_the_offset_is_given(bag: Path, tmp_path: Path) -> None:
+def test_a_truth_of_another_time_is_said_and_compared_when_the_offset_is_given(
+    bag: Path, tmp_path: Path
+) -> None:
     truth = poses_from_bag(bag, "/truth")
     write_tum(tmp_path / "other.tum", Trajectory(truth.stamps_ns - START, truth.poses))
     options: dict[str, Any] = {"topic": "/cam/image", "reference": tmp_path / "other.tum"}
-    assert "starts differ by" in evaluate_recording(bag, predictor(), max_frames=5, **options)["trajectory"]["error"]
+    assert (
+        "starts differ by"
+        in evaluate_recording(bag, predictor(), max_frames=5, **options)["trajectory"]["error"]
+    )
     page = tmp_path / "page.html"
     result = evaluate_recording(bag, predictor(), html=page, offset_s=-START / 1e9, **options)
     assert result["trajectory"]["matched"] == 20
     assert "ground truth (dashed)" in page.read_text()
 
 
-def test_what_cannot_be_read_or_written_is_said_before_anything_runs(bag: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_or_written_is_said_before_anything_runs(
+    bag: Path, tmp_path: Path
+) -> None:
     cases: list[dict[str, Any]] = [
         {"truth_topic": "/nothing"},
         {"depth_topic": "/nothing"},

@@ -12,29 +12,42 @@ from evo.core.trajectory import PoseTrajectory3D
 from evo.tools import file_interface
 from typer.testing import CliRunner
 
-from flow3r_ros.cli import app
+from flow3r_ros.cli.main import app
 from flow3r_ros.errors import EvaluationError
 from flow3r_ros.evaluation.machine import PACKAGE
-from flow3r_ros.evaluation.motion import path_length
 from flow3r_ros.evaluation.trajectory import evaluate_trajectory
-from flow3r_ros.evaluation.tum import Trajectory, write_tum
+from flow3r_ros.geometry.motion import path_length
+from flow3r_ros.geometry.trajectory import Trajectory
+from flow3r_ros.wire.tum import write_tum
 from test.conftest import shared_path
 from test.evaluation.factories import disturbed, random_poses, trajectory
 
 BUNDLED = PACKAGE.parent / "demo" / "clip" / "groundtruth.tum"
 
 
-def evo_values(est: Trajectory, ref: Trajectory, align: str, delta: float, unit: metrics.Unit, all_pairs: bool) -> tuple[float, ...]:
-    pair = [PoseTrajectory3D(poses_se3=list(item.poses), timestamps=item.stamps_ns / 1e9) for item in (ref, est)]
+def evo_values(
+    est: Trajectory, ref: Trajectory, align: str, delta: float, unit: metrics.Unit, all_pairs: bool
+) -> tuple[float, ...]:
+    pair = [
+        PoseTrajectory3D(poses_se3=list(item.poses), timestamps=item.stamps_ns / 1e9)
+        for item in (ref, est)
+    ]
     reference, estimate = sync.associate_trajectories(*pair, max_diff=0.01)
     if align != "none":
-        estimate.align(reference, correct_scale=align == "sim3", correct_only_scale=align == "scale")
+        estimate.align(
+            reference, correct_scale=align == "sim3", correct_only_scale=align == "scale"
+        )
     values = []
     ape = metrics.APE(metrics.PoseRelation.translation_part)
     ape.process_data((reference, estimate))
     values.append(ape.get_statistic(metrics.StatisticsType.rmse))
-    for relation in (metrics.PoseRelation.translation_part, metrics.PoseRelation.rotation_angle_deg):
-        rpe = metrics.RPE(relation, delta=delta, delta_unit=unit, all_pairs=all_pairs, pairs_from_reference=True)
+    for relation in (
+        metrics.PoseRelation.translation_part,
+        metrics.PoseRelation.rotation_angle_deg,
+    ):
+        rpe = metrics.RPE(
+            relation, delta=delta, delta_unit=unit, all_pairs=all_pairs, pairs_from_reference=True
+        )
         rpe.process_data((reference, estimate))
         values.append(rpe.get_statistic(metrics.StatisticsType.rmse))
     return tuple(values)
@@ -43,7 +56,13 @@ def evo_values(est: Trajectory, ref: Trajectory, align: str, delta: float, unit:
 @pytest.mark.parametrize("align", ["none", "scale", "se3", "sim3"])
 @pytest.mark.parametrize(
     ("delta", "unit", "all_pairs"),
-    [(1, "frames", False), (5, "frames", True), (5, "frames", False), (1.0, "metres", False), (1.0, "metres", True)],
+    [
+        (1, "frames", False),
+        (5, "frames", True),
+        (5, "frames", False),
+        (1.0, "metres", False),
+        (1.0, "metres", True),
+    ],
 )
 def test_values_equal_evo(align: str, delta: float, unit: str, all_pairs: bool) -> None:
     for seed in range(4):
@@ -51,15 +70,34 @@ def test_values_equal_evo(align: str, delta: float, unit: str, all_pairs: bool) 
         poses = random_poses(rng, 80)
         ref = trajectory(poses, start_s=1700000000.25)
         kept = np.sort(rng.choice(80, 60, replace=False))
-        est = Trajectory(ref.stamps_ns[kept] + rng.integers(-2_000_000, 2_000_000, 60), disturbed(rng, poses[kept]))
-        ours = evaluate_trajectory(est, ref, align=align, delta=delta, delta_unit=unit, all_pairs=all_pairs)
-        theirs = evo_values(est, ref, align, delta, metrics.Unit.frames if unit == "frames" else metrics.Unit.meters, all_pairs)
+        est = Trajectory(
+            ref.stamps_ns[kept] + rng.integers(-2_000_000, 2_000_000, 60),
+            disturbed(rng, poses[kept]),
+        )
+        ours = evaluate_trajectory(
+            est, ref, align=align, delta=delta, delta_unit=unit, all_pairs=all_pairs
+        )
+        theirs = evo_values(
+            est,
+            ref,
+            align,
+            delta,
+            metrics.Unit.frames if unit == "frames" else metrics.Unit.meters,
+            all_pairs,
+        )
         assert ours["matched"] == 60
-        np.testing.assert_allclose([ours["ate_rmse"], ours["rpe_trans_rmse"], ours["rpe_rot_deg_rmse"]], theirs, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(
+            [ours["ate_rmse"], ours["rpe_trans_rmse"], ours["rpe_rot_deg_rmse"]],
+            theirs,
+            rtol=1e-9,
+            atol=1e-9,
+        )
 
 
 @pytest.mark.parametrize("align", ["none", "scale", "se3", "sim3"])
-@pytest.mark.parametrize("clip", ["bundled", "kitti_curve_51", "nerf_fox_50", "sevenscenes_redkitchen"])
+@pytest.mark.parametrize(
+    "clip", ["bundled", "kitti_curve_51", "nerf_fox_50", "sevenscenes_redkitchen"]
+)
 def test_values_equal_evo_on_the_clips(clip: str, align: str, tmp_path: Path) -> None:
     """Files on both sides, RPE over one frame, ten frames and a twentieth of the way."""
     path = BUNDLED if clip == "bundled" else shared_path(f"video/{clip}/groundtruth.tum")
@@ -68,10 +106,28 @@ def test_values_equal_evo_on_the_clips(clip: str, align: str, tmp_path: Path) ->
     est = Trajectory(stamps, disturbed(np.random.default_rng(1), np.array(truth.poses_se3)))
     write_tum(tmp_path / "est.tum", est)
     reference = Trajectory(stamps, np.array(truth.poses_se3))
-    for delta, unit in ((1, "frames"), (10, "frames"), (path_length(reference.poses) / 20, "metres")):
-        ours = evaluate_trajectory(tmp_path / "est.tum", path, align=align, delta=delta, delta_unit=unit)
-        theirs = evo_values(est, reference, align, delta, metrics.Unit.frames if unit == "frames" else metrics.Unit.meters, False)
-        np.testing.assert_allclose([ours["ate_rmse"], ours["rpe_trans_rmse"], ours["rpe_rot_deg_rmse"]], theirs, rtol=1e-9, atol=1e-9)
+    for delta, unit in (
+        (1, "frames"),
+        (10, "frames"),
+        (path_length(reference.poses) / 20, "metres"),
+    ):
+        ours = evaluate_trajectory(
+            tmp_path / "est.tum", path, align=align, delta=delta, delta_unit=unit
+        )
+        theirs = evo_values(
+            est,
+            reference,
+            align,
+            delta,
+            metrics.Unit.frames if unit == "frames" else metrics.Unit.meters,
+            False,
+        )
+        np.testing.assert_allclose(
+            [ours["ate_rmse"], ours["rpe_trans_rmse"], ours["rpe_rot_deg_rmse"]],
+            theirs,
+            rtol=1e-9,
+            atol=1e-9,
+        )
 
 
 def test_exact_up_to_sim3_scores_zero() -> None:
@@ -96,7 +152,12 @@ def test_shorter_longer_and_gaps_are_counted() -> None:
     kept = np.r_[0:20, 30:45]
     est = Trajectory(ref.stamps_ns[kept], poses[kept])
     result = evaluate_trajectory(est, ref, align="none")
-    assert (result["matched"], result["ref_frames"], result["gaps"], result["unmatched"]) == (35, 50, 1, 0)
+    assert (result["matched"], result["ref_frames"], result["gaps"], result["unmatched"]) == (
+        35,
+        50,
+        1,
+        0,
+    )
     assert evaluate_trajectory(ref, est, align="none")["unmatched"] == 15
 
 
@@ -133,12 +194,24 @@ def test_delta_scale_and_offset_from_the_command_line(tmp_path: Path) -> None:
     est, ref = trajectory(disturbed(rng, poses)), trajectory(poses, start_s=50.0)
     write_tum(tmp_path / "est.tum", est)
     write_tum(tmp_path / "ref.tum", ref)
-    command = ["evaluate", "trajectory", str(tmp_path / "est.tum"), str(tmp_path / "ref.tum"), "--json", "--align", "scale"]
+    command = [
+        "evaluate",
+        "trajectory",
+        str(tmp_path / "est.tum"),
+        str(tmp_path / "ref.tum"),
+        "--json",
+        "--align",
+        "scale",
+    ]
     refused = CliRunner().invoke(app, command)
     assert "--offset" in str(refused.exception)
-    done = CliRunner().invoke(app, [*command, "--offset", "50", "--delta", "0.5", "--delta-unit", "metres"])
+    done = CliRunner().invoke(
+        app, [*command, "--offset", "50", "--delta", "0.5", "--delta-unit", "metres"]
+    )
     shifted = Trajectory(est.stamps_ns + 50_000_000_000, est.poses)
     theirs = evo_values(shifted, ref, "scale", 0.5, metrics.Unit.meters, False)
     ours = json.loads(done.stdout)
-    np.testing.assert_allclose([ours["ate_rmse"], ours["rpe_trans_rmse"], ours["rpe_rot_deg_rmse"]], theirs, rtol=1e-6)
+    np.testing.assert_allclose(
+        [ours["ate_rmse"], ours["rpe_trans_rmse"], ours["rpe_rot_deg_rmse"]], theirs, rtol=1e-6
+    )
     assert ours["offset_s"] == 50.0

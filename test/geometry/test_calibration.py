@@ -5,11 +5,18 @@ from flow3r_ros.geometry import lie
 from flow3r_ros.geometry.calibration import estimate_focal
 from test.geometry.views import exact_correspondence
 
-MOTIONS = ([0.2, 0.05, 0.1, 0.03, -0.08, 0.05], [-0.2, 0.1, 0.1, -0.06, 0.1, 0.0], [0.1, -0.1, 0.3, 0.1, 0.05, -0.05])
+MOTIONS = (
+    [0.2, 0.05, 0.1, 0.03, -0.08, 0.05],
+    [-0.2, 0.1, 0.1, -0.06, 0.1, 0.0],
+    [0.1, -0.1, 0.3, 0.1, 0.05, -0.05],
+)
 
 
 def test_focal_is_found_from_turning_motions():
-    flows = [exact_correspondence(lie.se3_exp(motion), noise=0.2, seed=i)[0] for i, motion in enumerate(MOTIONS)]
+    flows = [
+        exact_correspondence(lie.se3_exp(motion), noise=0.2, seed=i)[0]
+        for i, motion in enumerate(MOTIONS)
+    ]
     found = estimate_focal(flows, 672, 504)
     assert found.observable
     assert found.confidence > 0.5
@@ -20,7 +27,11 @@ def test_nothing_to_see_falls_back_and_says_so():
     still = exact_correspondence(np.eye(4), noise=0.2)[0]
     for flows in ([], [still]):
         found = estimate_focal(flows, 640, 480)
-        assert (found.observable, found.confidence, found.focal) == (False, 0.0, pytest.approx(576.0))
+        assert (found.observable, found.confidence, found.focal) == (
+            False,
+            0.0,
+            pytest.approx(576.0),
+        )
 
 
 def test_straight_motion_before_a_wall_is_not_observable():

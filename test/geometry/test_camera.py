@@ -18,8 +18,13 @@ def make_camera(**changes):
 
 
 RADTAN = make_camera(distortion_model="plumb_bob", distortion=(-0.28, 0.07, 0.0002, 0.0001))
-RATIONAL = make_camera(distortion_model="rational_polynomial", distortion=(0.4, -0.1, 0.001, -0.001, 0.01, 0.7, -0.1, 0.02))
-FISHEYE = make_camera(fx=200.0, fy=200.0, distortion_model="equidistant", distortion=(0.02, -0.01, 0.003, -0.001))
+RATIONAL = make_camera(
+    distortion_model="rational_polynomial",
+    distortion=(0.4, -0.1, 0.001, -0.001, 0.01, 0.7, -0.1, 0.02),
+)
+FISHEYE = make_camera(
+    fx=200.0, fy=200.0, distortion_model="equidistant", distortion=(0.02, -0.01, 0.003, -0.001)
+)
 
 
 def test_camera_json_round_trip(tmp_path):
@@ -62,7 +67,10 @@ def test_files_that_are_no_camera(tmp_path, text):
 
 def test_shared_clips_load():
     root = shared_path("video")
-    known = {folder.parent.name: cameras.load_camera(folder) for folder in sorted(root.glob("*/camera.json"))}
+    known = {
+        folder.parent.name: cameras.load_camera(folder)
+        for folder in sorted(root.glob("*/camera.json"))
+    }
     assert known["euroc_v101_start"].distortion_model == "plumb_bob"
     assert known["kitti_curve_51"].distortion_model == "none"
     assert known["carnd_highway"] is None
@@ -86,11 +94,16 @@ def test_crop_and_binning():
     assert half.cx == pytest.approx((322.5) / 2 - 0.5)
 
 
-@pytest.mark.parametrize("camera", [RADTAN, RATIONAL, FISHEYE], ids=["radtan", "rational", "fisheye"])
+@pytest.mark.parametrize(
+    "camera", [RADTAN, RATIONAL, FISHEYE], ids=["radtan", "rational", "fisheye"]
+)
 def test_rectified_pixels_show_the_rays_of_the_pinhole(camera):
-    """Paint the distorted image with its own ray coordinates; after rectification every pixel must show its pinhole ray."""
+    """Paint the distorted image with its own ray coordinates; after rectification every pixel must
+    show its pinhole ray."""
     columns, rows = np.meshgrid(np.arange(640.0), np.arange(480.0))
-    rays = cameras.undistort_points(camera, np.stack([columns, rows], -1).reshape(-1, 2)).reshape(480, 640, 2)
+    rays = cameras.undistort_points(camera, np.stack([columns, rows], -1).reshape(-1, 2)).reshape(
+        480, 640, 2
+    )
     painted = np.clip(np.nan_to_num(rays) * 50 + 128, 0, 255).astype(np.uint8)
     rectifier = cameras.Rectifier(camera)
     shown = rectifier.apply(np.dstack([painted, np.full((480, 640), 255, np.uint8)]))
@@ -99,7 +112,9 @@ def test_rectified_pixels_show_the_rays_of_the_pinhole(camera):
     assert rectifier.rectified.distortion_model == "none"
 
 
-@pytest.mark.parametrize("camera", [RADTAN, RATIONAL, FISHEYE], ids=["radtan", "rational", "fisheye"])
+@pytest.mark.parametrize(
+    "camera", [RADTAN, RATIONAL, FISHEYE], ids=["radtan", "rational", "fisheye"]
+)
 def test_rectification_has_no_borders_and_keeps_the_view(camera):
     target = cameras.pinhole(camera)
     rays = cameras.rays(target).reshape(-1, 1, 2).astype(np.float64)
@@ -119,7 +134,9 @@ def test_undistort_points_inverts_projection():
     for camera in (RADTAN, RATIONAL):
         rays = np.random.default_rng(0).uniform(-0.4, 0.4, (50, 2))
         points = np.concatenate([rays, np.ones((50, 1))], 1)
-        pixels = cv2.projectPoints(points, np.zeros(3), np.zeros(3), camera.matrix, np.array(camera.distortion))[0].reshape(-1, 2)
+        pixels = cv2.projectPoints(
+            points, np.zeros(3), np.zeros(3), camera.matrix, np.array(camera.distortion)
+        )[0].reshape(-1, 2)
         np.testing.assert_allclose(cameras.undistort_points(camera, pixels), rays, atol=1e-6)
 
 
@@ -130,7 +147,12 @@ def test_rectifier_refuses_another_image_size():
 
 def test_no_distortion_returns_the_image_itself():
     image = np.zeros((480, 640, 3), np.uint8)
-    assert cameras.Rectifier(make_camera(distortion_model="plumb_bob", distortion=(0.0,) * 5)).apply(image) is image
+    assert (
+        cameras.Rectifier(make_camera(distortion_model="plumb_bob", distortion=(0.0,) * 5)).apply(
+            image
+        )
+        is image
+    )
 
 
 def test_focal_is_recovered_despite_outliers():
@@ -149,4 +171,6 @@ def test_focal_is_recovered_despite_outliers():
 
 def test_focal_of_nothing_is_an_error():
     with pytest.raises(CameraError):
-        cameras.focal_from_points(np.full((4, 4, 3), np.nan, np.float32), np.ones((4, 4), np.float32))
+        cameras.focal_from_points(
+            np.full((4, 4, 3), np.nan, np.float32), np.ones((4, 4), np.float32)
+        )

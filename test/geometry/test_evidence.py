@@ -6,11 +6,19 @@ import pytest
 from flow3r_ros.geometry import lie
 from flow3r_ros.geometry.camera import rays, scaled
 from flow3r_ros.geometry.correspondence import Matcher
-from flow3r_ros.geometry.evidence import CHANNELS, DepthMap, build_evidence, chain_two_view, evidence_from_images
+from flow3r_ros.geometry.evidence import (
+    CHANNELS,
+    DepthMap,
+    build_evidence,
+    chain_two_view,
+    evidence_from_images,
+)
 from test.geometry.views import CAMERA, exact_correspondence, render, rotation_error_deg
 
 GRID = (224, 168)
-POSES = np.stack([lie.se3_exp(np.array([0.08, -0.02, 0.12, 0.01, 0.02, -0.01]) * k) for k in range(4)])
+POSES = np.stack(
+    [lie.se3_exp(np.array([0.08, -0.02, 0.12, 0.01, 0.02, -0.01]) * k) for k in range(4)]
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +32,9 @@ def build(views, steps, poses=POSES, unit=1.0, depths=True):
     maps = [DepthMap(view.depth * np.float32(unit), ones) if depths else None for view in views]
     moved = poses.copy()
     moved[:, :3, 3] *= unit
-    return build_evidence(CAMERA, moved, maps, [None, *[s.reversed() for s in steps]], [*steps, None], GRID)
+    return build_evidence(
+        CAMERA, moved, maps, [None, *[s.reversed() for s in steps]], [*steps, None], GRID
+    )
 
 
 def test_layout(exact):
@@ -32,7 +42,9 @@ def test_layout(exact):
     evidence = build(views, steps)
     assert evidence.planes.shape == (4, CHANNELS, 84, 112)
     assert evidence.planes.dtype == np.float32
-    np.testing.assert_allclose(evidence.planes[2, :2].transpose(1, 2, 0), rays(scaled(CAMERA, 112, 84)), atol=1e-6)
+    np.testing.assert_allclose(
+        evidence.planes[2, :2].transpose(1, 2, 0), rays(scaled(CAMERA, 112, 84)), atol=1e-6
+    )
     assert not evidence.planes[0, 4:7].any()
     assert not evidence.planes[3, 7:10].any()
     np.testing.assert_allclose(evidence.poses[0], np.eye(4), atol=1e-12)
@@ -65,7 +77,14 @@ def test_unknown_pixels_do_not_pull_their_neighbours(exact):
     confidence = np.where(np.isnan(depth), 0, 1).astype(np.float32)
     maps = [DepthMap(depth, confidence), None, None, None]
     evidence = build_evidence(CAMERA, POSES, maps, [None] * 4, [None] * 4, GRID)
-    assert np.median(np.abs(evidence.planes[0, 2] + np.log(evidence.scale) - np.log(views[0].depth[1::3, 1::3]))) < 0.02
+    assert (
+        np.median(
+            np.abs(
+                evidence.planes[0, 2] + np.log(evidence.scale) - np.log(views[0].depth[1::3, 1::3])
+            )
+        )
+        < 0.02
+    )
     assert 0.2 < evidence.planes[0, 3].mean() < 0.8
 
 
@@ -87,10 +106,20 @@ def test_chained_pairs_share_one_scale(exact):
 def test_images_alone_give_poses_and_depth():
     views = [render(T, noise=1.5, seed=i) for i, T in enumerate(POSES)]
     matcher = Matcher()
-    evidence = evidence_from_images([matcher.prepare(view.gray) for view in views], CAMERA, matcher, GRID)
-    assert max(rotation_error_deg(found, truth) for found, truth in zip(evidence.poses, POSES, strict=True)) < 0.5
+    evidence = evidence_from_images(
+        [matcher.prepare(view.gray) for view in views], CAMERA, matcher, GRID
+    )
+    assert (
+        max(
+            rotation_error_deg(found, truth)
+            for found, truth in zip(evidence.poses, POSES, strict=True)
+        )
+        < 0.5
+    )
     shift = evidence.poses[3, :3, 3]
-    assert shift @ POSES[3, :3, 3] / np.linalg.norm(shift) / np.linalg.norm(POSES[3, :3, 3]) > np.cos(np.radians(6))
+    assert shift @ POSES[3, :3, 3] / np.linalg.norm(shift) / np.linalg.norm(
+        POSES[3, :3, 3]
+    ) > np.cos(np.radians(6))
     known = evidence.planes[:, 3] > 0.3
     assert known.mean() > 0.4
     truth = np.stack([np.log(view.depth[1::3, 1::3]) for view in views])[known]

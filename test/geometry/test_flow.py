@@ -17,16 +17,26 @@ def golden():
 
 def test_conversions_equal_the_reference(golden):
     ndc, height, width = golden["coords_ndc"], *golden["coords_ndc"].shape[1:3]
-    np.testing.assert_allclose(flows.ndc_from_pixels(golden["coords_px"], width, height), ndc, atol=1e-5)
-    np.testing.assert_allclose(flows.pixels_from_ndc(ndc, width, height), golden["coords_px_back"], atol=1e-5)
+    np.testing.assert_allclose(
+        flows.ndc_from_pixels(golden["coords_px"], width, height), ndc, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        flows.pixels_from_ndc(ndc, width, height), golden["coords_px_back"], atol=1e-5
+    )
     np.testing.assert_allclose(flows.flow_from_ndc(ndc), golden["flow_px"], atol=1e-5)
     np.testing.assert_allclose(flows.ndc_from_flow(golden["flow_px"]), ndc, atol=1e-5)
-    np.testing.assert_allclose(flows.displacement_from_ndc(golden["flow_ndc"], width, height), golden["flow_px_from_ndc"], atol=1e-5)
+    np.testing.assert_allclose(
+        flows.displacement_from_ndc(golden["flow_ndc"], width, height),
+        golden["flow_px_from_ndc"],
+        atol=1e-5,
+    )
 
 
 def test_flow_from_points_equals_the_reference(golden):
     for pair, (i, j) in enumerate(golden["mf_pairs"][0]):
-        found = flows.flow_from_points(golden["mf_points"][0, i], golden["mf_poses"][0, j], golden["mf_K"][0, j])
+        found = flows.flow_from_points(
+            golden["mf_points"][0, i], golden["mf_poses"][0, j], golden["mf_K"][0, j]
+        )
         np.testing.assert_allclose(found, golden["mf_flow"][0, pair], atol=1e-4)
 
 
@@ -54,7 +64,11 @@ def test_geometric_flow_of_a_plane_is_its_homography_and_composes():
     backward, _ = flows.geometric_flow(depth_b, lie.invert(T), camera, camera, depth_a)
     normal = np.array([-0.2, 0.1, 1.0])
     T_b_a = lie.invert(T)
-    H = camera.matrix @ (T_b_a[:3, :3] + np.outer(T_b_a[:3, 3], normal) / 4.0) @ np.linalg.inv(camera.matrix)
+    H = (
+        camera.matrix
+        @ (T_b_a[:3, :3] + np.outer(T_b_a[:3, 3], normal) / 4.0)
+        @ np.linalg.inv(camera.matrix)
+    )
     grid = flows.pixel_grid(64, 48).astype(float)
     mapped = np.concatenate([grid, np.ones((48, 64, 1))], -1) @ H.T
     np.testing.assert_allclose(forward, mapped[..., :2] / mapped[..., 2:] - grid, atol=1e-3)
@@ -73,7 +87,9 @@ def test_hidden_and_unknown_points_are_not_covisible():
     assert not covisible[5, 40]
     assert covisible[:, 21:].sum() == covisible[:, 21:].size - 1
     assert np.isfinite(flow).all()
-    assert not flows.geometric_flow(depth, lie.rigid(np.eye(3), [0, 0, 50.0]), camera, camera)[1].any()
+    assert not flows.geometric_flow(depth, lie.rigid(np.eye(3), [0, 0, 50.0]), camera, camera)[
+        1
+    ].any()
 
 
 def test_warp_by_a_shift_reproduces_the_image():

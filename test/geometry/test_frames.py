@@ -43,7 +43,14 @@ def test_covariance_equals_a_sampled_perturbation(a, b):
             moved[:3, 3] += delta[:3]
             moved[:3, :3] = lie.so3_exp(delta[3:]) @ moved[:3, :3]
             out = frames.odom_from_optical(moved, extrinsics)
-            columns.append(np.concatenate([out[:3, 3] - base[:3, 3], lie.so3_log(out[:3, :3] @ base[:3, :3].T)]) / step)
+            columns.append(
+                np.concatenate(
+                    [out[:3, 3] - base[:3, 3], lie.so3_log(out[:3, :3] @ base[:3, :3].T)]
+                )
+                / step
+            )
         J = np.stack(columns, axis=1)
         covariance = np.diag([1.0, 2, 3, 0.1, 0.2, 0.3])
-        np.testing.assert_allclose(frames.odom_covariance(covariance, T, extrinsics), J @ covariance @ J.T, atol=1e-4)
+        np.testing.assert_allclose(
+            frames.odom_covariance(covariance, T, extrinsics), J @ covariance @ J.T, atol=1e-4
+        )

@@ -19,7 +19,23 @@ def test_so3_exp_equals_scipy(phi):
     np.testing.assert_allclose(lie.so3_exp(phi), Rotation.from_rotvec(phi).as_matrix(), atol=1e-12)
 
 
-@pytest.mark.parametrize("angle", [0.0, 1e-12, 1e-8, 9.9e-5, 1.01e-4, 1e-3, 1.0, 3.0, np.pi - 1e-3, np.pi - 1e-6, np.pi - 1e-9, np.pi])
+@pytest.mark.parametrize(
+    "angle",
+    [
+        0.0,
+        1e-12,
+        1e-8,
+        9.9e-5,
+        1.01e-4,
+        1e-3,
+        1.0,
+        3.0,
+        np.pi - 1e-3,
+        np.pi - 1e-6,
+        np.pi - 1e-9,
+        np.pi,
+    ],
+)
 @pytest.mark.parametrize("seed", range(4))
 def test_so3_log_inverts_exp_near_zero_and_pi(angle, seed):
     axis = np.random.default_rng(seed).normal(size=3)
@@ -57,10 +73,15 @@ def test_umeyama_is_exact(seed, scale, count):
     found = lie.umeyama(points, lie.apply(truth, points), weights)
     np.testing.assert_allclose(found, truth, atol=1e-7 * scale)
     rigid = lie.sim3(1.0, random_rotation(seed), rng.normal(size=3))
-    np.testing.assert_allclose(lie.umeyama(points, lie.apply(rigid, points), with_scale=False), rigid, atol=1e-9)
+    np.testing.assert_allclose(
+        lie.umeyama(points, lie.apply(rigid, points), with_scale=False), rigid, atol=1e-9
+    )
 
 
-@pytest.mark.parametrize("points", [np.zeros((5, 3)), np.outer(np.arange(5.0), [1, 2, 3]), np.array([[1.0, 2, 3]]), np.eye(3)[:2]])
+@pytest.mark.parametrize(
+    "points",
+    [np.zeros((5, 3)), np.outer(np.arange(5.0), [1, 2, 3]), np.array([[1.0, 2, 3]]), np.eye(3)[:2]],
+)
 def test_umeyama_of_degenerate_points_is_still_a_similarity(points):
     found = lie.umeyama(points, points + 1.0)
     scale, R, _ = lie.sim3_parts(found)
@@ -76,7 +97,10 @@ def test_umeyama_never_reflects():
     assert np.linalg.det(R) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("points", "weights"), [(np.full((4, 3), np.nan), None), (np.eye(3), np.zeros(3)), (np.empty((0, 3)), None)])
+@pytest.mark.parametrize(
+    ("points", "weights"),
+    [(np.full((4, 3), np.nan), None), (np.eye(3), np.zeros(3)), (np.empty((0, 3)), None)],
+)
 def test_umeyama_refuses_nonsense(points, weights):
     with pytest.raises(ValueError, match="umeyama"):
         lie.umeyama(points, points, weights)
@@ -92,10 +116,15 @@ def test_quaternion_round_trip_equals_scipy(phi):
 
 
 def test_interpolate_hits_both_ends_and_the_middle():
-    T0, T1 = lie.rigid(lie.so3_exp([0, 0, 0.2]), [0, 0, 0]), lie.rigid(lie.so3_exp([0, 0, 0.6]), [2, 0, 0])
+    T0, T1 = (
+        lie.rigid(lie.so3_exp([0, 0, 0.2]), [0, 0, 0]),
+        lie.rigid(lie.so3_exp([0, 0, 0.6]), [2, 0, 0]),
+    )
     np.testing.assert_allclose(lie.interpolate(T0, T1, 0.0), T0, atol=1e-12)
     np.testing.assert_allclose(lie.interpolate(T0, T1, 1.0), T1, atol=1e-12)
-    np.testing.assert_allclose(lie.interpolate(T0, T1, 0.5), lie.rigid(lie.so3_exp([0, 0, 0.4]), [1, 0, 0]), atol=1e-12)
+    np.testing.assert_allclose(
+        lie.interpolate(T0, T1, 0.5), lie.rigid(lie.so3_exp([0, 0, 0.4]), [1, 0, 0]), atol=1e-12
+    )
 
 
 def test_average_rotations_follows_weights():

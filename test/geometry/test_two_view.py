@@ -8,7 +8,13 @@ from flow3r_ros.geometry.correspondence import Matcher
 from flow3r_ros.geometry.two_view import hybrid_pose, moving_mask, triangulate
 from flow3r_ros.types import PoseSource
 from test.conftest import shared_path
-from test.geometry.views import CAMERA, direction_error_deg, exact_correspondence, render, rotation_error_deg
+from test.geometry.views import (
+    CAMERA,
+    direction_error_deg,
+    exact_correspondence,
+    render,
+    rotation_error_deg,
+)
 
 MOTIONS = {
     "forward": [0.0, 0.0, 0.4, 0.0, 0.01, 0.0],
@@ -78,7 +84,11 @@ def test_a_good_network_pose_is_left_alone_and_a_bad_one_is_not():
     kept = hybrid_pose(flow, CAMERA, view.depth, close)
     assert kept.source is PoseSource.NETWORK
     np.testing.assert_array_equal(kept.T, close)
-    for wrong in (lie.se3_exp([0.3, 0, 0, 0, 0.1, 0]), T @ lie.rigid(lie.so3_exp([0, 0.03, 0]), np.zeros(3)), np.eye(4)):
+    for wrong in (
+        lie.se3_exp([0.3, 0, 0, 0, 0.1, 0]),
+        T @ lie.rigid(lie.so3_exp([0, 0.03, 0]), np.zeros(3)),
+        np.eye(4),
+    ):
         refused = hybrid_pose(flow, CAMERA, view.depth, wrong)
         assert refused.source is not PoseSource.NETWORK or rotation_error_deg(refused.T, T) < 0.1
         assert rotation_error_deg(refused.T, T) < 0.1
@@ -95,7 +105,14 @@ def test_small_parallax_takes_translation_from_depth():
 
 def test_an_unmatched_pair_says_predicted():
     flow, _, _ = exact_correspondence(np.eye(4))
-    nothing = type(flow)(flow.flow, flow.covisibility * 0, flow.texture, flow.backward, flow.backward_covisibility * 0, flow.texture)
+    nothing = type(flow)(
+        flow.flow,
+        flow.covisibility * 0,
+        flow.texture,
+        flow.backward,
+        flow.backward_covisibility * 0,
+        flow.texture,
+    )
     pair = hybrid_pose(nothing, CAMERA)
     assert pair.source is PoseSource.PREDICTED
     assert not np.isfinite(pair.cost)
@@ -141,7 +158,9 @@ def clip_pairs(name, stride, indices):
     for line in (folder / "groundtruth.tum").read_text().splitlines():
         if not line.startswith("#"):
             values = [float(value) for value in line.split()]
-            truth[round(values[0] * 1e6)] = lie.rigid(lie.matrix_from_quaternion(values[4:]), values[1:4])
+            truth[round(values[0] * 1e6)] = lie.rigid(
+                lie.matrix_from_quaternion(values[4:]), values[1:4]
+            )
     stamps = [round(float(line) * 1e6) for line in (folder / "timestamps.txt").read_text().split()]
     files = sorted((folder / "frames").iterdir()) if (folder / "frames").is_dir() else None
     video = None if files else cv2.VideoCapture(str(folder / "frames.mp4"))
@@ -179,7 +198,12 @@ def test_real_clips(name, stride, indices, rotation_bound, direction_bound):
 
 
 def test_the_same_flow_gives_the_same_pose_bit_for_bit():
-    a, b = render(np.eye(4), noise=4, seed=1), render(lie.se3_exp(MOTIONS["turning"]), box_shift=np.array([0.2, 0.1, 0.0]), noise=4, seed=2)
+    a, b = (
+        render(np.eye(4), noise=4, seed=1),
+        render(
+            lie.se3_exp(MOTIONS["turning"]), box_shift=np.array([0.2, 0.1, 0.0]), noise=4, seed=2
+        ),
+    )
     flow = Matcher().flow(a.gray, b.gray)
     first, second = (hybrid_pose(flow, CAMERA, a.depth) for _ in range(2))
     np.testing.assert_array_equal(first.T, second.T)

@@ -1,4 +1,5 @@
-"""Two views of a textured world with exact answers: ray-cast planes with a smooth procedural texture, for the tests of geometry."""
+"""Two views of a textured world with exact answers: ray-cast planes with a smooth procedural
+texture, for the tests of geometry."""
 
 from __future__ import annotations
 
@@ -27,12 +28,19 @@ def texture(seed: int = 0, size: int = 1024) -> Float32:
     image = np.zeros((size, size), np.float32)
     for cell, gain in ((4, 1.0), (8, 1.5), (16, 2.0), (64, 2.0)):
         coarse = rng.normal(size=(size // cell, size // cell)).astype(np.float32)
-        image += gain * cv2.resize(np.tile(coarse, (2, 2)), (2 * size, 2 * size), interpolation=cv2.INTER_CUBIC)[:size, :size]
+        image += (
+            gain
+            * cv2.resize(
+                np.tile(coarse, (2, 2)), (2 * size, 2 * size), interpolation=cv2.INTER_CUBIC
+            )[:size, :size]
+        )
     return np.asarray(np.clip(127 + 30 * image / image.std() * 1.2, 20, 235), np.float32)
 
 
 TEXTURE = texture()
-PLANES = (  # normal n and offset d of n . x = d in the world, unit pixels per metre of texture: back wall, floor, left wall, box
+# normal n and offset d of n . x = d in the world, unit pixels per metre of texture: back wall,
+# floor, left wall, box
+PLANES = (
     (np.array([0.1, 0.0, 1.0]), 6.0),
     (np.array([0.0, 1.0, 0.1]), 1.6),
     (np.array([-1.0, 0.0, 0.15]), 2.5),
@@ -41,9 +49,19 @@ BOX = (np.array([0.3, -0.4, 3.0]), 0.7)
 """centre and half width of a square facing the first camera"""
 
 
-def render(T_world_cam: Float64, camera: Camera = CAMERA, box_shift: Float64 | None = None, noise: float = 0.0, seed: int = 0) -> View:
-    """Gray image and depth of the room; `box_shift` moves the square in the middle independently."""
-    columns, rows = np.meshgrid((np.arange(camera.width) - camera.cx) / camera.fx, (np.arange(camera.height) - camera.cy) / camera.fy)
+def render(
+    T_world_cam: Float64,
+    camera: Camera = CAMERA,
+    box_shift: Float64 | None = None,
+    noise: float = 0.0,
+    seed: int = 0,
+) -> View:
+    """Gray image and depth of the room; `box_shift` moves the square in the middle
+    independently."""
+    columns, rows = np.meshgrid(
+        (np.arange(camera.width) - camera.cx) / camera.fx,
+        (np.arange(camera.height) - camera.cy) / camera.fy,
+    )
     rays = np.stack([columns, rows, np.ones_like(rows)], -1) @ T_world_cam[:3, :3].T
     origin = T_world_cam[:3, 3]
     depth = np.full(columns.shape, np.inf)
@@ -53,7 +71,12 @@ def render(T_world_cam: Float64, camera: Camera = CAMERA, box_shift: Float64 | N
     centre = BOX[0] + (np.zeros(3) if box_shift is None else box_shift)
     hit = (centre[2] - origin[2]) / rays[..., 2]
     point = origin + hit[..., None] * rays - centre
-    on_box = (np.abs(point[..., 0]) < BOX[1]) & (np.abs(point[..., 1]) < BOX[1]) & (hit > 0) & (hit < depth)
+    on_box = (
+        (np.abs(point[..., 0]) < BOX[1])
+        & (np.abs(point[..., 1]) < BOX[1])
+        & (hit > 0)
+        & (hit < depth)
+    )
     depth[on_box] = hit[on_box]
     value[on_box] = _lookup(point[..., 0], point[..., 1], 3)[on_box]
     image = value + np.random.default_rng(seed).normal(0, noise, value.shape) if noise else value
@@ -76,9 +99,15 @@ def _lookup(x, y, index):
 
 
 def exact_correspondence(
-    T_a_b: Float64, T_world_a: Float64 | None = None, noise: float = 0.0, outliers: float = 0.0, seed: int = 0, camera: Camera = CAMERA
+    T_a_b: Float64,
+    T_world_a: Float64 | None = None,
+    noise: float = 0.0,
+    outliers: float = 0.0,
+    seed: int = 0,
+    camera: Camera = CAMERA,
 ) -> tuple[Correspondence, View, Bool]:
-    """Correspondence from geometry instead of images, with Gaussian noise and a share of random vectors; view a and the outlier mask."""
+    """Correspondence from geometry instead of images, with Gaussian noise and a share of random
+    vectors; view a and the outlier mask."""
     T_a = np.eye(4) if T_world_a is None else T_world_a
     a, b = render(T_a, camera), render(T_a @ T_a_b, camera)
     rng = np.random.default_rng(seed)
@@ -88,7 +117,14 @@ def exact_correspondence(
     wrong = rng.random(covisible.shape) < outliers
     forward[wrong] += rng.uniform(-25, 25, (int(wrong.sum()), 2)).astype(np.float32)
     ones = np.ones(covisible.shape, np.float32)
-    flow = Correspondence(forward, covisible.astype(np.float32), ones, backward, covisible_back.astype(np.float32), ones)
+    flow = Correspondence(
+        forward,
+        covisible.astype(np.float32),
+        ones,
+        backward,
+        covisible_back.astype(np.float32),
+        ones,
+    )
     return flow, a, wrong
 
 
@@ -98,4 +134,8 @@ def rotation_error_deg(T: Float64, truth: Float64) -> float:
 
 def direction_error_deg(T: Float64, truth: Float64) -> float:
     a, b = T[:3, 3], truth[:3, 3]
-    return float(np.degrees(np.arccos(np.clip(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12), -1, 1))))
+    return float(
+        np.degrees(
+            np.arccos(np.clip(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12), -1, 1))
+        )
+    )

@@ -23,7 +23,9 @@ from flow3r_ros.types import Evidence, Frame, Window
 ROWS, COLUMNS = 42, 56
 
 
-def tiny_config(evidence: bool = False, convolutional: bool = False, base: str = "none") -> Flow3rConfig:
+def tiny_config(
+    evidence: bool = False, convolutional: bool = False, base: str = "none"
+) -> Flow3rConfig:
     """A network of some 100 000 parameters."""
     head = HeadDecoderConfig(width=32, blocks=4, heads=2, out=24)
     return Flow3rConfig(
@@ -60,17 +62,27 @@ def tiny_model(seed: int = 0, **options: object) -> Flow3r:
 def tiny_folder(path: Path, **options: object) -> ModelFolder:
     """A model folder with a tiny network."""
     manifest = Manifest(
-        name=path.name, source="a test", license="Apache-2.0", parameters=0, input=InputSpec(resolution=(COLUMNS, ROWS), window=4)
+        name=path.name,
+        source="a test",
+        license="Apache-2.0",
+        parameters=0,
+        input=InputSpec(resolution=(COLUMNS, ROWS), window=4),
     )
     return save_model_folder(path, tiny_model(**options), manifest)
 
 
-def images(frames: int, rows: int = ROWS, columns: int = COLUMNS, batch: int = 1, seed: int = 0) -> torch.Tensor:
+def images(
+    frames: int, rows: int = ROWS, columns: int = COLUMNS, batch: int = 1, seed: int = 0
+) -> torch.Tensor:
     """Random images `[batch, frames, 3, rows, columns]` in [0, 1]."""
-    return torch.rand(batch, frames, 3, rows, columns, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(
+        batch, frames, 3, rows, columns, generator=torch.Generator().manual_seed(seed)
+    )
 
 
-def evidence(frames: int, rows: int = ROWS, columns: int = COLUMNS, batch: int = 1) -> EvidenceInput:
+def evidence(
+    frames: int, rows: int = ROWS, columns: int = COLUMNS, batch: int = 1
+) -> EvidenceInput:
     """Random evidence with pinhole rays."""
     generator = torch.Generator().manual_seed(7)
     planes = 0.3 * torch.randn(batch, frames, 10, rows // 2, columns // 2, generator=generator)
@@ -85,14 +97,25 @@ def evidence(frames: int, rows: int = ROWS, columns: int = COLUMNS, batch: int =
 
 def frame(id_: int, width: int = 160, height: int = 120) -> Frame:
     """A frame of smooth noise that depends on its id only."""
-    coarse = np.random.default_rng(id_).integers(0, 255, (height // 20, width // 20, 3), dtype=np.uint8)
-    return Frame(id=id_, stamp_ns=id_ * 100_000_000, rgb=np.kron(coarse, np.ones((20, 20, 1), np.uint8)))
+    coarse = np.random.default_rng(id_).integers(
+        0, 255, (height // 20, width // 20, 3), dtype=np.uint8
+    )
+    return Frame(
+        id=id_, stamp_ns=id_ * 100_000_000, rgb=np.kron(coarse, np.ones((20, 20, 1), np.uint8))
+    )
 
 
-def window(ids: list[int], wanted: list[int], pairs: tuple[tuple[int, int], ...] = (), with_evidence: float | None = None) -> Window:
+def window(
+    ids: list[int],
+    wanted: list[int],
+    pairs: tuple[tuple[int, int], ...] = (),
+    with_evidence: float | None = None,
+) -> Window:
     """A window of test frames; `with_evidence` is the evidence's scale."""
     given = None
     if with_evidence is not None:
         tensors = evidence(len(ids))
-        given = Evidence(tensors.planes[0].numpy(), tensors.poses[0].double().numpy(), with_evidence)
+        given = Evidence(
+            tensors.planes[0].numpy(), tensors.poses[0].double().numpy(), with_evidence
+        )
     return Window(tuple(frame(id_) for id_ in ids), tuple(wanted), given, pairs)

@@ -1,7 +1,8 @@
-"""Run our network on a golden set: `python -m test.network.reference DIR NAME` prints max abs differences as one JSON object.
+"""Run our network on a golden set: `python -m test.network.reference DIR NAME` prints max abs
+differences as one JSON object.
 
-DIR holds `NAME_config.json` (the authors' layout), `NAME.safetensors` and `NAME_io.safetensors` (`images`, `pair_indices`, the five
-outputs). Nothing about sizes, frames or pairs is assumed.
+DIR holds `NAME_config.json` (the authors' layout), `NAME.safetensors` and `NAME_io.safetensors`
+(`images`, `pair_indices`, the five outputs). Nothing about sizes, frames or pairs is assumed.
 """
 
 from __future__ import annotations

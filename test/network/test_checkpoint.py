@@ -1,4 +1,5 @@
-"""Weights on disk: what is written can be read, and every way a file can be wrong is named with its cure."""
+"""Weights on disk: what is written can be read, and every way a file can be wrong is named with its
+cure."""
 
 from __future__ import annotations
 
@@ -13,8 +14,23 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from flow3r_ros.errors import ModelError, OutputError
-from flow3r_ros.network.catalog import InputSpec, Manifest, describe, find_model, licence_note, list_models, verify
-from flow3r_ros.network.checkpoint import import_model, load_model, read_weights, save_model_folder, verify_model, write_manifest
+from flow3r_ros.network.catalog import (
+    InputSpec,
+    Manifest,
+    describe,
+    find_model,
+    licence_note,
+    list_models,
+    verify,
+)
+from flow3r_ros.network.checkpoint import (
+    import_model,
+    load_model,
+    read_weights,
+    save_model_folder,
+    verify_model,
+    write_manifest,
+)
 from test.network.factories import images, tiny_config, tiny_folder, tiny_model
 
 
@@ -51,7 +67,9 @@ def test_what_is_saved_is_loaded(folder: Path, caplog: pytest.LogCaptureFixture)
     with torch.no_grad():
         assert torch.equal(model(images(2))["points"], tiny_model()(images(2))["points"])
     assert not model.training
-    assert find_model(folder).manifest.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert find_model(folder).manifest.parameters == sum(
+        parameter.numel() for parameter in model.parameters()
+    )
     assert verify_model(folder).startswith("tiny: sha256 as in the manifest")
 
 
@@ -66,7 +84,9 @@ def test_bfloat16_arithmetic_keeps_float32_outputs(folder: Path) -> None:
 
 
 def test_unknown_licence_says_check_the_licence(folder: Path) -> None:
-    manifest = find_model(folder).manifest.model_copy(update={"license": Manifest.model_fields["license"].default})
+    manifest = find_model(folder).manifest.model_copy(
+        update={"license": Manifest.model_fields["license"].default}
+    )
     assert "check the licence" in licence_note(manifest)
     large = find_model("flow3r_large")
     assert "check the licence" in licence_note(large.manifest)
@@ -77,7 +97,11 @@ def test_saving_again_replaces_and_leaves_nothing_behind(folder: Path) -> None:
     manifest = find_model(folder).manifest
     save_model_folder(folder, tiny_model(seed=1), manifest)
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "manifest.yaml", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "manifest.yaml",
+        "model.safetensors",
+    ]
     assert find_model(folder).manifest.sha256 != manifest.sha256
 
 
@@ -122,7 +146,12 @@ def test_wrong_shape(folder: Path) -> None:
 def test_missing_and_unexpected_tensors(folder: Path) -> None:
     rewrite(folder, lambda tensors: tensors.pop("encoder.norm.weight"))
     assert "encoder.norm.weight" in one_line_error(folder)
-    rewrite(folder, lambda tensors: tensors.update({"encoder.norm.weight": torch.ones(32), "mask_token": torch.ones(1)}))
+    rewrite(
+        folder,
+        lambda tensors: tensors.update(
+            {"encoder.norm.weight": torch.ones(32), "mask_token": torch.ones(1)}
+        ),
+    )
     assert "mask_token" in one_line_error(folder)
 
 
@@ -131,7 +160,9 @@ def test_not_finite_weights(folder: Path) -> None:
     assert "encoder.norm.weight is not finite" in one_line_error(folder)
 
 
-def test_pi3_checkpoint_loads_with_a_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_pi3_checkpoint_loads_with_a_warning(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def drop_flow(tensors: dict[str, torch.Tensor]) -> None:
         for key in [key for key in tensors if key.startswith("flow_head.")]:
             del tensors[key]
@@ -156,7 +187,9 @@ class Malicious:
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize("writer", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+@pytest.mark.parametrize(
+    "writer", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))]
+)
 def test_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path, writer) -> None:
     victim = tmp_path / "executed"
     file = tmp_path / "flow3r.bin"
@@ -169,7 +202,11 @@ def test_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path, writer) ->
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "flow3r.bin"), (b"PK\x03\x04 not a zip", "flow3r.bin"), (b"<html>Access denied</html>", "flow3r.bin")],
+    [
+        (b"", "flow3r.bin"),
+        (b"PK\x03\x04 not a zip", "flow3r.bin"),
+        (b"<html>Access denied</html>", "flow3r.bin"),
+    ],
 )
 def test_files_that_are_no_weights(tmp_path: Path, content: bytes, said: str) -> None:
     file = tmp_path / "flow3r.bin"
@@ -203,12 +240,16 @@ def test_torch_file_is_imported(tmp_path: Path, wrapper: str | None) -> None:
     assert "flow3r.bin" in folder.manifest.source
     verify(folder)
     with torch.no_grad():
-        assert torch.equal(load_model(folder.path)(images(2))["conf"], tiny_model()(images(2))["conf"])
+        assert torch.equal(
+            load_model(folder.path)(images(2))["conf"], tiny_model()(images(2))["conf"]
+        )
 
 
 def test_import_of_weights_that_fit_nothing(tmp_path: Path) -> None:
     save_file(tiny_model().state_dict(), tmp_path / "model.safetensors")
-    assert "does not fit the architecture flow3r_large" in one_line_error(tmp_path / "model.safetensors", import_model)
+    assert "does not fit the architecture flow3r_large" in one_line_error(
+        tmp_path / "model.safetensors", import_model
+    )
 
 
 def test_manifest_errors_name_file_and_key(folder: Path) -> None:
@@ -222,7 +263,9 @@ def test_manifest_errors_name_file_and_key(folder: Path) -> None:
     assert "manifest.yaml" in one_line_error(folder)
 
 
-def test_models_are_found_by_name_and_ones_with_weights_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_are_found_by_name_and_ones_with_weights_win(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "install"))
     installed = tmp_path / "install" / "share" / "flow3r_ros" / "models"
@@ -233,7 +276,9 @@ def test_models_are_found_by_name_and_ones_with_weights_win(tmp_path: Path, monk
     assert "tiny" in [found.path.name for found in list_models()]
 
 
-def test_one_broken_folder_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_broken_folder_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     mine = tmp_path / "flow3r" / "models"
     tiny_folder(mine / "good")

@@ -1,4 +1,5 @@
-"""`flow3r models fetch` against a local HTTP server that speaks as much of the hub's protocol as a download needs."""
+"""`flow3r models fetch` against a local HTTP server that speaks as much of the hub's protocol as a
+download needs."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(http.server.ThreadingHTTPServer):
-    """Serves one file; can break off after `budget` bytes, lie about the hash, or not know the file."""
+    """Serves one file; can break off after `budget` bytes, lie about the hash, or not know the
+    file."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -42,7 +44,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path.startswith("/api/"):
-            body = json.dumps({"id": hub.REPOSITORY, "sha": COMMIT, "siblings": [{"rfilename": hub.FILE}]}).encode()
+            body = json.dumps(
+                {"id": hub.REPOSITORY, "sha": COMMIT, "siblings": [{"rfilename": hub.FILE}]}
+            ).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -68,7 +72,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("Accept-Ranges", "bytes")
         if asked:
-            self.send_header("Content-Range", f"bytes {start}-{len(self.server.content) - 1}/{len(self.server.content)}")
+            self.send_header(
+                "Content-Range",
+                f"bytes {start}-{len(self.server.content) - 1}/{len(self.server.content)}",
+            )
         self.send_header("Content-Length", str(len(rest)))
         self.end_headers()
         if body and self.server.budget is not None:
@@ -86,7 +93,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub with a tiny `flow3r.bin`, and a model folder `tiny` whose weights are still to be fetched."""
+    """A hub with a tiny `flow3r.bin`, and a model folder `tiny` whose weights are still to be
+    fetched."""
     torch.save(tiny_model().state_dict(), tmp_path / "source.bin")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "install"))
@@ -94,7 +102,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     known = tiny_folder(tmp_path / "install" / "share" / "flow3r_ros" / "models" / "tiny")
     (known.path / "model.safetensors").unlink()
     manifest = (known.path / "manifest.yaml").read_text()
-    (known.path / "manifest.yaml").write_text("\n".join(line if "sha256" not in line else "sha256: ''" for line in manifest.splitlines()))
+    (known.path / "manifest.yaml").write_text(
+        "\n".join(line if "sha256" not in line else "sha256: ''" for line in manifest.splitlines())
+    )
     hub_server = Hub((tmp_path / "source.bin").read_bytes())
     thread = threading.Thread(target=hub_server.serve_forever, daemon=True)
     thread.start()
@@ -110,7 +120,9 @@ def test_fetched_model_is_complete_verified_and_found(server: Hub, tmp_path: Pat
     assert folder.path == tmp_path / "data" / "flow3r" / "models" / "tiny"
     assert folder.manifest.sha256 == server.etag == verify(folder)
     with torch.no_grad():
-        assert torch.equal(load_model("tiny")(images(2))["points"], tiny_model()(images(2))["points"])
+        assert torch.equal(
+            load_model("tiny")(images(2))["points"], tiny_model()(images(2))["points"]
+        )
     asked = len(server.ranges)
     assert hub.fetch("tiny").path == folder.path
     assert len(server.ranges) == asked, "what is there is not downloaded again"

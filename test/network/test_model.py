@@ -25,7 +25,13 @@ from test.conftest import shared_path
 from test.network.factories import COLUMNS, ROWS, evidence, images, tiny_config, tiny_model
 from test.network.reference import differences, load
 
-TOLERANCES = {"points": 1e-4, "local_points": 5e-5, "conf": 1e-5, "camera_poses": 2e-5, "flow": 2e-5}
+TOLERANCES = {
+    "points": 1e-4,
+    "local_points": 5e-5,
+    "conf": 1e-5,
+    "camera_poses": 2e-5,
+    "flow": 2e-5,
+}
 
 
 def golden_sets() -> Iterator[tuple[Path, str]]:
@@ -63,10 +69,14 @@ def recorded(model: Flow3r) -> Iterator[dict[str, Tensor]]:
     handles = []
 
     def out(module: nn.Module, key: str) -> None:
-        handles.append(module.register_forward_hook(lambda _m, _i, value: seen.__setitem__(key, value)))
+        handles.append(
+            module.register_forward_hook(lambda _m, _i, value: seen.__setitem__(key, value))
+        )
 
     def into(module: nn.Module, key: str) -> None:
-        handles.append(module.register_forward_pre_hook(lambda _m, inputs: seen.__setitem__(key, inputs[0])))
+        handles.append(
+            module.register_forward_pre_hook(lambda _m, inputs: seen.__setitem__(key, inputs[0]))
+        )
 
     into(model.encoder.blocks[0], "enc_tokens_in")
     out(model.encoder, "enc_patch_tokens")
@@ -97,14 +107,20 @@ def recorded(model: Flow3r) -> Iterator[dict[str, Tensor]]:
     seen |= {f"flow_fused_{index}": value for index, value in enumerate(fused)}
     frames = seen["point_hidden"].shape[0]
     rows, columns = seen["flow_resized_2"].shape[-2:]
-    seen["positions"] = token_positions(rows, columns, model.config.decoder.registers, torch.device("cpu")).expand(frames, -1, -1)
+    seen["positions"] = token_positions(
+        rows, columns, model.config.decoder.registers, torch.device("cpu")
+    ).expand(frames, -1, -1)
 
 
 def test_reference_program_prints_one_json_object() -> None:
     folder, name = next(golden_sets())
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-m", "test.network.reference", str(folder), name], capture_output=True, text=True, cwd=root, check=True
+        [sys.executable, "-m", "test.network.reference", str(folder), name],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        check=True,
     )
     result = json.loads(done.stdout)
     assert set(result) == set(TOLERANCES)
@@ -116,10 +132,17 @@ def test_full_size_keys_and_shapes_are_the_official_ones() -> None:
         model = Flow3r(preset("large"))
     ours = {key: list(value.shape) for key, value in model.state_dict().items()}
     assert ours == {entry["key"]: entry["shape"] for entry in official["state_dict"]}
-    assert sum(parameter.numel() for parameter in model.parameters()) == official["total_parameters"] == 1_001_053_694
+    assert (
+        sum(parameter.numel() for parameter in model.parameters())
+        == official["total_parameters"]
+        == 1_001_053_694
+    )
 
 
-@pytest.mark.parametrize("options", [{}, {"evidence": True, "base": "reprojection"}, {"convolutional": True, "base": "identity"}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"evidence": True, "base": "reprojection"}, {"convolutional": True, "base": "identity"}],
+)
 def test_permuting_frames_permutes_outputs(options: dict[str, object]) -> None:
     model, order = tiny_model(**options), torch.tensor([2, 0, 1])
     pictures, given = images(3, batch=2), evidence(3, batch=2) if "evidence" in options else None
@@ -127,7 +150,11 @@ def test_permuting_frames_permutes_outputs(options: dict[str, object]) -> None:
     place = torch.argsort(order)
     with torch.no_grad():
         plain = model(pictures, pairs, given)
-        mixed = model(pictures[:, order], place[pairs], given and EvidenceInput(given.planes[:, order], given.poses[:, order]))
+        mixed = model(
+            pictures[:, order],
+            place[pairs],
+            given and EvidenceInput(given.planes[:, order], given.poses[:, order]),
+        )
     for key in ("points", "local_points", "conf", "camera_poses"):
         torch.testing.assert_close(mixed[key], plain[key][:, order], atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(mixed["flow"], plain["flow"], atol=1e-3, rtol=1e-4)
@@ -156,7 +183,9 @@ def test_heads_only_for_wanted_frames_change_no_answer() -> None:
             model.decode(tokens, (ROWS, COLUMNS), torch.tensor([[[0, 1]]]), given, wanted=[1])
 
 
-@pytest.mark.parametrize("options", [{}, {"evidence": True, "convolutional": True, "base": "reprojection"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"evidence": True, "convolutional": True, "base": "reprojection"}]
+)
 def test_bfloat16_autocast_on_the_cpu(options: dict[str, object]) -> None:
     model, pairs = tiny_model(**options), torch.tensor([[[0, 1]]])
     with torch.no_grad():
@@ -167,7 +196,9 @@ def test_bfloat16_autocast_on_the_cpu(options: dict[str, object]) -> None:
         assert coarse[key].dtype == torch.float32
         assert 0 < float((coarse[key] - exact[key]).abs().median()) < 0.1
     rotation = coarse["camera_poses"][0, :, :3, :3]
-    torch.testing.assert_close(rotation @ rotation.transpose(1, 2), torch.eye(3).expand(2, 3, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        rotation @ rotation.transpose(1, 2), torch.eye(3).expand(2, 3, 3), atol=1e-5, rtol=0
+    )
 
 
 def test_rotary_angles_stay_exact_under_autocast() -> None:
@@ -204,7 +235,9 @@ def test_fresh_evidence_network_starts_on_its_rays_and_prior() -> None:
 def test_rays_at_full_resolution_are_exact_to_the_border() -> None:
     planes = evidence(1).planes[0]
     x = (torch.arange(COLUMNS) - (COLUMNS - 1) / 2) / COLUMNS
-    torch.testing.assert_close(full_resolution_rays(planes, ROWS, COLUMNS)[0, 5, :, 0], x, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        full_resolution_rays(planes, ROWS, COLUMNS)[0, 5, :, 0], x, atol=1e-5, rtol=0
+    )
     unknown = full_resolution_rays(torch.zeros(1, 10, ROWS // 2, COLUMNS // 2), ROWS, COLUMNS)
     torch.testing.assert_close(unknown[0], assumed_rays(ROWS, COLUMNS, planes.device))
 
@@ -212,7 +245,9 @@ def test_rays_at_full_resolution_are_exact_to_the_border() -> None:
 def test_gradient_of_the_rotation_is_finite_at_the_identity_and_right_elsewhere() -> None:
     identity = torch.eye(3, dtype=torch.float64, requires_grad=True)
     nearest_rotation(identity)[0, 1].backward()
-    torch.testing.assert_close(identity.grad, torch.tensor([[0, 0.5, 0], [-0.5, 0, 0], [0, 0, 0]], dtype=torch.float64))
+    torch.testing.assert_close(
+        identity.grad, torch.tensor([[0, 0.5, 0], [-0.5, 0, 0], [0, 0, 0]], dtype=torch.float64)
+    )
     torch.manual_seed(3)
     for _ in range(4):
         matrix = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
@@ -222,12 +257,20 @@ def test_gradient_of_the_rotation_is_finite_at_the_identity_and_right_elsewhere(
 def test_every_parameter_of_nano_learns() -> None:
     config = preset("nano")
     model = Flow3r(config).train()
-    for parameter in (model.camera_head.fc_t.weight, model.camera_head.fc_rot.weight, model.flow_head.scratch["output_conv2"][2].weight):
+    for parameter in (
+        model.camera_head.fc_t.weight,
+        model.camera_head.fc_rot.weight,
+        model.flow_head.scratch["output_conv2"][2].weight,
+    ):
         nn.init.normal_(parameter, std=0.01)
     nn.init.normal_(model.evidence_skip.out.weight, std=0.01)
     out = model(images(2), torch.tensor([[[0, 1]]]), evidence(2))
     sum(out[key].square().mean() for key in ("points", "conf", "camera_poses", "flow")).backward()
-    idle = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.abs().sum() > 0]
+    idle = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is None or not parameter.grad.abs().sum() > 0
+    ]
     assert not idle
     assert sum(parameter.numel() for parameter in model.parameters()) * 4 < 40e6
 

@@ -46,7 +46,9 @@ def test_cached_tokens_and_wanted_frames_give_what_the_plain_forward_gives(make_
     assert out.frame_ids == (3, 1)
     np.testing.assert_allclose(out.local_points, full["local_points"][[2, 0]], atol=1e-5)
     np.testing.assert_allclose(out.poses, full["camera_poses"][[2, 0]], atol=1e-5)
-    np.testing.assert_allclose(out.confidence, 1 / (1 + np.exp(-full["conf"][[2, 0], ..., 0])), atol=1e-5)
+    np.testing.assert_allclose(
+        out.confidence, 1 / (1 + np.exp(-full["conf"][[2, 0], ..., 0])), atol=1e-5
+    )
     np.testing.assert_allclose(out.flow[(1, 3)], flow_from_ndc(full["flow"][0]), atol=1e-3)
 
 
@@ -74,7 +76,9 @@ def test_preparing_from_other_threads_changes_no_byte(make_runner) -> None:
     runner = make_runner()
     plain = runner.predict(window([0, 1, 2, 3], [3]))
     runner.reset()
-    threads = [threading.Thread(target=runner.prepare, args=(frame(id_),)) for id_ in (3, 0, 1, 2, 3, 1)]
+    threads = [
+        threading.Thread(target=runner.prepare, args=(frame(id_),)) for id_ in (3, 0, 1, 2, 3, 1)
+    ]
     for thread in threads:
         thread.start()
     concurrent = runner.predict(window([0, 1, 2, 3], [3]))
@@ -89,7 +93,12 @@ def test_same_input_same_bytes(make_runner) -> None:
     for _ in range(2):
         runner = make_runner(dtype="bfloat16", evidence=True)
         out = runner.predict(window([0, 1, 2], [1, 2], pairs=((1, 2),), with_evidence=2.0))
-        runs.append(out.local_points.tobytes() + out.confidence.tobytes() + out.poses.tobytes() + out.flow[(1, 2)].tobytes())
+        runs.append(
+            out.local_points.tobytes()
+            + out.confidence.tobytes()
+            + out.poses.tobytes()
+            + out.flow[(1, 2)].tobytes()
+        )
     assert runs[0] == runs[1]
 
 
@@ -105,7 +114,9 @@ def test_output_is_in_units_of_the_evidence(make_runner) -> None:
     assert not np.allclose(without.local_points, one.local_points, atol=1e-3)
 
 
-def test_memory_back_off_first_drops_frames_then_shrinks_images(make_runner, caplog: pytest.LogCaptureFixture) -> None:
+def test_memory_back_off_first_drops_frames_then_shrinks_images(
+    make_runner, caplog: pytest.LogCaptureFixture
+) -> None:
     runner = make_runner(evidence=True)
     limit = 2 * 6
 
@@ -134,7 +145,9 @@ def test_memory_back_off_keeps_the_promised_grid(tmp_path: Path) -> None:
 
     def too_much(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         if inputs[0].shape[-1] > 150:
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"
+            )
 
     runner.model.encoder.register_forward_pre_hook(too_much)
     out = runner.predict(window([0, 1], [0, 1], pairs=((0, 1),)))
@@ -166,7 +179,8 @@ def test_other_runtime_errors_are_not_taken_for_memory(make_runner) -> None:
 
 
 def test_a_real_memory_limit_is_survived(tmp_path: Path) -> None:
-    """The process may map only a little more than the loaded network: it must shrink, say so, answer or refuse, and go on afterwards."""
+    """The process may map only a little more than the loaded network: it must shrink, say so,
+    answer or refuse, and go on afterwards."""
     folder = tiny_folder(tmp_path / "tiny")
     script = textwrap.dedent(f"""
         import resource, sys, logging
@@ -177,7 +191,8 @@ def test_a_real_memory_limit_is_survived(tmp_path: Path) -> None:
         from flow3r_ros.errors import ModelError
         from flow3r_ros.network.runner import open_predictor
         from test.network.factories import window
-        runner = open_predictor(ModelSettings(name={str(folder.path)!r}, device="cpu", dtype="float32"))
+        settings = ModelSettings(name={str(folder.path)!r}, device="cpu", dtype="float32")
+        runner = open_predictor(settings)
         runner.predict(window([90, 91], [91]))
         runner._input.resolution = (840, 630)
         mapped = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -189,10 +204,17 @@ def test_a_real_memory_limit_is_survived(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         assert runner._smaller.frames is not None or runner._smaller.resolution < 1
         out = runner.predict(window([0, 1, 2, 3], [3]))
-        assert out.local_points.shape == (1, *runner.input_size(160, 120)[::-1], 3), out.local_points.shape
+        expected = (1, *runner.input_size(160, 120)[::-1], 3)
+        assert out.local_points.shape == expected, out.local_points.shape
         print("survived")
     """)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(__file__).parents[2],
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "survived" in done.stdout
     assert "out of memory on cpu" in done.stderr
@@ -231,8 +253,14 @@ def test_cuda_agrees_with_the_cpu(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "tiny", evidence=True)
     answers = []
     for device in ("cpu", "cuda"):
-        runner = open_predictor(ModelSettings(name=str(folder.path), device=device, dtype="float32"))
+        runner = open_predictor(
+            ModelSettings(name=str(folder.path), device=device, dtype="float32")
+        )
         threading.Thread(target=runner.prepare, args=(frame(1),)).start()
-        answers.append(runner.predict(window([0, 1, 2], [1, 2], pairs=((1, 2),), with_evidence=1.0)))
-    np.testing.assert_allclose(answers[0].local_points, answers[1].local_points, rtol=1e-2, atol=1e-2)
+        answers.append(
+            runner.predict(window([0, 1, 2], [1, 2], pairs=((1, 2),), with_evidence=1.0))
+        )
+    np.testing.assert_allclose(
+        answers[0].local_points, answers[1].local_points, rtol=1e-2, atol=1e-2
+    )
     np.testing.assert_allclose(answers[0].poses, answers[1].poses, atol=1e-2)

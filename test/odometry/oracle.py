@@ -1,4 +1,5 @@
-"""A predictor that knows the truth of a synthetic clip, and can be told to lie: outliers, noise, failures, garbage.
+"""A predictor that knows the truth of a synthetic clip, and can be told to lie: outliers, noise,
+failures, garbage.
 
 Every window comes back in its own random Sim(3) frame, as a real network's would.
 """
@@ -13,7 +14,7 @@ import numpy as np
 from flow3r_ros.errors import Flow3rError
 from flow3r_ros.geometry.camera import rays
 from flow3r_ros.geometry.lie import invert, sim3, so3_exp
-from flow3r_ros.training.scenes import SceneClip, render_clip
+from flow3r_ros.training.scenes.renderer import SceneClip, render_clip
 from flow3r_ros.types import Estimate, Frame, Prediction, Window
 
 clip_of = lru_cache(maxsize=16)(render_clip)
@@ -23,7 +24,10 @@ clip_of = lru_cache(maxsize=16)(render_clip)
 def frames_of(clip: SceneClip, calibrated: bool = True, start: int = 0) -> list[Frame]:
     """The clip as the frames of a 10 Hz camera at a late epoch."""
     camera = clip.camera if calibrated else None
-    return [Frame(i, 1_700_000_000_123_456_789 + i * 100_000_000, rgb, camera) for i, rgb in enumerate(clip.rgb)][start:]
+    return [
+        Frame(i, 1_700_000_000_123_456_789 + i * 100_000_000, rgb, camera)
+        for i, rgb in enumerate(clip.rgb)
+    ][start:]
 
 
 class Oracle:
@@ -31,7 +35,8 @@ class Oracle:
 
     Args:
         outliers: share of pixels whose depth is multiplied by a random factor.
-        depth_noise, pose_noise: relative depth noise, and noise of rotation vectors (rad) and centres (units).
+        depth_noise, pose_noise: relative depth noise, and noise of rotation vectors (rad) and
+            centres (units).
         fails, lies: ids; a window whose newest frame is in `fails` raises, in `lies` is garbage.
     """
 
@@ -48,7 +53,12 @@ class Oracle:
         lies: Collection[int] = (),
         order: Collection[int] | None = None,
     ) -> None:
-        self.clip, self.outliers, self.depth_noise, self.pose_noise = clip, outliers, depth_noise, pose_noise
+        self.clip, self.outliers, self.depth_noise, self.pose_noise = (
+            clip,
+            outliers,
+            depth_noise,
+            pose_noise,
+        )
         self.fails, self.lies = fails, lies
         self.order = list(order) if order is not None else list(range(len(clip.poses)))
         self.windows = 0
@@ -68,7 +78,11 @@ class Oracle:
         random = np.random.default_rng((newest, len(window.frames), len(window.wanted)))
         if newest in self.fails:
             raise Flow3rError(f"window ending at {newest} was dropped on purpose")
-        S = sim3(float(np.exp(random.uniform(-1, 1))), so3_exp(random.normal(size=3)), random.normal(size=3) * 5)
+        S = sim3(
+            float(np.exp(random.uniform(-1, 1))),
+            so3_exp(random.normal(size=3)),
+            random.normal(size=3) * 5,
+        )
         scale = float(np.cbrt(np.linalg.det(S[:3, :3])))
         ray = rays(self.clip.camera).astype(np.float64)
         ray = np.concatenate([ray, np.ones_like(ray[..., :1])], axis=-1)
@@ -88,11 +102,19 @@ class Oracle:
             points.append(ray * depth[..., None])
             poses.append(pose)
         shape = np.shape(points)[:3]
-        return Prediction(window.wanted, np.asarray(points, dtype=np.float32), np.ones(shape, dtype=np.float32), np.asarray(poses))
+        return Prediction(
+            window.wanted,
+            np.asarray(points, dtype=np.float32),
+            np.ones(shape, dtype=np.float32),
+            np.asarray(poses),
+        )
 
 
-def relative_ate(estimates: list[Estimate], clip: SceneClip, order: list[int] | None = None) -> float:
-    """Largest position error after the one free scale (the first frame's), relative to the path length."""
+def relative_ate(
+    estimates: list[Estimate], clip: SceneClip, order: list[int] | None = None
+) -> float:
+    """Largest position error after the one free scale (the first frame's), relative to the path
+    length."""
     truth = np.stack([clip.poses[order[e.frame_id] if order else e.frame_id] for e in estimates])
     truth = invert(truth[0]) @ truth
     mine = np.stack([e.T_odom_cam[:3, 3] for e in estimates])

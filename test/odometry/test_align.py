@@ -1,4 +1,5 @@
-"""The seam: one Sim(3) from window to odometry, exact where the prediction is, robust where it is not, refused where it must be."""
+"""The seam: one Sim(3) from window to odometry, exact where the prediction is, robust where it is
+not, refused where it must be."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ SETTINGS = EngineSettings()
 
 
 def seen(count: int = 2, seed: int = 0) -> tuple[Prediction, dict[int, Known]]:
-    """`count` frames with ids 7, 8, ... whose depth and pose the odometry knows, and the same in the window's world."""
+    """`count` frames with ids 7, 8, ... whose depth and pose the odometry knows, and the same in
+    the window's world."""
     random = np.random.default_rng(seed)
     ray = np.concatenate([rays(CAMERA), np.ones((63, 84, 1), np.float32)], axis=-1)
     known, points, poses = {}, [], []
@@ -30,7 +32,9 @@ def seen(count: int = 2, seed: int = 0) -> tuple[Prediction, dict[int, Known]]:
         known[7 + index] = Known(pose, depth)
         points.append(ray * depth[..., None] / np.float32(0.37))
         poses.append(in_window(pose))
-    return Prediction(tuple(known), np.stack(points), np.ones((count, 63, 84), np.float32), np.stack(poses)), known
+    return Prediction(
+        tuple(known), np.stack(points), np.ones((count, 63, 84), np.float32), np.stack(poses)
+    ), known
 
 
 def in_window(pose: Float64) -> Float64:
@@ -76,14 +80,18 @@ def test_points_without_confidence_have_no_say() -> None:
     points, confidence = prediction.local_points.copy(), prediction.confidence.copy()
     points[:, :, :50] *= 3.0
     confidence[:, :, :50] = 0.0
-    seam = fit_seam(replace(prediction, local_points=points, confidence=confidence), known, SETTINGS)
+    seam = fit_seam(
+        replace(prediction, local_points=points, confidence=confidence), known, SETTINGS
+    )
     assert seam.scale == pytest.approx(0.37, rel=1e-6)
     assert seam.inliers == 1.0
 
 
 def test_one_shared_frame_or_a_camera_at_rest_is_enough() -> None:
     prediction, known = seen()
-    np.testing.assert_allclose(fit_seam(prediction, {8: known[8]}, SETTINGS).sim3, WINDOW, atol=1e-6)
+    np.testing.assert_allclose(
+        fit_seam(prediction, {8: known[8]}, SETTINGS).sim3, WINDOW, atol=1e-6
+    )
     still = {id_: replace(view, pose=known[7].pose) for id_, view in known.items()}
     at_rest = replace(prediction, poses=np.stack([in_window(known[7].pose)] * 2))
     np.testing.assert_allclose(fit_seam(at_rest, still, SETTINGS).sim3, WINDOW, atol=1e-6)
@@ -95,31 +103,53 @@ def test_the_heavier_pose_counts_more() -> None:
     turned[:3, :3] = so3_exp([0.0, 0.0, 0.1]) @ turned[:3, :3]
 
     def turn(weight: float) -> float:
-        seam = fit_seam(prediction, {7: Known(turned, known[7].depth, weight), 8: known[8]}, SETTINGS)
+        seam = fit_seam(
+            prediction, {7: Known(turned, known[7].depth, weight), 8: known[8]}, SETTINGS
+        )
         return float(rotation_angle(seam.sim3[:3, :3] @ WINDOW[:3, :3].T / (seam.scale * 0.37)))
 
     assert turn(1.0) == pytest.approx(0.05, abs=1e-3)
     assert turn(0.01) < 0.002
 
 
-@pytest.mark.parametrize("harm", ["nothing shared", "not finite", "mirrored", "no depth", "shapeless", "too far"])
+@pytest.mark.parametrize(
+    "harm", ["nothing shared", "not finite", "mirrored", "no depth", "shapeless", "too far"]
+)
 def test_a_bad_window_is_refused_with_its_reason(harm: str) -> None:
     prediction, known = seen()
     random = np.random.default_rng(2)
     if harm == "nothing shared":
         known, reason = {99: known[7]}, "no shared frames"
     elif harm == "not finite":
-        prediction, reason = replace(prediction, poses=np.where(np.arange(4) == 3, np.nan, prediction.poses)), "not rigid"
+        prediction, reason = (
+            replace(prediction, poses=np.where(np.arange(4) == 3, np.nan, prediction.poses)),
+            "not rigid",
+        )
     elif harm == "mirrored":
-        prediction, reason = replace(prediction, poses=prediction.poses @ np.diag([1.0, 1.0, -1.0, 1.0])), "not rigid"
+        prediction, reason = (
+            replace(prediction, poses=prediction.poses @ np.diag([1.0, 1.0, -1.0, 1.0])),
+            "not rigid",
+        )
     elif harm == "no depth":
-        known, reason = {id_: replace(view, depth=np.full((63, 84), np.nan, np.float32)) for id_, view in known.items()}, "too few valid"
+        known, reason = (
+            {
+                id_: replace(view, depth=np.full((63, 84), np.nan, np.float32))
+                for id_, view in known.items()
+            },
+            "too few valid",
+        )
     elif harm == "shapeless":
         factor = np.exp(random.normal(0, 1.5, (2, 63, 84, 1))).astype(np.float32)
-        prediction, reason = replace(prediction, local_points=prediction.local_points * factor), "inlier share"
+        prediction, reason = (
+            replace(prediction, local_points=prediction.local_points * factor),
+            "inlier share",
+        )
     else:
         factor = np.exp(random.normal(0, 0.12, (2, 63, 84, 1))).astype(np.float32)
-        prediction, reason = replace(prediction, local_points=prediction.local_points * factor), "residual"
+        prediction, reason = (
+            replace(prediction, local_points=prediction.local_points * factor),
+            "residual",
+        )
     settings = SETTINGS if harm != "too far" else EngineSettings(seam_max_residual=0.02)
     seam = fit_seam(prediction, known, settings)
     assert not seam.accepted

@@ -1,4 +1,5 @@
-"""Geometry beside the network: it repairs bad predictions, leaves good ones alone, and holds still when the camera does."""
+"""Geometry beside the network: it repairs bad predictions, leaves good ones alone, and holds still
+when the camera does."""
 
 from __future__ import annotations
 
@@ -25,10 +26,16 @@ WALK = {
 }
 
 
-def run(predictor: Predictor, frames: list[Frame], **overrides: object) -> tuple[list[Estimate], Engine]:
-    config: Config = load_config(None, {key.replace("__", "."): value for key, value in overrides.items()})
+def run(
+    predictor: Predictor, frames: list[Frame], **overrides: object
+) -> tuple[list[Estimate], Engine]:
+    config: Config = load_config(
+        None, {key.replace("__", "."): value for key, value in overrides.items()}
+    )
     engine = Engine(predictor, config)
-    return [estimate for frame in frames for estimate in engine.step(frame)] + engine.finish(), engine
+    return [
+        estimate for frame in frames for estimate in engine.step(frame)
+    ] + engine.finish(), engine
 
 
 def test_good_predictions_are_left_alone() -> None:
@@ -46,7 +53,10 @@ def test_bad_predictions_are_repaired() -> None:
     on, _ = run(Oracle(clip, **noise), frames_of(clip))
     off, _ = run(Oracle(clip, **noise), frames_of(clip), assist__enabled=False)
     assert relative_ate(on, clip) < 0.3 * relative_ate(off, clip)
-    turned = [np.degrees(rotation_angle(clip.poses[e.frame_id][:3, :3].T @ e.T_odom_cam[:3, :3])) for e in on]
+    turned = [
+        np.degrees(rotation_angle(clip.poses[e.frame_id][:3, :3].T @ e.T_odom_cam[:3, :3]))
+        for e in on
+    ]
     assert max(turned) < 1.0
 
 
@@ -77,7 +87,9 @@ def test_an_unknown_camera_is_estimated_and_no_frame_is_lost() -> None:
 
 def test_the_same_frames_give_the_same_bytes() -> None:
     clip = clip_of(**WALK)
-    runs = [run(Oracle(clip, depth_noise=0.2, pose_noise=0.02), frames_of(clip))[0] for _ in range(2)]
+    runs = [
+        run(Oracle(clip, depth_noise=0.2, pose_noise=0.02), frames_of(clip))[0] for _ in range(2)
+    ]
     for a, b in zip(*runs, strict=True):
         assert a.T_odom_cam.tobytes() == b.T_odom_cam.tobytes()
         assert a.depth.tobytes() == b.depth.tobytes()

@@ -1,4 +1,5 @@
-"""Bundle adjustment against exact correspondences of a rendered room: what was disturbed comes back, and what is fixed stays."""
+"""Bundle adjustment against exact correspondences of a rendered room: what was disturbed comes
+back, and what is fixed stays."""
 
 from __future__ import annotations
 
@@ -9,11 +10,20 @@ from flow3r_ros.geometry.correspondence import Correspondence
 from flow3r_ros.geometry.lie import invert, rotation_angle, se3_exp
 from flow3r_ros.odometry.bundle import Bundle, sample_points
 from flow3r_ros.odometry.views import View
-from flow3r_ros.training.scenes import SceneClip
+from flow3r_ros.training.scenes.renderer import SceneClip
 from flow3r_ros.types import Float64, Frame
 from test.odometry.oracle import clip_of
 
-ROOM = {"seed": 2, "frames": 4, "width": 168, "height": 126, "layout": "room", "motion": "handheld", "movers": 0, "noise": 0.0}
+ROOM = {
+    "seed": 2,
+    "frames": 4,
+    "width": 168,
+    "height": 126,
+    "layout": "room",
+    "motion": "handheld",
+    "movers": 0,
+    "noise": 0.0,
+}
 WALK = {**ROOM, "speed": 0.06, "turn": 0.03, "textures": "photographs"}
 
 
@@ -24,11 +34,20 @@ def link(clip: SceneClip, a: int, b: int, outliers: float = 0.0) -> Corresponden
     flows = []
     for flow, _ in (forward, backward):
         wrong = random.random(flow.shape[:2]) < outliers
-        flows.append(np.where(wrong[..., None], flow + random.uniform(-25, 25, flow.shape), flow).astype(np.float32))
+        flows.append(
+            np.where(wrong[..., None], flow + random.uniform(-25, 25, flow.shape), flow).astype(
+                np.float32
+            )
+        )
     one = np.ones(flows[0].shape[:2], np.float32)
     seen = (forward[1].astype(np.float32), backward[1].astype(np.float32))
     return Correspondence(
-        flow=flows[0], covisibility=seen[0], texture=one, backward=flows[1], backward_covisibility=seen[1], backward_texture=one
+        flow=flows[0],
+        covisibility=seen[0],
+        texture=one,
+        backward=flows[1],
+        backward_covisibility=seen[1],
+        backward_texture=one,
     )
 
 
@@ -38,10 +57,23 @@ def views_of(clip: SceneClip, poses: Float64, depth_error: float = 0.0) -> list[
     views = []
     for index, (rgb, pose) in enumerate(zip(clip.rgb, poses, strict=True)):
         gray = rgb.mean(axis=-1).astype(np.uint8)
-        inverse = (np.exp(depth_error * random.normal(size=gray.shape)) / clip.depth[index]).astype(np.float32)
+        inverse = (np.exp(depth_error * random.normal(size=gray.shape)) / clip.depth[index]).astype(
+            np.float32
+        )
         frame = Frame(10 * index, index, rgb, clip.camera)
         sigma = 0.1 * inverse
-        views.append(View(frame, rgb, gray, clip.camera, pose.copy(), inverse, sigma, np.zeros(gray.shape, np.bool_)))
+        views.append(
+            View(
+                frame,
+                rgb,
+                gray,
+                clip.camera,
+                pose.copy(),
+                inverse,
+                sigma,
+                np.zeros(gray.shape, np.bool_),
+            )
+        )
     return views
 
 
@@ -66,7 +98,9 @@ def disturbed(poses: Float64, size: float, count: int) -> Float64:
 def worst(views: list[View], truth: Float64) -> tuple[float, float]:
     """Largest position and rotation (radians) error."""
     error = [invert(pose) @ view.pose for view, pose in zip(views, truth, strict=True)]
-    return max(float(np.linalg.norm(e[:3, 3])) for e in error), max(float(rotation_angle(e[:3, :3])) for e in error)
+    return max(float(np.linalg.norm(e[:3, 3])) for e in error), max(
+        float(rotation_angle(e[:3, :3])) for e in error
+    )
 
 
 def settle(bundle: Bundle, views: list[View], fixed: set[int], times: int = 8) -> None:
@@ -164,7 +198,10 @@ def test_what_a_forgotten_keyframe_said_of_depth_stays_as_prior() -> None:
     bundle = bundle_of(clip, views)
     points = bundle._points[views[1].id]
     truth = 1.0 / clip.depth[1][points.rows, points.columns]
-    error, sigma = float(np.median(np.abs(points.prior / truth - 1.0))), float(np.median(points.prior_sigma))
+    error, sigma = (
+        float(np.median(np.abs(points.prior / truth - 1.0))),
+        float(np.median(points.prior_sigma)),
+    )
     settle(bundle, views, {0, 10, 20}, times=2)
     bundle.remember(views[0], views[1:])
     assert float(np.median(np.abs(points.prior / truth - 1.0))) < 0.6 * error
@@ -179,9 +216,13 @@ def test_points_are_the_best_textured_pixel_of_each_cell() -> None:
     view.inverse_depth[:, :84] = np.nan
     points = sample_points(view)
     assert len(points.rows) == (126 // 12) * (168 // 12)
-    assert len(set(zip((points.rows // 12).tolist(), (points.columns // 12).tolist(), strict=True))) == len(points.rows)
+    assert len(
+        set(zip((points.rows // 12).tolist(), (points.columns // 12).tolist(), strict=True))
+    ) == len(points.rows)
     unknown = points.columns < 84
     assert len(set(points.inverse[unknown].tolist())) == 1
     expected = 1.0 / clip.depth[0][points.rows, points.columns][~unknown]
     assert points.inverse[~unknown] == pytest.approx(expected, rel=1e-6)
-    assert (points.prior_sigma / points.inverse)[unknown].min() > (points.prior_sigma / points.inverse)[~unknown].max()
+    assert (points.prior_sigma / points.inverse)[unknown].min() > (
+        points.prior_sigma / points.inverse
+    )[~unknown].max()

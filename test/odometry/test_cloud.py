@@ -1,4 +1,5 @@
-"""The cloud leaves out what must not be shown, and the map keeps its bound by forgetting what it has not seen for longest."""
+"""The cloud leaves out what must not be shown, and the map keeps its bound by forgetting what it
+has not seen for longest."""
 
 from __future__ import annotations
 

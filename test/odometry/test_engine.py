@@ -11,11 +11,26 @@ from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.types import Estimate, Frame, PoseSource, Predictor, TrackingState
 from test.odometry.oracle import Oracle, clip_of, frames_of, relative_ate
 
-WALK = {"seed": 3, "frames": 24, "width": 168, "height": 126, "layout": "room", "motion": "handheld", "movers": 0, "noise": 0.0}
+WALK = {
+    "seed": 3,
+    "frames": 24,
+    "width": 168,
+    "height": 126,
+    "layout": "room",
+    "motion": "handheld",
+    "movers": 0,
+    "noise": 0.0,
+}
 
 
 def settings(**overrides: object) -> Config:
-    return load_config(None, {"assist.enabled": False, **{key.replace("__", "."): value for key, value in overrides.items()}})
+    return load_config(
+        None,
+        {
+            "assist.enabled": False,
+            **{key.replace("__", "."): value for key, value in overrides.items()},
+        },
+    )
 
 
 def run(predictor: Predictor, frames: list[Frame], config: Config) -> tuple[list[Estimate], Engine]:
@@ -33,7 +48,10 @@ def test_exact_windows_give_the_exact_trajectory(mode: str) -> None:
     assert engine.seams_refused == 0
     assert engine.seams > 0
     for estimate in estimates:
-        assert rotation_angle(clip.poses[estimate.frame_id][:3, :3].T @ estimate.T_odom_cam[:3, :3]) < 1e-6
+        assert (
+            rotation_angle(clip.poses[estimate.frame_id][:3, :3].T @ estimate.T_odom_cam[:3, :3])
+            < 1e-6
+        )
 
 
 @pytest.mark.parametrize("dropped", range(1, 24, 4))
@@ -47,7 +65,16 @@ def test_any_window_may_be_dropped(dropped: int) -> None:
 
 
 def test_a_static_camera_with_noise_never_turns_the_world() -> None:
-    clip = clip_of(seed=5, frames=20, width=168, height=126, layout="room", motion="static", movers=0, noise=1.0)
+    clip = clip_of(
+        seed=5,
+        frames=20,
+        width=168,
+        height=126,
+        layout="room",
+        motion="static",
+        movers=0,
+        noise=1.0,
+    )
     estimates, _ = run(Oracle(clip, depth_noise=0.05, pose_noise=1e-3), frames_of(clip), settings())
     depth = float(np.nanmedian(estimates[0].depth))
     for estimate in estimates:
@@ -57,19 +84,34 @@ def test_a_static_camera_with_noise_never_turns_the_world() -> None:
 
 @pytest.mark.parametrize("motion", ["rotation", "sideways"])
 def test_pure_rotation_and_straight_lines_do_not_degenerate(motion: str) -> None:
-    clip = clip_of(seed=7, frames=20, width=168, height=126, layout="room", motion=motion, movers=0, noise=0.0)
-    estimates, engine = run(Oracle(clip, depth_noise=0.02, pose_noise=2e-4), frames_of(clip), settings())
+    clip = clip_of(
+        seed=7, frames=20, width=168, height=126, layout="room", motion=motion, movers=0, noise=0.0
+    )
+    estimates, engine = run(
+        Oracle(clip, depth_noise=0.02, pose_noise=2e-4), frames_of(clip), settings()
+    )
     assert engine.seams_refused == 0
     unit = float(np.nanmedian(estimates[0].depth)) / float(np.median(clip.depth[0]))
     truth = np.linalg.inv(clip.poses[0]) @ clip.poses
     for estimate in estimates:
         expected = truth[estimate.frame_id]
         assert np.degrees(rotation_angle(expected[:3, :3].T @ estimate.T_odom_cam[:3, :3])) < 0.5
-        assert np.linalg.norm(estimate.T_odom_cam[:3, 3] / unit - expected[:3, 3]) < 0.02 * float(np.median(clip.depth))
+        assert np.linalg.norm(estimate.T_odom_cam[:3, 3] / unit - expected[:3, 3]) < 0.02 * float(
+            np.median(clip.depth)
+        )
 
 
 def test_outliers_and_a_moving_object_are_tolerated() -> None:
-    clip = clip_of(seed=9, frames=16, width=168, height=126, layout="room", motion="handheld", movers=1, noise=0.0)
+    clip = clip_of(
+        seed=9,
+        frames=16,
+        width=168,
+        height=126,
+        layout="room",
+        motion="handheld",
+        movers=1,
+        noise=0.0,
+    )
     estimates, engine = run(Oracle(clip, outliers=0.3), frames_of(clip), settings())
     assert engine.seams_refused == 0
     assert relative_ate(estimates, clip) < 1e-3
@@ -107,13 +149,21 @@ def test_a_hard_cut_begins_a_new_segment() -> None:
 
 def test_depth_cloud_and_trajectory_share_one_scale() -> None:
     clip = clip_of(**WALK)
-    estimates, engine = run(Oracle(clip), frames_of(clip), settings(scale__source="fixed", scale__factor=3.0))
+    estimates, engine = run(
+        Oracle(clip), frames_of(clip), settings(scale__source="fixed", scale__factor=3.0)
+    )
     plain, _ = run(Oracle(clip), frames_of(clip), settings())
     truth = np.linalg.inv(clip.poses[0]) @ clip.poses
     for estimate, unscaled in zip(estimates, plain, strict=True):
-        ratio = float(np.nanmedian(estimate.depth)) / float(np.median(clip.depth[estimate.frame_id]))
+        ratio = float(np.nanmedian(estimate.depth)) / float(
+            np.median(clip.depth[estimate.frame_id])
+        )
         position = truth[estimate.frame_id][:3, 3]
-        assert np.allclose(estimate.T_odom_cam[:3, 3], ratio * position, atol=2e-2 * ratio * max(float(np.linalg.norm(position)), 0.05))
+        assert np.allclose(
+            estimate.T_odom_cam[:3, 3],
+            ratio * position,
+            atol=2e-2 * ratio * max(float(np.linalg.norm(position)), 0.05),
+        )
         assert np.allclose(estimate.T_odom_cam[:3, 3], 3.0 * unscaled.T_odom_cam[:3, 3])
         assert np.allclose(estimate.points()[..., 2], estimate.depth, equal_nan=True)
     assert engine.map is not None
@@ -139,11 +189,19 @@ def test_bad_frames_are_counted_and_skipped() -> None:
         Frame(4, frames[1].stamp_ns, frames[3].rgb, clip.camera),
         Frame(5, frames[3].stamp_ns, small),
         Frame(6, frames[3].stamp_ns, frames[3].rgb[..., 0], clip.camera),
-        *[Frame(7 + i, frame.stamp_ns, frame.rgb, frame.camera) for i, frame in enumerate(frames[3:])],
+        *[
+            Frame(7 + i, frame.stamp_ns, frame.rgb, frame.camera)
+            for i, frame in enumerate(frames[3:])
+        ],
     ]
     order = [0, 1, 2, 0, 0, 0, 0, *range(3, 24)]
     estimates, engine = run(Oracle(clip, order=order), stream, settings())
-    assert engine.drops == {"repeated_stamp": 1, "non_monotonic_stamp": 1, "resolution_change": 1, "corrupt_image": 1}
+    assert engine.drops == {
+        "repeated_stamp": 1,
+        "non_monotonic_stamp": 1,
+        "resolution_change": 1,
+        "corrupt_image": 1,
+    }
     assert len(estimates) + sum(engine.drops.values()) == engine.frames_in
     assert relative_ate(estimates, clip, order) < 1e-6
 

@@ -1,4 +1,5 @@
-"""Matching the next frame while the network is at work must not change a byte: `feed` gives what `step` gives, whatever happens."""
+"""Matching the next frame while the network is at work must not change a byte: `feed` gives what
+`step` gives, whatever happens."""
 
 from __future__ import annotations
 
@@ -12,24 +13,40 @@ from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.types import Estimate, Frame
 from test.odometry.oracle import Oracle, clip_of
 
-WALK = {"seed": 2, "frames": 14, "width": 280, "height": 210, "layout": "room", "motion": "handheld", "movers": 1, "noise": 0.3}
+WALK = {
+    "seed": 2,
+    "frames": 14,
+    "width": 280,
+    "height": 210,
+    "layout": "room",
+    "motion": "handheld",
+    "movers": 1,
+    "noise": 0.3,
+}
 MOTION = {"speed": 0.02, "turn": 0.015, "textures": "photographs"}
 NOISE = {"depth_noise": 0.1, "pose_noise": 0.01}
 
 
 def shown(indices: list[int]) -> tuple[list[Frame], list[int]]:
-    """Frames with fresh ids and stamps that show the clip's pictures in this order, and the order by id."""
+    """Frames with fresh ids and stamps that show the clip's pictures in this order, and the order
+    by id."""
     clip = clip_of(**WALK, **MOTION)
-    return [Frame(i, i * 100_000_000, clip.rgb[j], clip.camera) for i, j in enumerate(indices)], indices
+    return [
+        Frame(i, i * 100_000_000, clip.rgb[j], clip.camera) for i, j in enumerate(indices)
+    ], indices
 
 
-def both_ways(frames: list[Frame], order: list[int], **options: object) -> tuple[list[Estimate], list[Estimate], int]:
+def both_ways(
+    frames: list[Frame], order: list[int], **options: object
+) -> tuple[list[Estimate], list[Estimate], int]:
     """Estimates by `step`, by `feed`, and how many frames `feed` left at the network."""
     overrides = {key.replace("__", "."): value for key, value in options.items() if "__" in key}
     lies = {key: value for key, value in options.items() if "__" not in key}
     results, late, counts = [], 0, []
     for pipelined in (False, True):
-        engine = Engine(Oracle(clip_of(**WALK, **MOTION), order=order, **lies), load_config(None, overrides))
+        engine = Engine(
+            Oracle(clip_of(**WALK, **MOTION), order=order, **lies), load_config(None, overrides)
+        )
         estimates, seen = [], Counter()
         for frame in frames:
             engine.add_odometry(frame.stamp_ns - 1, np.eye(4) + 0.01 * frame.id * np.eye(4, k=3))
@@ -38,7 +55,16 @@ def both_ways(frames: list[Frame], order: list[int], **options: object) -> tuple
             estimates += given
         estimates += engine.finish()
         seen.update(engine.drops)
-        counts.append((seen, engine.frames_in, engine.seams, engine.seams_refused, engine.windows_failed, engine.pose_sources))
+        counts.append(
+            (
+                seen,
+                engine.frames_in,
+                engine.seams,
+                engine.seams_refused,
+                engine.windows_failed,
+                engine.pose_sources,
+            )
+        )
         results.append(estimates)
     assert counts[0] == counts[1]
     return results[0], results[1], late
@@ -51,7 +77,11 @@ def assert_same(first: list[Estimate], second: list[Estimate]) -> None:
         assert a.depth.tobytes() == b.depth.tobytes(), a.frame_id
         assert a.moving.tobytes() == b.moving.tobytes(), a.frame_id
         assert np.array_equal(a.covariance, b.covariance), a.frame_id
-        assert (a.pose_source, a.tracking_state, a.keyframe) == (b.pose_source, b.tracking_state, b.keyframe), a.frame_id
+        assert (a.pose_source, a.tracking_state, a.keyframe) == (
+            b.pose_source,
+            b.tracking_state,
+            b.keyframe,
+        ), a.frame_id
         assert a.scale_state == b.scale_state, a.frame_id
 
 
@@ -113,4 +143,8 @@ def test_a_reset_forgets_the_frame_at_the_network() -> None:
 def test_who_takes_an_estimate_sees_the_counts_of_its_own_time() -> None:
     frames, order = shown(list(range(14)))
     engine = Engine(Oracle(clip_of(**WALK, **MOTION), order=order, **NOISE), load_config(None, {}))
-    assert all(engine.frames_in == estimate.frame_id + 1 for frame in frames for estimate in engine.feed(frame))
+    assert all(
+        engine.frames_in == estimate.frame_id + 1
+        for frame in frames
+        for estimate in engine.feed(frame)
+    )

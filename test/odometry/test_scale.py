@@ -1,4 +1,5 @@
-"""Each source of the scale: what it measures, how it bears outliers, and when its state may call itself metric."""
+"""Each source of the scale: what it measures, how it bears outliers, and when its state may call
+itself metric."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def at(x: float, y: float = 0.0, z: float = 0.0) -> Float64:
 
 
 def drive(scale: Scale, ratios: list[float], step: float = 0.1) -> None:
-    """A straight visual way in steps of `step` while the wheels go `ratio` times as far; both see every tenth of a second."""
+    """A straight visual way in steps of `step` while the wheels go `ratio` times as far; both see
+    every tenth of a second."""
     wheel = 0.0
     for index, ratio in enumerate([0.0, *ratios]):
         wheel += ratio * step
@@ -31,13 +33,16 @@ def drive(scale: Scale, ratios: list[float], step: float = 0.1) -> None:
 
 
 def floor(height: float, pitch: float = 0.0, wall: float = 5.0) -> Float32:
-    """Depth `[120, 160]` of a floor `height` below a camera looking `pitch` radians down, closed off by a wall."""
+    """Depth `[120, 160]` of a floor `height` below a camera looking `pitch` radians down, closed
+    off by a wall."""
     grid = rays(CAMERA).astype(np.float64)
     directions = np.concatenate([grid, np.ones_like(grid[..., :1])], axis=-1)
     down = so3_exp([pitch, 0.0, 0.0]) @ np.array([0.0, 1.0, 0.0])
     fall = directions @ down
     with np.errstate(divide="ignore"):
-        return np.asarray(np.minimum(np.where(fall > 1e-6, height / fall, np.inf), wall), np.float32)
+        return np.asarray(
+            np.minimum(np.where(fall > 1e-6, height / fall, np.inf), wall), np.float32
+        )
 
 
 def wheels() -> Scale:
@@ -78,7 +83,13 @@ def test_wheels_make_it_metric_after_enough_steps() -> None:
 def test_slipping_wheels_are_outvoted() -> None:
     scale = wheels()
     random = np.random.default_rng(0)
-    drive(scale, [float(np.exp(random.normal(0, 0.02))) * (2.0 if index % 4 else 9.0) for index in range(40)])
+    drive(
+        scale,
+        [
+            float(np.exp(random.normal(0, 0.02))) * (2.0 if index % 4 else 9.0)
+            for index in range(40)
+        ],
+    )
     assert scale.state is ScaleState.METRIC
     assert scale.factor == pytest.approx(2.0, rel=0.02)
     assert scale.sigma < 0.02

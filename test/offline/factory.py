@@ -9,7 +9,7 @@ import numpy as np
 
 from flow3r_ros.config import Config, load_config
 from flow3r_ros.geometry.camera import save_camera
-from flow3r_ros.training.scenes import SceneClip
+from flow3r_ros.training.scenes.renderer import SceneClip
 from test.bags.factory import picture
 from test.odometry.oracle import clip_of
 
@@ -41,7 +41,11 @@ def small_clip(frames: int = 8) -> SceneClip:
 
 def clip_folder(folder: Path, clip: SceneClip) -> Path:
     """The clip as `flow3r run` takes it: lossless pictures, stamps, camera.json."""
-    write_pictures(folder / "frames", list(clip.rgb), [f"{100 + index / 10:.6f}" for index in range(len(clip.rgb))])
+    write_pictures(
+        folder / "frames",
+        list(clip.rgb),
+        [f"{100 + index / 10:.6f}" for index in range(len(clip.rgb))],
+    )
     save_camera(clip.camera, folder / "camera.json")
     return folder
 

@@ -1,4 +1,5 @@
-"""The run folder holds what the contract says, agrees with itself, and appears whole or not at all."""
+"""The run folder holds what the contract says, agrees with itself, and appears whole or not at
+all."""
 
 from __future__ import annotations
 
@@ -16,20 +17,34 @@ import numpy as np
 import pytest
 
 from flow3r_ros.config import load_config
+from flow3r_ros.datasets.sources import open_source
 from flow3r_ros.errors import InputError, OutputError
-from flow3r_ros.evaluation.trajectory import read_tum
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.depth_files import DepthFiles, seconds
 from flow3r_ros.offline.run import run
-from flow3r_ros.offline.sources import open_source
 from flow3r_ros.types import Estimate
+from flow3r_ros.wire.tum import read_tum
 from test.odometry.oracle import Oracle, frames_of
 from test.offline.factory import clip_folder, small_clip, small_config, write_pictures
 
 KEYS = {
-    "frames_in", "frames_estimated", "frames_dropped", "seams", "seams_refused", "scale_state", "tracking_states", "pose_sources", "fps",
-    "latency_ms", "stage_ms", "peak_rss_mb", "device", "model", "weights_sha256", "weights_license",
-}  # fmt: skip
+    "frames_in",
+    "frames_estimated",
+    "frames_dropped",
+    "seams",
+    "seams_refused",
+    "scale_state",
+    "tracking_states",
+    "pose_sources",
+    "fps",
+    "latency_ms",
+    "stage_ms",
+    "peak_rss_mb",
+    "device",
+    "model",
+    "weights_sha256",
+    "weights_license",
+}
 
 
 def engine(frames: int = 8) -> Engine:
@@ -54,7 +69,9 @@ def test_run_folder_keeps_the_contract(tmp_path: Path) -> None:
     assert sum(summary["tracking_states"].values()) == sum(summary["pose_sources"].values()) == 8
     assert summary["model"] == "oracle"
     lines = (out / "trajectory.tum").read_text().splitlines()
-    assert [line.split()[0] for line in lines] == [f"{100 + index // 10}.{index % 10}00000000" for index in range(8)]
+    assert [line.split()[0] for line in lines] == [
+        f"{100 + index // 10}.{index % 10}00000000" for index in range(8)
+    ]
     assert len(read_tum(out / "trajectory.tum").poses) == 8
     assert load_config(out / "run.yaml") == small_config(), "run.yaml repeats the run"
     assert (out / "run.yaml").read_text().startswith("# notes")
@@ -90,14 +107,21 @@ def test_bad_stamps_and_sizes_are_counted_not_fatal(tmp_path: Path) -> None:
     with open_source(tmp_path / "frames") as source:
         oracle = Oracle(clip, order=[0, 1, 2, 3, 4, 0, 5, 6, 7])
         summary = run(source, Engine(oracle, small_config()), tmp_path / "out", quiet=True)
-    assert summary["frames_dropped"] == {"repeated_stamp": 1, "non_monotonic_stamp": 1, "resolution_change": 1}
+    assert summary["frames_dropped"] == {
+        "repeated_stamp": 1,
+        "non_monotonic_stamp": 1,
+        "resolution_change": 1,
+    }
     assert summary["frames_in"] == 9
     assert summary["frames_estimated"] == 6
 
 
 def test_existing_output_and_useless_input(tmp_path: Path) -> None:
     out = run_clip(tmp_path)
-    with open_source(tmp_path / "clip") as source, pytest.raises(OutputError, match="exists already"):
+    with (
+        open_source(tmp_path / "clip") as source,
+        pytest.raises(OutputError, match="exists already"),
+    ):
         run(source, engine(), out, quiet=True)
     folder = write_pictures(tmp_path / "bad", [small_clip().rgb[0]], ["0"])
     (folder / "frame_0.png").write_bytes(b"no")
@@ -109,17 +133,22 @@ def test_existing_output_and_useless_input(tmp_path: Path) -> None:
 def in_child(tmp_path: Path, prologue: str) -> subprocess.Popen[str]:
     clip_folder(tmp_path / "clip", small_clip())
     code = (
-        f"{prologue}\nfrom pathlib import Path\nfrom test.offline.test_run import engine, open_source, run\n"
+        f"{prologue}\nfrom pathlib import Path\nfrom test.offline.test_run import "
+        "engine, open_source, run\n"
         f"with open_source(Path({str(tmp_path / 'clip')!r})) as source:\n"
         f"    run(source, engine(), Path({str(tmp_path / 'out')!r}), quiet=True)\n"
     )
     environment = dict(os.environ, OMP_NUM_THREADS="1")
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def test_full_disk_is_a_typed_error_and_leaves_nothing(tmp_path: Path) -> None:
     prologue = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-    prologue += "import cv2, numpy, flow3r_ros.offline.run, test.offline.test_run as t; t.small_clip()\n"
+    prologue += (
+        "import cv2, numpy, flow3r_ros.offline.run, test.offline.test_run as t; t.small_clip()\n"
+    )
     prologue += "resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))"
     assert resource.RLIMIT_FSIZE is not None
     process = in_child(tmp_path, prologue)
@@ -132,7 +161,8 @@ def test_full_disk_is_a_typed_error_and_leaves_nothing(tmp_path: Path) -> None:
 def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
     prologue = (
         "import flow3r_ros.offline.results as r, os, signal\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job starts with SIGINT ignored
+        "signal.signal(signal.SIGINT, "
+        "signal.default_int_handler)\n"  # a shell's background job starts with SIGINT ignored
         "add = r.RunFolder.add\n"
         "def interrupted(self, estimate):\n"
         "    add(self, estimate)\n"
@@ -161,7 +191,10 @@ def test_depth_scale_follows_depth_that_outgrows_it(tmp_path: Path) -> None:
     files.add(replace(estimate, frame_id=2, depth=far))
     files.finish()
     assert files.scale < first
-    read = [cv2.imread(str(tmp_path / "depth" / f"{index:06d}.png"), cv2.IMREAD_UNCHANGED) / files.scale for index in range(3)]
+    read = [
+        cv2.imread(str(tmp_path / "depth" / f"{index:06d}.png"), cv2.IMREAD_UNCHANGED) / files.scale
+        for index in range(3)
+    ]
     assert not read[0].any()
     np.testing.assert_allclose(read[1], 1.5, rtol=0.02)
     np.testing.assert_allclose(read[2][1:], 700.0, rtol=0.01)

@@ -1,4 +1,5 @@
-"""Real processes over real DDS: a node process under test, and the client in the test process that plays camera and robot."""
+"""Real processes over real DDS: a node process under test, and the client in the test process that
+plays camera and robot."""
 
 from __future__ import annotations
 
@@ -62,16 +63,29 @@ class NodeProcess:
         program: command line before them; the wall node by default.
     """
 
-    def __init__(self, domain: int, *arguments: str, program: tuple[str, ...] = ("-m", "test.ros.plane_node")) -> None:
-        environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    def __init__(
+        self, domain: int, *arguments: str, program: tuple[str, ...] = ("-m", "test.ros.plane_node")
+    ) -> None:
+        environment = os.environ | {
+            "ROS_DOMAIN_ID": str(domain),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in stop
         command = [sys.executable, *program, *(("--ros-args", *arguments) if arguments else ())]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self._log, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=self._log, stderr=subprocess.STDOUT
+        )
 
     def __enter__(self) -> NodeProcess:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
         sys.stdout.write(self.output())
 
@@ -120,7 +134,12 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._executor.shutdown()
         self._thread.join(2.0)
         self.node.destroy_node()
@@ -134,12 +153,21 @@ class Client:
 
     # --- listening
 
-    def listen(self, *topics: str, qos: QoSProfile = RELIABLE, types: dict[str, str] | None = None) -> None:
+    def listen(
+        self, *topics: str, qos: QoSProfile = RELIABLE, types: dict[str, str] | None = None
+    ) -> None:
         """Collect messages of topics written as in the contracts (`~/odometry`)."""
         for topic in topics:
-            type_name = (types or {}).get(topic) or TOPICS.get(topic) or "diagnostic_msgs/msg/DiagnosticArray"
+            type_name = (
+                (types or {}).get(topic)
+                or TOPICS.get(topic)
+                or "diagnostic_msgs/msg/DiagnosticArray"
+            )
             self.node.create_subscription(
-                class_of(type_name), self.name(topic), lambda message, topic=topic: self._collect(topic, message), qos
+                class_of(type_name),
+                self.name(topic),
+                lambda message, topic=topic: self._collect(topic, message),
+                qos,
             )
 
     def name(self, topic: str) -> str:
@@ -157,7 +185,8 @@ class Client:
             pytest.fail(f"not within {timeout} s: {what or 'condition'}; received {counts}")
 
     def within(self, timeout: float, condition: Callable[[], object]) -> bool:
-        """Whether the condition comes to hold in time; it is looked at whenever a message arrives, and every 50 ms."""
+        """Whether the condition comes to hold in time; it is looked at whenever a message arrives,
+        and every 50 ms."""
         end = time.monotonic() + timeout
         with self._changed:
             while not condition():
@@ -193,12 +222,20 @@ class Client:
     def image(self, rgb: UInt8, encoding: str = "rgb8", data: Any = None, **changes: Any) -> Any:
         """A `sensor_msgs/Image` with the next stamp."""
         height, width = rgb.shape[:2]
-        fields = dict(height=height, width=width, encoding=encoding, is_bigendian=0, step=rgb.strides[0])
+        fields = dict(
+            height=height, width=width, encoding=encoding, is_bigendian=0, step=rgb.strides[0]
+        )
         fields |= dict(data=rgb.reshape(-1).view("uint8") if data is None else data) | changes
-        return make("sensor_msgs/msg/Image", header=header_of(make, self.next_stamp(), "cam_optical"), **fields)
+        return make(
+            "sensor_msgs/msg/Image",
+            header=header_of(make, self.next_stamp(), "cam_optical"),
+            **fields,
+        )
 
     def info(self, camera: Camera | None = None) -> Any:
-        return info_from_camera(make, header_of(make, self._stamp, "cam_optical"), camera or wall_camera())
+        return info_from_camera(
+            make, header_of(make, self._stamp, "cam_optical"), camera or wall_camera()
+        )
 
     def connect_camera(self, qos: QoSProfile = RELIABLE, with_info: bool = True) -> None:
         """Wait until the node listens, then tell it the intrinsics."""
@@ -206,19 +243,27 @@ class Client:
         self.wait(lambda: self.listened("image", qos), 20.0, "a subscription on image")
         if with_info:
             infos = self.publisher("sensor_msgs/msg/CameraInfo", "camera_info")
-            self.wait(lambda: self.listened("camera_info", RELIABLE), 20.0, "a subscription on camera_info")
+            self.wait(
+                lambda: self.listened("camera_info", RELIABLE),
+                20.0,
+                "a subscription on camera_info",
+            )
             infos.publish(self.info())
-            assert infos.wait_for_all_acked(Duration(seconds=10)), "the CameraInfo was not delivered"
+            assert infos.wait_for_all_acked(Duration(seconds=10)), (
+                "the CameraInfo was not delivered"
+            )
 
     def listened(self, topic: str, qos: QoSProfile) -> bool:
         """Whether somebody subscribes in the reliability that we offer."""
         infos = self.node.get_subscriptions_info_by_topic(self.node.resolve_topic_name(topic))
         return (
-            any(info.qos_profile.reliability is qos.reliability for info in infos) and self._publishers[topic].get_subscription_count() > 0
+            any(info.qos_profile.reliability is qos.reliability for info in infos)
+            and self._publishers[topic].get_subscription_count() > 0
         )
 
     def play(self, count: int, period: float = 0.0, lockstep: str = "") -> list[int]:
-        """Publish the next pictures of the pan, one every `period` seconds; with `lockstep`, wait for that topic after each.
+        """Publish the next pictures of the pan, one every `period` seconds; with `lockstep`, wait
+        for that topic after each.
 
         Returns the stamps.
         """
@@ -231,7 +276,11 @@ class Client:
             self.publisher("sensor_msgs/msg/Image", "image").publish(message)
             stamps.append(self._stamp)
             if lockstep:
-                self.wait(lambda before=before: self.count(lockstep) > before, 10.0, f"an answer to picture {index} on {lockstep}")
+                self.wait(
+                    lambda before=before: self.count(lockstep) > before,
+                    10.0,
+                    f"an answer to picture {index} on {lockstep}",
+                )
             time.sleep(max(0.0, start + number * period - time.monotonic()))
         return stamps
 
@@ -244,13 +293,18 @@ class Client:
         pytest.fail(f"no answer on {[topic for topic in topics if not self.count(topic)]}")
 
     def of(self, topic: str, stamps: list[int]) -> list[Any]:
-        """The messages of a topic that carry one of the stamps, in order of arrival, once there are as many as stamps."""
+        """The messages of a topic that carry one of the stamps, in order of arrival, once there are
+        as many as stamps."""
         wanted = set(stamps)
 
         def found() -> list[Any]:
             return [message for message in self.received[topic] if stamp_of(message) in wanted]
 
-        self.wait(lambda: len(found()) >= len(stamps), 15.0, f"{len(stamps)} messages of {topic} with the stamps of their images")
+        self.wait(
+            lambda: len(found()) >= len(stamps),
+            15.0,
+            f"{len(stamps)} messages of {topic} with the stamps of their images",
+        )
         return found()
 
     # --- services

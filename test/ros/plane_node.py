@@ -1,4 +1,5 @@
-"""A node process for tests: everything real, except that the network's weights are replaced by the exact answer for a panning wall.
+"""A node process for tests: everything real, except that the network's weights are replaced by the
+exact answer for a panning wall.
 
 python -m test.ros.plane_node [--step-seconds S] --ros-args ...
 """
@@ -18,7 +19,8 @@ from test.ros.scene import DEPTH, STEP
 
 
 class WallPredictor:
-    """A frontal wall at `DEPTH`, seen by a camera that moves `STEP` to the right with every frame."""
+    """A frontal wall at `DEPTH`, seen by a camera that moves `STEP` to the right with every
+    frame."""
 
     name = "wall"
     uses_evidence = False
@@ -48,7 +50,9 @@ class WallPredictor:
         n = len(window.wanted)
         poses = np.tile(np.eye(4), (n, 1, 1))
         poses[:, 0, 3] = [STEP * id_ for id_ in window.wanted]
-        return Prediction(window.wanted, np.tile(points, (n, 1, 1, 1)), np.full((n, h, w), 0.9, np.float32), poses)
+        return Prediction(
+            window.wanted, np.tile(points, (n, 1, 1, 1)), np.full((n, h, w), 0.9, np.float32), poses
+        )
 
 
 def load(config: Config, seconds: float) -> Loaded:

@@ -33,9 +33,20 @@ def picture(index: int, width: int = WIDTH, height: int = HEIGHT) -> UInt8:
     """RGB image number `index` of the pan; another size is the same view, resized."""
     start = index * PIXELS % (4000 - WIDTH)
     view = _wall()[:, start : start + WIDTH]
-    return view.copy() if (width, height) == (WIDTH, HEIGHT) else cv2.resize(view, (width, height), interpolation=cv2.INTER_AREA)
+    return (
+        view.copy()
+        if (width, height) == (WIDTH, HEIGHT)
+        else cv2.resize(view, (width, height), interpolation=cv2.INTER_AREA)
+    )
 
 
 def wall_camera(width: int = WIDTH, height: int = HEIGHT) -> Camera:
     """The calibrated pinhole of the pictures."""
-    return Camera(width, height, FOCAL * width / WIDTH, FOCAL * height / HEIGHT, (width - 1) / 2, (height - 1) / 2)
+    return Camera(
+        width,
+        height,
+        FOCAL * width / WIDTH,
+        FOCAL * height / HEIGHT,
+        (width - 1) / 2,
+        (height - 1) / 2,
+    )

@@ -31,7 +31,12 @@ def info(camera: Camera = CAMERA) -> Any:
 class Session:
     def __init__(self, announced: bool = True, **settings: Any) -> None:
         self.said: list[str] = []
-        self.framing = Framing(NodeSettings(**settings), lambda: announced, lambda key, text: self.said.append(key), lambda: 77 * SECOND)
+        self.framing = Framing(
+            NodeSettings(**settings),
+            lambda: announced,
+            lambda key, text: self.said.append(key),
+            lambda: 77 * SECOND,
+        )
 
     def frame(self, message: Any, now: float = 0.0) -> Any:
         return self.framing.frame(message, 5, now)
@@ -41,7 +46,11 @@ def test_a_frame_has_the_stamp_frame_name_and_camera_of_its_messages():
     session = Session()
     session.framing.take_info(info())
     arrival = session.frame(image(1_700_000_000_123_456_789))
-    assert (arrival.frame.id, arrival.frame.stamp_ns, arrival.frame.source_frame) == (5, 1_700_000_000_123_456_789, "cam")
+    assert (arrival.frame.id, arrival.frame.stamp_ns, arrival.frame.source_frame) == (
+        5,
+        1_700_000_000_123_456_789,
+        "cam",
+    )
     assert (arrival.frame.camera.fx, arrival.restart) == (30.0, "")
     assert Session(camera_frame="eye").framing._settings.camera_frame == "eye"
 
@@ -94,7 +103,9 @@ def test_time_that_jumps_back_and_sizes_that_change_restart():
     assert session.frame(image(100 * SECOND - 1)).restart == ""
     assert "jumped back by 9" in session.frame(image(SECOND)).restart
     session.framing.take_info(info(Camera(64, 48, 60.0, 60.0, 31.5, 23.5)))
-    assert session.frame(image(2 * SECOND, 64, 48)).restart == "image size changed from 32x24 to 64x48"
+    assert (
+        session.frame(image(2 * SECOND, 64, 48)).restart == "image size changed from 32x24 to 64x48"
+    )
     session.framing.restart_before_next("the clock jumped back")
     assert session.frame(image(3 * SECOND, 64, 48)).restart == "the clock jumped back"
     session.framing.forget_time()

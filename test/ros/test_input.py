@@ -1,4 +1,5 @@
-"""What cameras send, good and bad: encodings, compressed images, both QoS kinds, intrinsics, and every kind of broken message."""
+"""What cameras send, good and bad: encodings, compressed images, both QoS kinds, intrinsics, and
+every kind of broken message."""
 
 from __future__ import annotations
 
@@ -13,7 +14,15 @@ from flow3r_ros.ros.messages import make
 from flow3r_ros.types import Camera
 from flow3r_ros.wire.images import ENCODINGS
 from flow3r_ros.wire.transforms import header_of
-from test.ros.harness import BEST_EFFORT, LATCHED, RELIABLE, Client, NodeProcess, fresh_domain, stamp_of
+from test.ros.harness import (
+    BEST_EFFORT,
+    LATCHED,
+    RELIABLE,
+    Client,
+    NodeProcess,
+    fresh_domain,
+    stamp_of,
+)
 from test.ros.scene import HEIGHT, WIDTH, picture, wall_camera
 
 Encoder = Callable[[np.ndarray], tuple[np.ndarray, int]]
@@ -25,7 +34,8 @@ def _rows(pixels: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _bayer(pattern: str) -> Encoder:
-    """The mosaic behind a colour filter; `pattern` names the first two pixels of the first two rows."""
+    """The mosaic behind a colour filter; `pattern` names the first two pixels of the first two
+    rows."""
     channels = ["rgb".index(letter) for letter in pattern]
 
     def encode(rgb: np.ndarray) -> tuple[np.ndarray, int]:
@@ -51,7 +61,10 @@ def _converted(code: int) -> Encoder:
     return lambda rgb: _rows(cv2.cvtColor(rgb, code))
 
 
-_gray, _uyvy, _yuyv = (_converted(code) for code in (cv2.COLOR_RGB2GRAY, cv2.COLOR_RGB2YUV_UYVY, cv2.COLOR_RGB2YUV_YUY2))
+_gray, _uyvy, _yuyv = (
+    _converted(code)
+    for code in (cv2.COLOR_RGB2GRAY, cv2.COLOR_RGB2YUV_UYVY, cv2.COLOR_RGB2YUV_YUY2)
+)
 ENCODERS: dict[str, Encoder] = {
     "rgb8": _rows,
     "bgr8": _converted(cv2.COLOR_RGB2BGR),
@@ -67,7 +80,10 @@ ENCODERS: dict[str, Encoder] = {
     "yuyv": _yuyv,
 }
 for _pattern in ("rggb", "bggr", "gbrg", "grbg"):
-    ENCODERS |= {f"bayer_{_pattern}8": _bayer(_pattern), f"bayer_{_pattern}16": _wide(_bayer(_pattern))}
+    ENCODERS |= {
+        f"bayer_{_pattern}8": _bayer(_pattern),
+        f"bayer_{_pattern}16": _wide(_bayer(_pattern)),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +111,17 @@ def test_every_encoding_is_estimated(session, encoding):
 
 
 def _publish_until_answered(client: Client, message: Callable[[], Any]) -> None:
-    """Publish an image until the estimate with its stamp comes; it may overtake its CameraInfo the first time."""
+    """Publish an image until the estimate with its stamp comes; it may overtake its CameraInfo the
+    first time."""
     for _ in range(10):
         built = message()
         client.publisher("sensor_msgs/msg/Image", "image").publish(built)
-        if client.within(2.0, lambda built=built: any(stamp_of(status) == stamp_of(built) for status in client.received["~/status"])):
+        if client.within(
+            2.0,
+            lambda built=built: any(
+                stamp_of(status) == stamp_of(built) for status in client.received["~/status"]
+            ),
+        ):
             return
     pytest.fail("no estimate of this image")
 
@@ -118,7 +140,9 @@ def test_a_broken_image_is_counted_said_once_and_survived(session, what):
     reason, changes = BROKEN[what]
     before = _drops(client).get(reason, 0)
     for _ in range(3):
-        client.publisher("sensor_msgs/msg/Image", "image").publish(client.image(picture(0), **changes))
+        client.publisher("sensor_msgs/msg/Image", "image").publish(
+            client.image(picture(0), **changes)
+        )
     client.play(2, lockstep="~/status")
     assert _drops(client)[reason] == before + 3
     assert process.output().count(f"({reason})") == 1
@@ -140,11 +164,17 @@ def test_camera_info_that_is_not_finite_is_ignored_and_said_once(session):
         infos.publish(broken)
     client.play(2, lockstep="~/status")
     assert process.output().count("CameraInfo ignored") == 1
-    client.wait(lambda: _diagnostic(client, "CameraInfo ignored") == "3", 5.0, "three ignored CameraInfos in the diagnostics")
+    client.wait(
+        lambda: _diagnostic(client, "CameraInfo ignored") == "3",
+        5.0,
+        "three ignored CameraInfos in the diagnostics",
+    )
 
 
 def _diagnostic(client: Client, key: str) -> str:
-    return {pair.key: pair.value for pair in client.received["/diagnostics"][-1].status[0].values}.get(key, "")
+    return {
+        pair.key: pair.value for pair in client.received["/diagnostics"][-1].status[0].values
+    }.get(key, "")
 
 
 def test_new_intrinsics_start_the_odometry_anew(session):
@@ -152,20 +182,44 @@ def test_new_intrinsics_start_the_odometry_anew(session):
     infos = client.publisher("sensor_msgs/msg/CameraInfo", "camera_info")
     zoomed = Camera(WIDTH, HEIGHT, 400.0, 400.0, (WIDTH - 1) / 2, (HEIGHT - 1) / 2)
     infos.publish(client.info(zoomed))
-    client.wait(lambda: client.play(1, lockstep="~/status") and "intrinsics changed" in process.output(), 5.0, "a restart")
-    client.wait(lambda: client.received["~/depth/camera_info"][-1].k[0] == pytest.approx(400.0), 5.0, "depth with the new intrinsics")
+    client.wait(
+        lambda: client.play(1, lockstep="~/status") and "intrinsics changed" in process.output(),
+        5.0,
+        "a restart",
+    )
+    client.wait(
+        lambda: client.received["~/depth/camera_info"][-1].k[0] == pytest.approx(400.0),
+        5.0,
+        "depth with the new intrinsics",
+    )
     infos.publish(client.info())
-    client.wait(lambda: client.play(1, lockstep="~/status") and process.output().count("intrinsics changed") == 2, 5.0, "another restart")
+    client.wait(
+        lambda: (
+            client.play(1, lockstep="~/status")
+            and process.output().count("intrinsics changed") == 2
+        ),
+        5.0,
+        "another restart",
+    )
 
 
 def test_region_of_interest_is_honoured(session):
     client, _ = session
     info = client.info(Camera(2 * WIDTH, HEIGHT + 40, 300.0, 300.0, WIDTH - 0.5, 139.5))
-    info.roi = make("sensor_msgs/msg/RegionOfInterest", x_offset=WIDTH // 2, y_offset=20, width=WIDTH, height=HEIGHT)
+    info.roi = make(
+        "sensor_msgs/msg/RegionOfInterest",
+        x_offset=WIDTH // 2,
+        y_offset=20,
+        width=WIDTH,
+        height=HEIGHT,
+    )
     client.publisher("sensor_msgs/msg/CameraInfo", "camera_info").publish(info)
     expected = WIDTH - 0.5 - WIDTH // 2
     client.wait(
-        lambda: client.play(1, lockstep="~/status") and client.received["~/depth/camera_info"][-1].k[5] == pytest.approx(119.5),
+        lambda: (
+            client.play(1, lockstep="~/status")
+            and client.received["~/depth/camera_info"][-1].k[5] == pytest.approx(119.5)
+        ),
         5.0,
         "intrinsics of the region",
     )
@@ -180,7 +234,9 @@ def test_a_resolution_change_in_flight_is_survived(session):
     small = (WIDTH // 2, HEIGHT // 2)
     infos.publish(client.info(wall_camera(*small)))
     for _ in range(10):
-        client.publisher("sensor_msgs/msg/Image", "image").publish(client.image(picture(client.pictures, *small)))
+        client.publisher("sensor_msgs/msg/Image", "image").publish(
+            client.image(picture(client.pictures, *small))
+        )
         client.pictures += 1
     _publish_until_answered(client, lambda: client.image(picture(client.pictures, *small)))
     assert "image size changed from 320x240 to 160x120" in process.output()
@@ -204,19 +260,36 @@ def test_a_bag_that_starts_over_resets_the_odometry(session):
 def test_compressed_images_of_either_reliability(quality):
     domain = fresh_domain()
     qos = RELIABLE if quality == "reliable" else BEST_EFFORT
-    with NodeProcess(domain, "-p", "node.image_transport:=compressed") as process, Client(domain) as client:
+    with (
+        NodeProcess(domain, "-p", "node.image_transport:=compressed") as process,
+        Client(domain) as client,
+    ):
         client.listen("~/status")
         images = client.publisher("sensor_msgs/msg/CompressedImage", "image/compressed", qos)
         infos = client.publisher("sensor_msgs/msg/CameraInfo", "camera_info")
-        client.wait(lambda: client.listened("image/compressed", qos) and client.listened("camera_info", RELIABLE), 20.0, "subscriptions")
+        client.wait(
+            lambda: (
+                client.listened("image/compressed", qos)
+                and client.listened("camera_info", RELIABLE)
+            ),
+            20.0,
+            "subscriptions",
+        )
         for index in range(100):
             infos.publish(client.info())
             jpeg = cv2.imencode(".jpg", picture(index)[..., ::-1])[1].reshape(-1)
             if index % 3 == 2:
                 jpeg = jpeg[: len(jpeg) // 2]
             header = header_of(make, client.next_stamp(), "cam_optical")
-            images.publish(make("sensor_msgs/msg/CompressedImage", header=header, format="jpeg", data=jpeg))
-            if client.within(0.1, lambda: client.count("~/status") >= 4 and _drops(client).get("corrupt_image", 0) >= 2):
+            images.publish(
+                make("sensor_msgs/msg/CompressedImage", header=header, format="jpeg", data=jpeg)
+            )
+            if client.within(
+                0.1,
+                lambda: (
+                    client.count("~/status") >= 4 and _drops(client).get("corrupt_image", 0) >= 2
+                ),
+            ):
                 break
         assert client.count("~/status") >= 4
         assert _drops(client)["corrupt_image"] >= 2
@@ -238,7 +311,14 @@ def test_a_subscriber_that_asks_for_too_much_is_told_so_in_words_once():
     domain = fresh_domain()
     with NodeProcess(domain) as process, Client(domain) as client:
         client.listen("~/odometry", qos=LATCHED)
-        client.wait(lambda: "a subscriber of ~/odometry asks for more than we offer (durability" in process.output(), 20.0, "the sentence")
+        client.wait(
+            lambda: (
+                "a subscriber of ~/odometry asks for more than we offer (durability"
+                in process.output()
+            ),
+            20.0,
+            "the sentence",
+        )
         client.listen("~/odometry", qos=LATCHED)
         client.listen("~/status")
         client.connect_camera()
@@ -251,7 +331,11 @@ def test_without_camera_info_the_node_says_so_once_and_estimates():
     with NodeProcess(domain) as process, Client(domain) as client:
         client.listen("~/status")
         client.connect_camera(with_info=False)
-        client.wait(lambda: client.play(1, period=0.1) and client.count("~/status") >= 3, 20.0, "estimates without CameraInfo")
+        client.wait(
+            lambda: client.play(1, period=0.1) and client.count("~/status") >= 3,
+            20.0,
+            "estimates without CameraInfo",
+        )
         assert process.output().count("no CameraInfo arrives") == 1
 
 
@@ -259,4 +343,8 @@ def test_an_impossible_quality_of_service_is_said_in_words():
     domain = fresh_domain()
     with NodeProcess(domain, "-p", "node.image_qos:=reliable") as process, Client(domain) as client:
         client.publisher("sensor_msgs/msg/Image", "image", BEST_EFFORT)
-        client.wait(lambda: "set the same reliability on both sides" in process.output(), 20.0, "the sentence about the mismatch")
+        client.wait(
+            lambda: "set the same reliability on both sides" in process.output(),
+            20.0,
+            "the sentence about the mismatch",
+        )

@@ -1,4 +1,5 @@
-"""Launch files and viewer layouts: under the real launch where it is installed, and always for the names they use."""
+"""Launch files and viewer layouts: under the real launch where it is installed, and always for the
+names they use."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from flow3r_ros.bags.replay import bag_topic
-from flow3r_ros.settings_docs import walk
+from flow3r_ros.cli.settings_docs import walk
+from flow3r_ros.offline.replay import bag_topic
 from flow3r_ros.wire.outputs import TOPICS
 from test.ros.harness import ROOT
 
@@ -22,7 +23,9 @@ OUTPUTS = {bag_topic(topic) for topic in TOPICS} | {"/diagnostics"}
 @pytest.mark.parametrize("name", FILES)
 def test_launch_file_builds_its_description(name):
     if find_spec("launch_ros") is None:
-        pytest.skip("launch and launch_ros are not on PyPI: this runs where ROS 2 is installed with apt")
+        pytest.skip(
+            "launch and launch_ros are not on PyPI: this runs where ROS 2 is installed with apt"
+        )
     path = ROOT / "launch" / f"{name}.launch.py"
     spec = spec_from_file_location(name, path)
     assert spec is not None
@@ -33,7 +36,11 @@ def test_launch_file_builds_its_description(name):
 
 def _strings(name: str) -> set[str]:
     tree = ast.parse((ROOT / "launch" / f"{name}.launch.py").read_text())
-    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
 
 
 def test_launch_files_set_parameters_and_open_files_that_exist():
@@ -41,7 +48,9 @@ def test_launch_files_set_parameters_and_open_files_that_exist():
     dotted = {
         text
         for text in _strings("robot")
-        if text.count(".") == 1 and text.split(".")[0] in {"node", "model", "scale"} and not text.endswith((".yaml", "odometry"))
+        if text.count(".") == 1
+        and text.split(".")[0] in {"node", "model", "scale"}
+        and not text.endswith((".yaml", "odometry"))
     }
     assert dotted
     assert dotted <= settings
@@ -58,23 +67,39 @@ def test_every_argument_of_replay_that_is_passed_on_exists_in_robot():
     passed = next(
         ast.literal_eval(node.value)
         for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "PASSED_ON"
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id == "PASSED_ON"
     )
     assert set(passed) <= _strings("robot")
 
 
 def test_rviz_shows_topics_of_the_contract():
     config = yaml.safe_load((ROOT / "config" / "flow3r.rviz").read_text())
-    shown = {display["Topic"]["Value"]: display["Topic"] for display in config["Visualization Manager"]["Displays"] if "Topic" in display}
+    shown = {
+        display["Topic"]["Value"]: display["Topic"]
+        for display in config["Visualization Manager"]["Displays"]
+        if "Topic" in display
+    }
     assert set(shown) <= OUTPUTS
-    assert {"/flow3r/points", "/flow3r/map", "/flow3r/depth/image", "/flow3r/path", "/flow3r/odometry"} <= set(shown)
+    assert {
+        "/flow3r/points",
+        "/flow3r/map",
+        "/flow3r/depth/image",
+        "/flow3r/path",
+        "/flow3r/odometry",
+    } <= set(shown)
     assert shown["/flow3r/map"]["Durability Policy"] == "Transient Local"
     assert config["Visualization Manager"]["Global Options"]["Fixed Frame"] == "odom"
 
 
 def test_foxglove_layout_shows_topics_of_the_contract():
     layout = json.loads((ROOT / "config" / "flow3r.foxglove.json").read_text())
-    topics = {text.split(".")[0] for text in _leaves(layout["configById"]) if text.startswith(("/flow3r", "/diagnostics"))}
+    topics = {
+        text.split(".")[0]
+        for text in _leaves(layout["configById"])
+        if text.startswith(("/flow3r", "/diagnostics"))
+    }
     assert topics <= OUTPUTS
     panels = {text for text in _leaves(layout["layout"]) if "!" in text}
     assert panels == set(layout["configById"])

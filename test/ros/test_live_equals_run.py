@@ -1,4 +1,5 @@
-"""Two public commands, one answer: what `flow3r node` publishes is what `flow3r run` writes for the same frames."""
+"""Two public commands, one answer: what `flow3r node` publishes is what `flow3r run` writes for the
+same frames."""
 
 from __future__ import annotations
 
@@ -13,11 +14,11 @@ import pytest
 
 from flow3r_ros.bags.types import make
 from flow3r_ros.bags.writer import BagWriter
-from flow3r_ros.evaluation.tum import read_tum
 from flow3r_ros.geometry.frames import optical_from_odom
 from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.images import rgb_image
 from flow3r_ros.wire.transforms import header_of, matrix_of_pose
+from flow3r_ros.wire.tum import read_tum
 from test.ros.harness import EPOCH_NS, PERIOD_NS, ROOT, Client, NodeProcess, fresh_domain, stamp_of
 from test.ros.scene import picture, wall_camera
 
@@ -28,17 +29,41 @@ def test_the_trajectory_equals_that_of_flow3r_run(tmp_path: Path) -> None:
     if not (ROOT / "models" / "flow3r_nano" / "model.safetensors").exists():
         pytest.skip("the bundled model is not there yet")
     domain = fresh_domain()
-    with NodeProcess(domain, program=("-m", "flow3r_ros.cli", "node")), Client(domain) as client:
+    with (
+        NodeProcess(domain, program=("-m", "flow3r_ros.cli.main", "node")),
+        Client(domain) as client,
+    ):
         client.listen("~/odometry", "~/status")
         client.connect_camera()
-        client.wait(lambda: client.node.count_publishers(client.name("~/odometry")), 20.0, "the odometry")
+        client.wait(
+            lambda: client.node.count_publishers(client.name("~/odometry")), 20.0, "the odometry"
+        )
         stamps = client.play(FRAMES, lockstep="~/odometry")
-        received = {stamp_of(message): matrix_of_pose(message.pose.pose) for message in client.of("~/odometry", stamps)}
+        received = {
+            stamp_of(message): matrix_of_pose(message.pose.pose)
+            for message in client.of("~/odometry", stamps)
+        }
         status = client.of("~/status", stamps)[-1]
         assert (status.frames_received, status.frames_estimated) == (FRAMES, FRAMES)
     bag = _bag(tmp_path / "bag")
-    command = [sys.executable, "-m", "flow3r_ros.cli", "run", str(bag), "--output", str(tmp_path / "out"), "--json"]
-    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=ROOT, capture_output=True, text=True, check=True)
+    command = [
+        sys.executable,
+        "-m",
+        "flow3r_ros.cli.main",
+        "run",
+        str(bag),
+        "--output",
+        str(tmp_path / "out"),
+        "--json",
+    ]
+    done = subprocess.run(
+        command,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert json.loads(done.stdout)["frames_estimated"] == FRAMES
     written = read_tum(tmp_path / "out" / "trajectory.tum")
     assert len(written.poses) == FRAMES

@@ -1,4 +1,5 @@
-"""The contracts' table over real DDS: topics, types, frames, stamps, QoS, and agreement of the outputs with each other."""
+"""The contracts' table over real DDS: topics, types, frames, stamps, QoS, and agreement of the
+outputs with each other."""
 
 from __future__ import annotations
 
@@ -15,12 +16,23 @@ from test.ros.harness import LATCHED, Client, NodeProcess, fresh_domain, stamp_o
 from test.ros.scene import DEPTH, HEIGHT, WIDTH
 
 FRAMES = 8
-PER_FRAME = ("~/odometry", "~/path", "~/depth/image", "~/depth/camera_info", "~/confidence", "~/moving_mask", "~/points", "~/status", "/tf")
+PER_FRAME = (
+    "~/odometry",
+    "~/path",
+    "~/depth/image",
+    "~/depth/camera_info",
+    "~/confidence",
+    "~/moving_mask",
+    "~/points",
+    "~/status",
+    "/tf",
+)
 
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[tuple[Client, list[int]]]:
-    """A node that has seen eight pictures with everything subscribed, after a warm-up; and the stamps of the eight."""
+    """A node that has seen eight pictures with everything subscribed, after a warm-up; and the
+    stamps of the eight."""
     domain = fresh_domain()
     with NodeProcess(domain) as process, Client(domain) as client:
         client.listen(*PER_FRAME, "/diagnostics")
@@ -42,7 +54,14 @@ def test_every_output_carries_the_stamp_of_its_image(session):
 
 def test_frames_follow_the_conventions(session):
     client, _ = session
-    optical = ("~/depth/image", "~/depth/camera_info", "~/confidence", "~/moving_mask", "~/points", "~/status")
+    optical = (
+        "~/depth/image",
+        "~/depth/camera_info",
+        "~/confidence",
+        "~/moving_mask",
+        "~/points",
+        "~/status",
+    )
     assert {client.received[topic][0].header.frame_id for topic in optical} == {"cam_optical"}
     odometry, edge = client.received["~/odometry"][0], client.received["/tf"][0].transforms[0]
     assert (odometry.header.frame_id, odometry.child_frame_id) == ("odom", "cam_optical")
@@ -53,7 +72,10 @@ def test_frames_follow_the_conventions(session):
 
 def test_types_and_quality_of_service_are_those_of_the_contract(session):
     client, _ = session
-    for topic, type_name in {**TOPICS, "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray"}.items():
+    for topic, type_name in {
+        **TOPICS,
+        "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
+    }.items():
         infos = client.node.get_publishers_info_by_topic(client.name(topic))
         assert [info.topic_type for info in infos] == [type_name], topic
         assert infos[0].qos_profile.reliability is ReliabilityPolicy.RELIABLE, topic
@@ -63,11 +85,17 @@ def test_types_and_quality_of_service_are_those_of_the_contract(session):
 
 def test_depth_and_its_camera_info_back_project_onto_the_cloud(session):
     client, _ = session
-    depth, info, cloud = (client.received[topic][-1] for topic in ("~/depth/image", "~/depth/camera_info", "~/points"))
+    depth, info, cloud = (
+        client.received[topic][-1] for topic in ("~/depth/image", "~/depth/camera_info", "~/points")
+    )
     assert depth.encoding == "32FC1"
     z = np.frombuffer(depth.data, np.float32).reshape(depth.height, depth.width)
-    values = np.frombuffer(cloud.data, np.float32).reshape(cloud.height, cloud.width, cloud.point_step // 4)
-    columns, rows = np.meshgrid(np.arange(info.width, dtype=np.float32), np.arange(info.height, dtype=np.float32))
+    values = np.frombuffer(cloud.data, np.float32).reshape(
+        cloud.height, cloud.width, cloud.point_step // 4
+    )
+    columns, rows = np.meshgrid(
+        np.arange(info.width, dtype=np.float32), np.arange(info.height, dtype=np.float32)
+    )
     fx, fy, cx, cy = (np.float32(value) for value in (info.k[0], info.k[4], info.k[2], info.k[5]))
     expected = np.stack([z * ((columns - cx) / fx), z * ((rows - cy) / fy), z], axis=-1)
     kept = np.isfinite(values[..., 2])
@@ -113,7 +141,14 @@ def test_confidence_mask_and_map(session):
 def test_diagnostics_tell_rates_model_and_licence(session):
     client, _ = session
     values = {pair.key: pair.value for pair in client.wait_for("/diagnostics")[-1].status[0].values}
-    for key in ("rate in [Hz]", "rate out [Hz]", "latency p50 [ms]", "latency p95 [ms]", "result age [ms]", "GPU memory [MB]"):
+    for key in (
+        "rate in [Hz]",
+        "rate out [Hz]",
+        "latency p50 [ms]",
+        "latency p95 [ms]",
+        "result age [ms]",
+        "GPU memory [MB]",
+    ):
         float(values[key])
     assert values["model"] == "wall"
     assert values["licence of the weights"] == "Apache-2.0"

@@ -19,7 +19,16 @@ from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.ros.messages import class_of, make
 from flow3r_ros.types import Frame
 from flow3r_ros.wire.transforms import matrix_of_pose, tf_message
-from test.ros.harness import EPOCH_NS, LATCHED, PERIOD_NS, ROOT, Client, NodeProcess, fresh_domain, stamp_of
+from test.ros.harness import (
+    EPOCH_NS,
+    LATCHED,
+    PERIOD_NS,
+    ROOT,
+    Client,
+    NodeProcess,
+    fresh_domain,
+    stamp_of,
+)
 from test.ros.plane_node import WallPredictor
 from test.ros.scene import picture, wall_camera
 
@@ -57,7 +66,13 @@ def test_twenty_rounds_of_the_lifecycle_leak_nothing():
             assert _change_state(client, ACTIVATE)
             client.connect_camera()
             before = client.count("~/status")
-            client.wait(lambda before=before: client.play(1, period=0.1) and client.count("~/status") > before, 10.0, "an estimate")
+            client.wait(
+                lambda before=before: (
+                    client.play(1, period=0.1) and client.count("~/status") > before
+                ),
+                10.0,
+                "an estimate",
+            )
             assert _change_state(client, DEACTIVATE)
             assert _change_state(client, CLEANUP)
             sizes.append(process.rss_mb())
@@ -71,17 +86,32 @@ def test_twenty_rounds_of_the_lifecycle_leak_nothing():
 def test_parameters_from_yaml_and_at_run_time(tmp_path):
     settings = tmp_path / "node.yaml"
     settings.write_text(
-        "flow3r:\n  ros__parameters:\n    cloud: {min_confidence: 0.5}\n    node: {odom_frame: world}\n    spelled: wrong\n"
+        "flow3r:\n  ros__parameters:\n    cloud: {min_confidence: 0.5}\n    node: "
+        "{odom_frame: world}\n    spelled: wrong\n"
     )
     domain = fresh_domain()
     with NodeProcess(domain, "--params-file", str(settings)) as process, Client(domain) as client:
         client.listen("~/odometry", "~/points")
         client.connect_camera()
-        client.wait(lambda: client.play(1, period=0.1) and client.count("~/odometry") and client.count("~/points"), 15.0, "outputs")
+        client.wait(
+            lambda: (
+                client.play(1, period=0.1)
+                and client.count("~/odometry")
+                and client.count("~/points")
+            ),
+            15.0,
+            "outputs",
+        )
         assert client.received["~/odometry"][0].header.frame_id == "world"
-        client.wait(lambda: client.play(1, period=0.1) and _kept(client) > 0, 15.0, "points above half confidence")
+        client.wait(
+            lambda: client.play(1, period=0.1) and _kept(client) > 0,
+            15.0,
+            "points above half confidence",
+        )
         assert _set(client, "cloud.min_confidence", double_value=1.0) == (True, "")
-        client.wait(lambda: client.play(1, period=0.1) and _kept(client) == 0, 15.0, "an empty cloud")
+        client.wait(
+            lambda: client.play(1, period=0.1) and _kept(client) == 0, 15.0, "an empty cloud"
+        )
         refused, reason = _set(client, "cloud.min_confidence", double_value=1.5)
         assert not refused
         assert reason
@@ -90,9 +120,17 @@ def test_parameters_from_yaml_and_at_run_time(tmp_path):
         refused, reason = _set(client, "engine.window", integer_value=8)
         assert (refused, "read-only" in reason) == (False, True)
         assert "'spelled' does not exist" in process.output()
-        request = class_of("rcl_interfaces/srv/DescribeParameters").Request(names=["engine.window", "cloud.min_confidence"])
-        window, confidence = client.call("rcl_interfaces/srv/DescribeParameters", "~/describe_parameters", request).descriptors
-        assert (window.read_only, window.integer_range[0].from_value, window.integer_range[0].to_value) == (True, 2, 64)
+        request = class_of("rcl_interfaces/srv/DescribeParameters").Request(
+            names=["engine.window", "cloud.min_confidence"]
+        )
+        window, confidence = client.call(
+            "rcl_interfaces/srv/DescribeParameters", "~/describe_parameters", request
+        ).descriptors
+        assert (
+            window.read_only,
+            window.integer_range[0].from_value,
+            window.integer_range[0].to_value,
+        ) == (True, 2, 64)
         assert (confidence.read_only, confidence.floating_point_range[0].to_value) == (False, 1.0)
         assert window.description == "frames per forward, the newest included"
 
@@ -103,7 +141,9 @@ def _kept(client: Client) -> int:
     return int(np.isfinite(values[:, 2]).sum())
 
 
-@pytest.mark.parametrize("argument", ["engine.window:=100", "engine.window:=many", "node.map_period:=0.0"])
+@pytest.mark.parametrize(
+    "argument", ["engine.window:=100", "engine.window:=many", "node.map_period:=0.0"]
+)
 def test_a_wrong_value_at_start_is_one_line_and_exit_1(argument):
     with NodeProcess(fresh_domain(), "-p", argument) as process:
         assert process.process.wait(15.0) == 1
@@ -114,7 +154,7 @@ def test_a_wrong_value_at_start_is_one_line_and_exit_1(argument):
 
 
 def test_an_unknown_model_is_one_line_and_exit_1():
-    command = ("-m", "flow3r_ros.cli", "node")
+    command = ("-m", "flow3r_ros.cli.main", "node")
     with NodeProcess(fresh_domain(), "-p", "model.name:=no_such_model", program=command) as process:
         assert process.process.wait(30.0) == 1
         assert "no_such_model: no such model" in process.output()
@@ -123,12 +163,25 @@ def test_an_unknown_model_is_one_line_and_exit_1():
 
 def test_namespace_and_remaps():
     domain = fresh_domain()
-    arguments = ("-r", "__ns:=/robot", "-r", "image:=/front/image_raw", "-r", "camera_info:=/front/camera_info", "-r", "__node:=eye")
+    arguments = (
+        "-r",
+        "__ns:=/robot",
+        "-r",
+        "image:=/front/image_raw",
+        "-r",
+        "camera_info:=/front/camera_info",
+        "-r",
+        "__node:=eye",
+    )
     with NodeProcess(domain, *arguments), Client(domain, namespace="/robot", node="eye") as client:
         client.listen("~/odometry")
         images = client.publisher("sensor_msgs/msg/Image", "/front/image_raw")
         infos = client.publisher("sensor_msgs/msg/CameraInfo", "/front/camera_info")
-        client.wait(lambda: infos.get_subscription_count() and images.get_subscription_count(), 15.0, "subscriptions under the new names")
+        client.wait(
+            lambda: infos.get_subscription_count() and images.get_subscription_count(),
+            15.0,
+            "subscriptions under the new names",
+        )
         for index in range(50):
             infos.publish(client.info())
             images.publish(client.image(picture(index)))
@@ -142,11 +195,18 @@ def test_tf_goes_through_the_static_extrinsics():
     mounted = np.eye(4)
     mounted[:3, :3], mounted[:3, 3] = so3_exp(np.array([-1.2, 1.2, -1.1])), (0.3, 0.1, 0.5)
     domain = fresh_domain()
-    with NodeProcess(domain, "-p", "node.base_frame:=base_link") as process, Client(domain) as client:
+    with (
+        NodeProcess(domain, "-p", "node.base_frame:=base_link") as process,
+        Client(domain) as client,
+    ):
         client.listen("/tf", "~/odometry", "~/status")
         client.connect_camera()
         client.play(2, period=0.3)
-        client.wait(lambda: "no static transform base_link -> cam_optical" in process.output(), 10.0, "a remark about the missing tf")
+        client.wait(
+            lambda: "no static transform base_link -> cam_optical" in process.output(),
+            10.0,
+            "a remark about the missing tf",
+        )
         static = client.publisher("tf2_msgs/msg/TFMessage", "/tf_static", LATCHED)
         static.publish(tf_message(make, 0, "base_link", "cam_optical", mounted))
         client.wait(lambda: client.play(1, period=0.1) and client.count("/tf") >= 4, 15.0, "tf")
@@ -165,11 +225,19 @@ def test_an_inverted_edge_hangs_under_the_camera():
         client.connect_camera()
         client.warm_up("/tf", "~/odometry")
         stamps = client.play(5, lockstep="~/odometry")
-        for message, odometry in zip(client.of("/tf", stamps), client.of("~/odometry", stamps), strict=True):
+        for message, odometry in zip(
+            client.of("/tf", stamps), client.of("~/odometry", stamps), strict=True
+        ):
             (edge,) = message.transforms
             assert (edge.header.frame_id, edge.child_frame_id) == ("cam_optical", "odom")
-            back = matrix_of_pose(SimpleNamespace(position=edge.transform.translation, orientation=edge.transform.rotation))
-            np.testing.assert_allclose(back @ matrix_of_pose(odometry.pose.pose), np.eye(4), atol=1e-12)
+            back = matrix_of_pose(
+                SimpleNamespace(
+                    position=edge.transform.translation, orientation=edge.transform.rotation
+                )
+            )
+            np.testing.assert_allclose(
+                back @ matrix_of_pose(odometry.pose.pose), np.eye(4), atol=1e-12
+            )
         assert np.linalg.norm(back[:3, 3]) > 0.01
 
 
@@ -182,17 +250,31 @@ def test_services_under_load(tmp_path):
         client.connect_camera()
         empty = client.call("std_srvs/srv/Trigger", "~/save_map")
         assert (empty.success, "no map yet" in empty.message) == (False, True)
-        client.wait(lambda: client.play(1, period=0.02) and client.count("~/status") >= 6, 20.0, "estimates")
+        client.wait(
+            lambda: client.play(1, period=0.02) and client.count("~/status") >= 6, 20.0, "estimates"
+        )
         saved = client.call("std_srvs/srv/Trigger", "~/save_map")
         assert saved.success, saved.message
         folder = Path(saved.message)
-        assert sorted(path.name for path in folder.iterdir()) == ["map.ply", "metadata.json", "trajectory.tum"]
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "map.ply",
+            "metadata.json",
+            "trajectory.tum",
+        ]
         assert json.loads((folder / "metadata.json").read_text())["points"] > 100
-        assert all(len(line.split()) == 8 for line in (folder / "trajectory.tum").read_text().splitlines())
+        assert all(
+            len(line.split()) == 8 for line in (folder / "trajectory.tum").read_text().splitlines()
+        )
         for _ in range(5):
             client.play(5, period=0.01)
             assert client.call("std_srvs/srv/Trigger", "~/reset").success
-        client.wait(lambda: client.play(1, period=0.05) and client.received["~/status"][-1].frames_received < 20, 10.0, "counters anew")
+        client.wait(
+            lambda: (
+                client.play(1, period=0.05) and client.received["~/status"][-1].frames_received < 20
+            ),
+            10.0,
+            "counters anew",
+        )
         status = client.received["~/status"][-1]
         assert 0 <= status.frames_received - status.frames_estimated - sum(status.drop_counts) <= 1
         assert [path.name for path in (tmp_path / "maps").iterdir()] == [folder.name]
@@ -201,7 +283,10 @@ def test_services_under_load(tmp_path):
 
 def test_drops_under_load_are_counted():
     domain = fresh_domain()
-    with NodeProcess(domain, program=("-m", "test.ros.plane_node", "--step-seconds", "0.1")), Client(domain) as client:
+    with (
+        NodeProcess(domain, program=("-m", "test.ros.plane_node", "--step-seconds", "0.1")),
+        Client(domain) as client,
+    ):
         client.listen("~/status")
         client.connect_camera()
         stamps = client.play(40, period=0.02)
@@ -215,14 +300,28 @@ def test_drops_under_load_are_counted():
 
 def test_silence_is_reported_and_ends():
     domain = fresh_domain()
-    with NodeProcess(domain, "-p", "node.silence_timeout:=0.5") as process, Client(domain) as client:
+    with (
+        NodeProcess(domain, "-p", "node.silence_timeout:=0.5") as process,
+        Client(domain) as client,
+    ):
         client.listen("~/status", "/diagnostics")
         client.connect_camera()
         client.warm_up("~/status", "/diagnostics")
-        client.wait(lambda: "no image for" in client.received["/diagnostics"][-1].status[0].message, 5.0, "a warning in the diagnostics")
+        client.wait(
+            lambda: "no image for" in client.received["/diagnostics"][-1].status[0].message,
+            5.0,
+            "a warning in the diagnostics",
+        )
         assert "no image for" in process.output()
         client.play(3, lockstep="~/status")
-        client.wait(lambda: client.play(1, period=0.1) and client.received["/diagnostics"][-1].status[0].level == b"\0", 5.0, "all well")
+        client.wait(
+            lambda: (
+                client.play(1, period=0.1)
+                and client.received["/diagnostics"][-1].status[0].level == b"\0"
+            ),
+            5.0,
+            "all well",
+        )
 
 
 def test_wheel_odometry_makes_the_scale_metric():
@@ -231,7 +330,9 @@ def test_wheel_odometry_makes_the_scale_metric():
         client.listen("~/status", "~/odometry")
         client.connect_camera()
         wheels = client.publisher("nav_msgs/msg/Odometry", "odom")
-        client.wait(lambda: client.listened("odom", QoSProfile(depth=1)), 10.0, "a subscription on odom")
+        client.wait(
+            lambda: client.listened("odom", QoSProfile(depth=1)), 10.0, "a subscription on odom"
+        )
         for index in range(60):
             message = make("nav_msgs/msg/Odometry")
             image = client.image(picture(index))
@@ -258,7 +359,10 @@ def test_the_trajectory_equals_that_of_the_engine_alone():
         client.warm_up("~/odometry")
         stamps = client.play(15, lockstep="~/odometry")
         client.of("~/odometry", stamps)
-        received = {stamp_of(message): matrix_of_pose(message.pose.pose) for message in client.received["~/odometry"]}
+        received = {
+            stamp_of(message): matrix_of_pose(message.pose.pose)
+            for message in client.received["~/odometry"]
+        }
         played = client.pictures
         assert "dropped" not in process.output()
     engine = Engine(WallPredictor(0.0), Config())
@@ -266,13 +370,20 @@ def test_the_trajectory_equals_that_of_the_engine_alone():
         stamp = EPOCH_NS + (index + 1) * PERIOD_NS
         for estimate in engine.step(Frame(index, stamp, picture(index), wall_camera())):
             if estimate.stamp_ns in received:
-                np.testing.assert_allclose(received[estimate.stamp_ns], odom_from_optical(estimate.T_odom_cam), atol=1e-12)
+                np.testing.assert_allclose(
+                    received[estimate.stamp_ns], odom_from_optical(estimate.T_odom_cam), atol=1e-12
+                )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_process_cleanly(number):
     domain = fresh_domain()
-    with NodeProcess(domain, program=("-m", "test.ros.plane_node", "--step-seconds", "0.2")) as process, Client(domain) as client:
+    with (
+        NodeProcess(
+            domain, program=("-m", "test.ros.plane_node", "--step-seconds", "0.2")
+        ) as process,
+        Client(domain) as client,
+    ):
         client.listen("~/status")
         client.connect_camera()
         client.play(5, period=0.05)
@@ -285,7 +396,10 @@ def test_a_signal_ends_the_process_cleanly(number):
 
 def test_a_signal_while_the_model_is_loading():
     domain = fresh_domain()
-    with NodeProcess(domain, program=("-m", "flow3r_ros.cli", "node")) as process, Client(domain) as client:
+    with (
+        NodeProcess(domain, program=("-m", "flow3r_ros.cli.main", "node")) as process,
+        Client(domain) as client,
+    ):
         client.wait(lambda: "flow3r" in client.node.get_node_names(), 30.0, "the node")
         code, seconds = process.stop()
         assert (code, seconds < 2.0) in ((0, True), (1, True))
@@ -294,8 +408,13 @@ def test_a_signal_while_the_model_is_loading():
 
 def test_the_program_of_the_command_line_takes_the_shipped_parameters():
     domain = fresh_domain()
-    command = ("-m", "flow3r_ros.cli", "node")
-    with NodeProcess(domain, "--params-file", str(ROOT / "config" / "node.yaml"), program=command) as process, Client(domain) as client:
+    command = ("-m", "flow3r_ros.cli.main", "node")
+    with (
+        NodeProcess(
+            domain, "--params-file", str(ROOT / "config" / "node.yaml"), program=command
+        ) as process,
+        Client(domain) as client,
+    ):
         if not (ROOT / "models" / "flow3r_nano" / "model.safetensors").exists():
             pytest.skip("the bundled model is not there yet")
         client.listen("~/status")

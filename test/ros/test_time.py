@@ -16,14 +16,25 @@ def test_a_camera_that_is_silent_for_ten_seconds_and_comes_back():
         client.connect_camera()
         client.warm_up("~/status", "~/odometry", "/diagnostics")
         before = client.of("~/status", client.play(5, lockstep="~/status"))[-1]
-        client.wait(lambda: _silence(client) >= 10.0, 30.0, "ten seconds of silence in the diagnostics")
+        client.wait(
+            lambda: _silence(client) >= 10.0, 30.0, "ten seconds of silence in the diagnostics"
+        )
         warned = client.received["/diagnostics"][-1].status[0]
         assert warned.level == b"\1"
         assert process.output().count("no image for") == 1
         after = client.of("~/status", client.play(5, lockstep="~/status"))
-        assert [status.frames_received for status in after] == [before.frames_received + number for number in range(1, 6)]
+        assert [status.frames_received for status in after] == [
+            before.frames_received + number for number in range(1, 6)
+        ]
         assert after[-1].state == after[-1].STATE_TRACKING
-        client.wait(lambda: client.play(1, period=0.1) and client.received["/diagnostics"][-1].status[0].level == b"\0", 10.0, "all well")
+        client.wait(
+            lambda: (
+                client.play(1, period=0.1)
+                and client.received["/diagnostics"][-1].status[0].level == b"\0"
+            ),
+            10.0,
+            "all well",
+        )
         assert "odometry starts anew" not in process.output()
 
 
@@ -56,10 +67,16 @@ def test_a_simulated_clock_that_jumps_back_starts_the_odometry_anew_and_says_so(
         client.play(10, lockstep="~/odometry")
         assert _distance(client) > 0.1
         assert "starts anew" not in process.output(), process.output()
-        assert client.received["/diagnostics"][-1].header.stamp.sec < 10_000, "stamped by the simulated clock"
+        assert client.received["/diagnostics"][-1].header.stamp.sec < 10_000, (
+            "stamped by the simulated clock"
+        )
         clock.ns -= 500_000_000_000
         said = "odometry starts anew: the clock jumped back by 499."
-        client.wait(lambda: client.play(1, lockstep="~/odometry") and said in process.output(), 10.0, "a restart")
+        client.wait(
+            lambda: client.play(1, lockstep="~/odometry") and said in process.output(),
+            10.0,
+            "a restart",
+        )
         assert _distance(client) < 0.1
         client.play(5, lockstep="~/odometry")
         assert process.output().count("starts anew") == 1

@@ -1,4 +1,5 @@
-"""The inference thread: latest wins, everything is counted, jobs never overlap a step, a reset forgets."""
+"""The inference thread: latest wins, everything is counted, jobs never overlap a step, a reset
+forgets."""
 
 from __future__ import annotations
 
@@ -19,9 +20,21 @@ PIXELS = np.zeros((2, 2, 3), np.uint8)
 def estimate_of(frame: Frame) -> Estimate:
     plane = np.ones((2, 2), np.float32)
     return Estimate(
-        frame.id, frame.stamp_ns, "cam", np.eye(4), np.eye(6), plane, plane, plane > 2, PIXELS, Camera(2, 2, 1, 1, 0.5, 0.5),
-        TrackingState.TRACKING, PoseSource.NETWORK, ScaleState.RELATIVE, np.inf,
-    )  # fmt: skip
+        frame.id,
+        frame.stamp_ns,
+        "cam",
+        np.eye(4),
+        np.eye(6),
+        plane,
+        plane,
+        plane > 2,
+        PIXELS,
+        Camera(2, 2, 1, 1, 0.5, 0.5),
+        TrackingState.TRACKING,
+        PoseSource.NETWORK,
+        ScaleState.RELATIVE,
+        np.inf,
+    )
 
 
 class SlowEngine:
@@ -60,7 +73,9 @@ class Session:
         self.engine = SlowEngine(seconds)
         self.outcomes: list[Outcome] = []
         self.complaints: list[str] = []
-        self.worker = Worker(self.engine, self.outcomes.append, lambda key, text: self.complaints.append(key))
+        self.worker = Worker(
+            self.engine, self.outcomes.append, lambda key, text: self.complaints.append(key)
+        )
 
     def put(self, stamp: int, restart: str = "") -> None:
         self.worker.put(lambda id_: Arrival(Frame(id_, stamp, PIXELS), restart), time.monotonic())

@@ -8,13 +8,25 @@ import cv2
 import numpy as np
 
 from flow3r_ros.geometry.camera import save_camera
-from flow3r_ros.training.clips import Clip
-from flow3r_ros.training.scenes import SceneClip, render_clip
+from flow3r_ros.training.labels.clips import Clip
+from flow3r_ros.training.scenes.renderer import SceneClip, render_clip
 
 
-def scene(seed: int = 1, frames: int = 4, width: int = 168, height: int = 126, speed: float = 0.06) -> SceneClip:
+def scene(
+    seed: int = 1, frames: int = 4, width: int = 168, height: int = 126, speed: float = 0.06
+) -> SceneClip:
     return render_clip(
-        seed, frames, width, height, layout="room", motion="sideways", movers=0, noise=0.3, speed=speed, turn=0.02, field_of_view=60
+        seed,
+        frames,
+        width,
+        height,
+        layout="room",
+        motion="sideways",
+        movers=0,
+        noise=0.3,
+        speed=speed,
+        turn=0.02,
+        field_of_view=60,
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from flow3r_ros.geometry.flow import geometric_flow
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.training.augmentation import Example, fitting_window, mirror, reverse, to_sample
-from flow3r_ros.training.flow_teacher import GeometricTeacher
+from flow3r_ros.training.labels.teachers import GeometricTeacher
 from flow3r_ros.training.sample import Sample
 from test.training.clip_factory import clip_of, scene
 
@@ -21,7 +21,8 @@ def example() -> Example:
 
 
 def disagreement(sample: Sample) -> float:
-    """90th percentile, over covisible pixels, between the stored flow and flow from the sample's own depth, poses and camera (px)."""
+    """90th percentile, over covisible pixels, between the stored flow and flow from the sample's
+    own depth, poses and camera (px)."""
     assert sample.depth is not None
     assert sample.poses is not None
     wrong = []
@@ -34,7 +35,11 @@ def disagreement(sample: Sample) -> float:
     return float(np.percentile(np.concatenate(wrong), 90))
 
 
-@pytest.mark.parametrize("change", [lambda e: e, mirror, reverse, lambda e: mirror(reverse(e))], ids=["none", "mirror", "reverse", "both"])
+@pytest.mark.parametrize(
+    "change",
+    [lambda e: e, mirror, reverse, lambda e: mirror(reverse(e))],
+    ids=["none", "mirror", "reverse", "both"],
+)
 @pytest.mark.parametrize("zoom", [1.0, 1.4])
 def test_flow_follows_geometry_through_augmentation(change, zoom) -> None:
     changed = change(example())
@@ -47,7 +52,12 @@ def test_flow_follows_geometry_through_augmentation(change, zoom) -> None:
 def test_the_check_above_can_fail() -> None:
     wrong = mirror(example())
     wrong = Example(wrong.clip, wrong.pairs, example().labels)
-    assert disagreement(to_sample(wrong, fitting_window(336, 252, (140, 112), 1.0, 0.5, 0.5), (140, 112))) > 1.0
+    assert (
+        disagreement(
+            to_sample(wrong, fitting_window(336, 252, (140, 112), 1.0, 0.5, 0.5), (140, 112))
+        )
+        > 1.0
+    )
 
 
 def test_a_target_outside_the_crop_is_not_covisible() -> None:

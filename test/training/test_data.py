@@ -1,4 +1,5 @@
-"""`--data` finds out what lies at a path; fine-tuning on a recording without labels lowers the flow error on clips it never saw."""
+"""`--data` finds out what lies at a path; fine-tuning on a recording without labels lowers the flow
+error on clips it never saw."""
 
 from __future__ import annotations
 
@@ -12,19 +13,25 @@ from flow3r_ros.errors import InputError, TrainingError
 from flow3r_ros.network import load_model
 from flow3r_ros.training.data import Alternating, open_data
 from flow3r_ros.training.data_config import DataSettings
-from flow3r_ros.training.label_cache import LabelSettings
-from flow3r_ros.training.labelling import label
+from flow3r_ros.training.labels.cache import LabelSettings
+from flow3r_ros.training.labels.labelling import label
 from flow3r_ros.training.loop import train
+from test.datasets.test_labelled import write_co3d, write_tum
 from test.training.clip_factory import scene, write_images
-from test.training.test_labelled_sequences import write_co3d, write_tum
-from test.training.test_loop import tiny_settings  # noqa: F401
 
 GRID = (56, 42)
-LABELS = {"teacher_options": {"width": 168}, "width": 84, "strides": (1, 2), "clips": {"width": 168, "frames": 5}}
+LABELS = {
+    "teacher_options": {"width": 168},
+    "width": 84,
+    "strides": (1, 2),
+    "clips": {"width": 168, "frames": 5},
+}
 
 
 def settings(**changes) -> DataSettings:
-    return DataSettings.model_validate({"grids": [GRID], "frames": (3, 3), "labels": LABELS, "held_out_share": 0.34, **changes})
+    return DataSettings.model_validate(
+        {"grids": [GRID], "frames": (3, 3), "labels": LABELS, "held_out_share": 0.34, **changes}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +39,22 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("recording") / "images", scene(seed=9, frames=15))
 
 
-def test_a_recording_is_labelled_once_and_its_last_clips_are_held_out(recording: Path, tmp_path: Path) -> None:
+def test_a_recording_is_labelled_once_and_its_last_clips_are_held_out(
+    recording: Path, tmp_path: Path
+) -> None:
     data = open_data([recording], settings(), seed=1, clips_per_step=2, pairs=2, workspace=tmp_path)
     assert data.held_out is not None
-    seen = {bytes(sample.rgb[0].tobytes()) for step in range(20) for sample in data.source.batch(step)}
+    seen = {
+        bytes(sample.rgb[0].tobytes()) for step in range(20) for sample in data.source.batch(step)
+    }
     held = [samples[0] for samples in data.held_out.all(10)]
     assert held
     assert all(bytes(frame.tobytes()) not in seen for sample in held for frame in sample.rgb)
     assert data.provenance["teacher"] == "dis"
     assert data.provenance["labels"]["labelled"] > 0
-    again = open_data([recording], settings(), seed=1, clips_per_step=2, pairs=2, workspace=tmp_path)
+    again = open_data(
+        [recording], settings(), seed=1, clips_per_step=2, pairs=2, workspace=tmp_path
+    )
     assert again.provenance["labels"]["labelled"] == 0
 
 
@@ -53,22 +66,33 @@ def test_a_recording_of_one_clip_is_judged_in_every_window_of_its_end(tmp_path: 
     held = [samples[0] for samples in data.held_out.all(10)]
     assert len(held) == 3 + 1, "three windows of neighbouring frames and one of every other frame"
     assert len({sample.rgb.tobytes() for sample in held}) == len(held)
-    seen = {frame.tobytes() for step in range(10) for sample in data.source.batch(step) for frame in sample.rgb}
+    seen = {
+        frame.tobytes()
+        for step in range(10)
+        for sample in data.source.batch(step)
+        for frame in sample.rgb
+    }
     assert all(frame.tobytes() not in seen for sample in held for frame in sample.rgb)
 
 
-def test_every_kind_of_path_is_recognised_and_mixed_by_weight(recording: Path, tmp_path: Path) -> None:
+def test_every_kind_of_path_is_recognised_and_mixed_by_weight(
+    recording: Path, tmp_path: Path
+) -> None:
     cache = tmp_path / "cache"
     label([recording], cache, LabelSettings.model_validate(LABELS))
     made = scene(seed=5, frames=3, width=160, height=120)
     write_tum(tmp_path / "tum", made)
     category = write_co3d(tmp_path / "co3d", made)
-    data = open_data([cache, tmp_path / "tum", category], settings(weights=(1, 1, 2)), 1, 1, 2, tmp_path / "work")
+    data = open_data(
+        [cache, tmp_path / "tum", category], settings(weights=(1, 1, 2)), 1, 1, 2, tmp_path / "work"
+    )
     assert isinstance(data.source, Alternating)
     names = [data.source.batch(step)[0].name for step in range(40)]
     assert {str(recording), "tum", "chair/105_1"} == set(names)
     assert 12 <= names.count("chair/105_1") <= 28
-    labelled = next(sample for step in range(40) if (sample := data.source.batch(step)[0]).name == "tum")
+    labelled = next(
+        sample for step in range(40) if (sample := data.source.batch(step)[0]).name == "tum"
+    )
     assert labelled.depth is not None
     assert labelled.evidence is not None
 
@@ -82,8 +106,12 @@ def test_weights_must_fit_and_nothing_is_an_error(recording: Path, tmp_path: Pat
         open_data([tmp_path / "nowhere"], settings(), 1, 1, 2, tmp_path)
 
 
-def test_fine_tuning_on_an_unlabelled_recording_lowers_flow_error_on_held_out_clips(recording, tmp_path, tiny_settings) -> None:  # noqa: F811
-    config = tiny_settings(steps=30, clips_per_step=2, pairs_per_clip=2, validation_clips=4).model_dump(mode="json")
+def test_fine_tuning_on_an_unlabelled_recording_lowers_flow_error_on_held_out_clips(
+    recording, tmp_path, tiny_settings
+) -> None:
+    config = tiny_settings(
+        steps=30, clips_per_step=2, pairs_per_clip=2, validation_clips=4
+    ).model_dump(mode="json")
     config |= {"data": settings().model_dump(mode="json"), "loss": {"flow": 2.0}, "name": "tuned"}
     (tmp_path / "finetune.yaml").write_text(yaml.safe_dump(config))
     result = train(tmp_path / "finetune.yaml", [recording], tmp_path / "run")
@@ -94,7 +122,10 @@ def test_fine_tuning_on_an_unlabelled_recording_lowers_flow_error_on_held_out_cl
     assert manifest["teacher"] == "dis"
     assert manifest["paths"] == ["images"]
     assert manifest["steps"] == 30
-    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "validation.jsonl").read_text().splitlines()]
+    steps = [
+        json.loads(line)["step"]
+        for line in (tmp_path / "run" / "validation.jsonl").read_text().splitlines()
+    ]
     assert steps == [0, 30]
     assert load_model(result.model) is not None
     resumed = train(tmp_path / "finetune.yaml", [recording], tmp_path / "run", resume=True)

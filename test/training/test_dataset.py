@@ -1,4 +1,5 @@
-"""Mixtures: the order is a function of (seed, number), weights hold, bad clips are skipped and counted, memory stays bounded."""
+"""Mixtures: the order is a function of (seed, number), weights hold, bad clips are skipped and
+counted, memory stays bounded."""
 
 from __future__ import annotations
 
@@ -12,11 +13,11 @@ import pytest
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.training.augmentation import Example
 from flow3r_ros.training.clip_sources import CachedClips, SyntheticClips
-from flow3r_ros.training.clip_store import clip_path, write_clip
-from flow3r_ros.training.clips import Clip, FlowLabel
 from flow3r_ros.training.dataset import Mixture, epoch_order, window_evidence
-from flow3r_ros.training.flow_teacher import DisTeacher
-from flow3r_ros.training.label_cache import LabelCache, LabelSettings
+from flow3r_ros.training.labels.cache import LabelCache, LabelSettings
+from flow3r_ros.training.labels.clip_store import clip_path, write_clip
+from flow3r_ros.training.labels.clips import Clip, FlowLabel
+from flow3r_ros.training.labels.teachers import DisTeacher
 from flow3r_ros.training.loader import Loader
 from flow3r_ros.training.sample import Sample, collate
 from flow3r_ros.training.shards import ShardError, content_key
@@ -28,7 +29,9 @@ GRID = (56, 42)
 class ColouredClips:
     """Unlabelled clips of one colour, 8 frames each; clip 3 is damaged, clip 4 has no labels."""
 
-    def __init__(self, name: str, colour: int, clips: int = 6, length: int = 8, flawed: bool = False) -> None:
+    def __init__(
+        self, name: str, colour: int, clips: int = 6, length: int = 8, flawed: bool = False
+    ) -> None:
         self.name, self.colour, self.flawed = name, colour, flawed
         self.lengths = np.full(clips, length, np.int64)
 
@@ -44,17 +47,26 @@ class ColouredClips:
         camera = clip_of(scene(frames=2, width=56, height=42)).camera
         clip = Clip(str(index), self.name, made, np.array(frames, np.int64), camera)
         ones = np.ones((21, 28), np.float32)
-        labels = () if self.flawed and index == 4 else (FlowLabel(np.ones((21, 28, 2), np.float32), ones, ones),)
+        labels = (
+            ()
+            if self.flawed and index == 4
+            else (FlowLabel(np.ones((21, 28, 2), np.float32), ones, ones),)
+        )
         return Example(clip, ((0, 1),) * len(labels), labels)
 
 
 def mixture(**changes) -> Mixture:
     sources = [ColouredClips("red", 200), ColouredClips("blue", 20)]
-    return Mixture(sources, **{"weights": (1, 3), "grids": (GRID,), "frames": (2, 5), "pairs": 2, **changes})
+    return Mixture(
+        sources, **{"weights": (1, 3), "grids": (GRID,), "frames": (2, 5), "pairs": 2, **changes}
+    )
 
 
 def same(a: Sample, b: Sample) -> bool:
-    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("rgb", "pairs", "flow", "covisibility"))
+    return all(
+        np.array_equal(getattr(a, name), getattr(b, name))
+        for name in ("rgb", "pairs", "flow", "covisibility")
+    )
 
 
 def test_a_step_is_a_pure_function_of_seed_and_step() -> None:
@@ -64,7 +76,11 @@ def test_a_step_is_a_pure_function_of_seed_and_step() -> None:
     for step in sorted(steps):
         assert all(same(a, b) for a, b in zip(first[step], again.batch(step, 3), strict=True))
     other = mixture(seed=43)
-    assert not all(same(a, b) for step in steps for a, b in zip(first[step], other.batch(step, 3), strict=False))
+    assert not all(
+        same(a, b)
+        for step in steps
+        for a, b in zip(first[step], other.batch(step, 3), strict=False)
+    )
 
 
 def test_samples_of_a_step_fit_into_one_batch_and_numbers_of_frames_vary() -> None:
@@ -133,12 +149,21 @@ def test_the_loader_gives_what_the_mixture_gives_whatever_the_threads() -> None:
 def test_the_loader_shows_errors_of_the_data() -> None:
     made = Mixture([ColouredClips("red", 200, clips=1, flawed=False)], grids=(GRID,), frames=(2, 2))
     made.sources[0].read = lambda *_: (_ for _ in ()).throw(ShardError("gone"))  # type: ignore[method-assign]
-    with Loader(lambda step: made.batch(step, 1)) as loader, pytest.raises(TrainingError, match="in a row"):
+    with (
+        Loader(lambda step: made.batch(step, 1)) as loader,
+        pytest.raises(TrainingError, match="in a row"),
+    ):
         loader(0)
 
 
 def test_synthetic_samples_carry_exact_geometry_and_evidence() -> None:
-    made = Mixture([SyntheticClips(4, width=168, height=126)], grids=(GRID,), frames=(3, 3), pairs=2, evidence=window_evidence(width=168))
+    made = Mixture(
+        [SyntheticClips(4, width=168, height=126)],
+        grids=(GRID,),
+        frames=(3, 3),
+        pairs=2,
+        evidence=window_evidence(width=168),
+    )
     sample = made.batch(0, 1)[0]
     assert sample.depth is not None
     assert sample.depth.shape == (3, 42, 56)
@@ -148,7 +173,9 @@ def test_synthetic_samples_carry_exact_geometry_and_evidence() -> None:
 
 
 def make_cache(folder: Path, clips: int = 2) -> LabelCache:
-    settings = LabelSettings.model_validate({"teacher_options": {"width": 168}, "width": 84, "strides": (1,)})
+    settings = LabelSettings.model_validate(
+        {"teacher_options": {"width": 168}, "width": 84, "strides": (1,)}
+    )
     cache = LabelCache(folder, settings, DisTeacher(width=168).identity)
     listed = {}
     for k in range(clips):
@@ -156,7 +183,9 @@ def make_cache(folder: Path, clips: int = 2) -> LabelCache:
         write_clip(clip_path(folder, clip.key), clip)
         listed[clip.key] = len(clip)
     (folder / "sources").mkdir(parents=True)
-    (folder / "sources" / "one.json").write_text(json.dumps({"source": "x", "content": "y", "clips": listed, "counts": {}}))
+    (folder / "sources" / "one.json").write_text(
+        json.dumps({"source": "x", "content": "y", "clips": listed, "counts": {}})
+    )
     return cache
 
 
@@ -187,7 +216,9 @@ def test_an_empty_or_foreign_folder_is_no_cache(tmp_path: Path) -> None:
 def test_an_index_of_100k_frames_costs_little_memory(tmp_path: Path) -> None:
     make_cache(tmp_path / "cache", clips=1)
     listed = {content_key("long", k): 12 for k in range(100_000 // 12)}
-    (tmp_path / "cache" / "sources" / "long.json").write_text(json.dumps({"source": "x", "content": "y", "clips": listed, "counts": {}}))
+    (tmp_path / "cache" / "sources" / "long.json").write_text(
+        json.dumps({"source": "x", "content": "y", "clips": listed, "counts": {}})
+    )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     source = CachedClips(tmp_path / "cache")
     epoch_order(5, 0, (len(source.lengths),), (1.0,))

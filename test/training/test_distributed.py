@@ -1,4 +1,5 @@
-"""Two processes with gloo, sharing gradients or the network too, give the losses and the weights of one with the same global batch."""
+"""Two processes with gloo, sharing gradients or the network too, give the losses and the weights of
+one with the same global batch."""
 
 from __future__ import annotations
 
@@ -14,12 +15,11 @@ import yaml
 from safetensors.torch import load_file
 
 from flow3r_ros.errors import TrainingError
-from flow3r_ros.training import scene_shards
 from flow3r_ros.training.loop import train
-from flow3r_ros.training.scene_shards import write_shards
+from flow3r_ros.training.scenes.renderer import shards as scene_shards
+from flow3r_ros.training.scenes.shards import write_shards
 from flow3r_ros.training.sharding import launch
 from flow3r_ros.training.train_config import TrainSettings
-from test.training.test_loop import tiny_settings  # noqa: F401
 
 WORKER = """
 import sys
@@ -27,33 +27,50 @@ from pathlib import Path
 import torch
 from flow3r_ros.training.loop import train
 torch.set_num_threads(1)
-train(Path(sys.argv[1]), [Path(sys.argv[2])], Path(sys.argv[3]), int(sys.argv[4]), resume="resume" in sys.argv)
+config, data, output = map(Path, sys.argv[1:4])
+train(config, [data], output, int(sys.argv[4]), resume="resume" in sys.argv)
 """
 
 
 def losses_of(output: Path) -> list[list[float]]:
     with (output / "metrics.csv").open() as file:
-        return [[float(row[name]) for name in ("loss", "flow", "point", "pose", "gradient_norm")] for row in csv.DictReader(file)]
+        return [
+            [float(row[name]) for name in ("loss", "flow", "point", "pose", "gradient_norm")]
+            for row in csv.DictReader(file)
+        ]
 
 
 @pytest.mark.parametrize(
-    ("strategy", "changes"), [("ddp", {}), ("fsdp", {}), ("fsdp", {"adapters": {"rank": 4}, "activation_checkpointing": True})]
+    ("strategy", "changes"),
+    [
+        ("ddp", {}),
+        ("fsdp", {}),
+        ("fsdp", {"adapters": {"rank": 4}, "activation_checkpointing": True}),
+    ],
 )
 def test_two_processes_equal_one_with_the_same_global_batch(
     strategy: str,
     changes: dict[str, object],
     tmp_path: Path,
-    tiny_settings,  # noqa: F811
+    tiny_settings,
     monkeypatch,
 ) -> None:
-    monkeypatch.setattr("flow3r_ros.training.scene_shards._CLIPS_PER_SHARD", 4)
+    monkeypatch.setattr("flow3r_ros.training.scenes.shards._CLIPS_PER_SHARD", 4)
     monkeypatch.setitem(scene_shards.GRIDS, "small", ((56, 42),))
     list(write_shards(tmp_path / "scenes", 0, 1, "photographs"))
     list(write_shards(tmp_path / "scenes" / "small" / "held_out", 1, 1, "held_out"))
     held_out = tmp_path / "scenes" / "small" / "held_out"
     for shard in (held_out / "small").glob("scenes_*"):
         shard.rename(held_out / shard.name)
-    tree = {"steps": 2, "clips_per_step": 4, "validate_every": 1, "validation_clips": 2, "strategy": strategy, "dropout": {}, **changes}
+    tree = {
+        "steps": 2,
+        "clips_per_step": 4,
+        "validate_every": 1,
+        "validation_clips": 2,
+        "strategy": strategy,
+        "dropout": {},
+        **changes,
+    }
     settings = tiny_settings(**tree, optimisation={"learning_rate": 1e-4, "warmup_steps": 1})
     config = tmp_path / "train.yaml"
     config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
@@ -61,23 +78,53 @@ def test_two_processes_equal_one_with_the_same_global_batch(
 
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29513", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_port=29513",
+        str(script),
+    ]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
     paths = [str(config), str(tmp_path / "scenes" / "small"), str(tmp_path / "two")]
     for more in (["1"], ["2", "resume"]):  # a shared network is also written and read in parts
-        done = subprocess.run([*command, *paths, *more], env=environment, capture_output=True, text=True, timeout=200, check=False)
+        done = subprocess.run(
+            [*command, *paths, *more],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr[-2000:]
 
     one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
     assert len(one) == len(two) == 2
     for ours, theirs in zip(one, two, strict=True):
         assert theirs == pytest.approx(ours, rel=1e-3)
-    ours, theirs = (load_file(tmp_path / run / "checkpoints" / "optimizer_000002.safetensors") for run in ("one", "two"))
+    ours, theirs = (
+        load_file(tmp_path / run / "checkpoints" / "optimizer_000002.safetensors")
+        for run in ("one", "two")
+    )
     for name in (name for name in ours if name.startswith("exp_avg.")):
-        assert float((ours[name] - theirs[name]).norm()) <= 1e-2 * float(ours[name].norm()) + 1e-6, name
-    ours, theirs = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("one", "two"))
-    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in theirs.items()}
-    scores = [json.loads((tmp_path / run / "validation.jsonl").read_text().splitlines()[-1]) for run in ("one", "two")]
+        assert (
+            float((ours[name] - theirs[name]).norm()) <= 1e-2 * float(ours[name].norm()) + 1e-6
+        ), name
+    ours, theirs = (
+        load_file(tmp_path / run / "model" / "model.safetensors") for run in ("one", "two")
+    )
+    assert {name: value.shape for name, value in ours.items()} == {
+        name: value.shape for name, value in theirs.items()
+    }
+    scores = [
+        json.loads((tmp_path / run / "validation.jsonl").read_text().splitlines()[-1])
+        for run in ("one", "two")
+    ]
     assert scores[1]["epe_head"] == pytest.approx(scores[0]["epe_head"], rel=2e-2)
 
 

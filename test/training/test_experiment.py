@@ -1,4 +1,5 @@
-"""The controlled experiment: every row sees what it should, one command makes everything, and a second one only reads it."""
+"""The controlled experiment: every row sees what it should, one command makes everything, and a
+second one only reads it."""
 
 from __future__ import annotations
 
@@ -10,13 +11,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from flow3r_ros.cli import app
+from flow3r_ros.cli.main import app
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.training import experiment as module
-from flow3r_ros.training import scene_shards
 from flow3r_ros.training.experiment import Budget, OneGrid, _source, rows_of, run_experiment
 from flow3r_ros.training.experiment_page import READING, Results, render_table, write_page
-from flow3r_ros.training.scene_shards import training_clip, write_shards
+from flow3r_ros.training.scenes.renderer import shards as scene_shards
+from flow3r_ros.training.scenes.shards import training_clip, write_shards
 
 TINY = Budget(steps=2, pretraining_steps=1, clips_per_step=2, labelled=2, unlabelled=1, held_out=2)
 
@@ -24,7 +25,7 @@ TINY = Budget(steps=2, pretraining_steps=1, clips_per_step=2, labelled=2, unlabe
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of two tiny clips."""
-    monkeypatch.setattr("flow3r_ros.training.scene_shards._CLIPS_PER_SHARD", 2)
+    monkeypatch.setattr("flow3r_ros.training.scenes.shards._CLIPS_PER_SHARD", 2)
     monkeypatch.setitem(scene_shards.GRIDS, "small", ((56, 42),))
 
 
@@ -32,8 +33,14 @@ def test_rows_are_those_of_the_paper_plus_more_clips() -> None:
     rows = {row.name: row for row in rows_of(48)}
     assert rows["3d-sup"].unlabelled == 0
     assert rows["3d-sup++"].labels
-    assert [rows[name].unlabelled for name in ("flow-factored", "flow-factored 3x", "flow-factored 10x")] == [48, 144, 480]
-    assert {rows[f"flow-{kind}"].kind for kind in ("factored", "projective", "tracking")} == {"factored", "projective", "tracking"}
+    assert [
+        rows[name].unlabelled for name in ("flow-factored", "flow-factored 3x", "flow-factored 10x")
+    ] == [48, 144, 480]
+    assert {rows[f"flow-{kind}"].kind for kind in ("factored", "projective", "tracking")} == {
+        "factored",
+        "projective",
+        "tracking",
+    }
 
 
 def test_unlabelled_clips_bring_flow_but_no_depth_or_poses_and_the_seed_chooses_them() -> None:
@@ -47,13 +54,22 @@ def test_unlabelled_clips_bring_flow_but_no_depth_or_poses_and_the_seed_chooses_
         assert all(sample.poses is None and np.any(sample.covisibility > 0) for sample in batch[2:])
         names.add(frozenset(sample.name for sample in batch[:2]))
     assert len(names) > 1
-    assert all(sample.depth is not None for sample in _source(rows["3d-sup++"], clips, 1, budget).batch(0))
-    labelled = {sample.name for step in range(8) for sample in _source(rows["3d-sup"], clips, 1, budget).batch(step)}
+    assert all(
+        sample.depth is not None for sample in _source(rows["3d-sup++"], clips, 1, budget).batch(0)
+    )
+    labelled = {
+        sample.name
+        for step in range(8)
+        for sample in _source(rows["3d-sup"], clips, 1, budget).batch(step)
+    }
     assert len(labelled) == 2
 
 
 def test_a_step_has_one_grid() -> None:
-    clips = [training_clip(seed, [grid], "photographs", frames=2)[0] for seed, grid in enumerate([(56, 42), (42, 56)] * 2)]
+    clips = [
+        training_clip(seed, [grid], "photographs", frames=2)[0]
+        for seed, grid in enumerate([(56, 42), (42, 56)] * 2)
+    ]
     for step in range(8):
         batch = OneGrid(clips[:2], clips[2:], 3, seed=1).batch(step)
         assert len(batch) == 3
@@ -76,7 +92,18 @@ def test_one_command_renders_trains_and_writes_the_page_and_a_second_one_trains_
     monkeypatch.setattr(module, "_TRAINING_SHARDS", 7)
     monkeypatch.setattr(module, "_HELD_OUT_SHARDS", 1)
     monkeypatch.setattr("flow3r_ros.training.experiment.Budget", lambda steps: TINY)
-    arguments = ["train", "--experiment", "factored", "--output", str(tmp_path), "--seeds", "3", "--max-steps", "2", "--json"]
+    arguments = [
+        "train",
+        "--experiment",
+        "factored",
+        "--output",
+        str(tmp_path),
+        "--seeds",
+        "3",
+        "--max-steps",
+        "2",
+        "--json",
+    ]
     monkeypatch.setattr(sys, "argv", ["flow3r", *arguments])
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -86,7 +113,10 @@ def test_one_command_renders_trains_and_writes_the_page_and_a_second_one_trains_
     assert (tmp_path / "experiments.svg").stat().st_size > 1000
     told = json.loads((tmp_path / "experiment.json").read_text(encoding="utf-8"))
     assert [row["row"] for row in told["rows"]] == ["start", *(row.name for row in rows_of(1))]
-    assert all(np.isfinite([row["abs_rel"], row["epe_geometry"], row["rta_15"]]).all() for row in told["rows"])
+    assert all(
+        np.isfinite([row["abs_rel"], row["epe_geometry"], row["rta_15"]]).all()
+        for row in told["rows"]
+    )
 
     def nothing(*arguments: object, **options: object) -> None:
         raise AssertionError("trained again")
@@ -94,22 +124,41 @@ def test_one_command_renders_trains_and_writes_the_page_and_a_second_one_trains_
     monkeypatch.setattr(module, "run", nothing)
     again = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert again.exit_code == 0, again.output
-    assert json.loads((tmp_path / "experiment.json").read_text(encoding="utf-8"))["rows"] == told["rows"]
+    assert (
+        json.loads((tmp_path / "experiment.json").read_text(encoding="utf-8"))["rows"]
+        == told["rows"]
+    )
 
 
-@pytest.mark.parametrize("wrong", [["--config", "x.yaml"], ["--resume"], ["--data", "a", "--data", "b", "--data", "c"]])
-def test_options_that_mean_nothing_to_an_experiment_are_refused(tmp_path: Path, wrong: list[str]) -> None:
-    result = CliRunner().invoke(app, ["train", "--experiment", "factored", "--output", str(tmp_path), *wrong])
+@pytest.mark.parametrize(
+    "wrong", [["--config", "x.yaml"], ["--resume"], ["--data", "a", "--data", "b", "--data", "c"]]
+)
+def test_options_that_mean_nothing_to_an_experiment_are_refused(
+    tmp_path: Path, wrong: list[str]
+) -> None:
+    result = CliRunner().invoke(
+        app, ["train", "--experiment", "factored", "--output", str(tmp_path), *wrong]
+    )
     assert result.exit_code == 2
 
 
 def test_training_without_a_config_or_data_is_wrong_usage(tmp_path: Path) -> None:
-    assert CliRunner().invoke(app, ["train", "--output", str(tmp_path), "--data", "x"]).exit_code == 2
-    assert CliRunner().invoke(app, ["train", "--output", str(tmp_path), "--config", "x.yaml"]).exit_code == 2
+    assert (
+        CliRunner().invoke(app, ["train", "--output", str(tmp_path), "--data", "x"]).exit_code == 2
+    )
+    assert (
+        CliRunner()
+        .invoke(app, ["train", "--output", str(tmp_path), "--config", "x.yaml"])
+        .exit_code
+        == 2
+    )
 
 
 def test_the_table_shows_mean_spread_and_published_numbers() -> None:
-    results = [{"row": "3d-sup", "seed": 1, "rra_5": 0.5, "abs_rel": 0.4}, {"row": "3d-sup", "seed": 2, "rra_5": 0.7, "abs_rel": 0.4}]
+    results = [
+        {"row": "3d-sup", "seed": 1, "rra_5": 0.5, "abs_rel": 0.4},
+        {"row": "3d-sup", "seed": 2, "rra_5": 0.7, "abs_rel": 0.4},
+    ]
     table = render_table([*results, {"row": "flow-factored 3x", "seed": 1, "rra_5": 0.9}])
     assert "| 3d-sup | 2 | 0.600 ± 0.100 |" in table
     assert "0.750 / 0.693" in table
@@ -117,11 +166,20 @@ def test_the_table_shows_mean_spread_and_published_numbers() -> None:
 
 
 def test_what_a_person_wrote_stays_when_the_numbers_change(tmp_path: Path) -> None:
-    budget = {"steps": 1, "pretraining_steps": 1, "clips_per_step": 1, "labelled": 1, "unlabelled": 1, "held_out": 1}
+    budget = {
+        "steps": 1,
+        "pretraining_steps": 1,
+        "clips_per_step": 1,
+        "labelled": 1,
+        "unlabelled": 1,
+        "held_out": 1,
+    }
     results = Results(command="", machine="", seeds=[1], budget=budget, introduction="", rows=[])
     results["rows"] = [{"row": "3d-sup", "seed": 1, "rra_5": 0.5, "seconds": 1.0}]
     page = write_page(tmp_path / "page.md", results)
-    page.write_text(page.read_text(encoding="utf-8") + f"{READING}\n\nMind the budget.\n", encoding="utf-8")
+    page.write_text(
+        page.read_text(encoding="utf-8") + f"{READING}\n\nMind the budget.\n", encoding="utf-8"
+    )
     results["rows"][0]["rra_5"] = 0.7
     write_page(page, results)
     text = page.read_text(encoding="utf-8")

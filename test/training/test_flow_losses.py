@@ -1,4 +1,5 @@
-"""The alternatives of the controlled experiment: right on true geometry, and their gradients go where the paper says."""
+"""The alternatives of the controlled experiment: right on true geometry, and their gradients go
+where the paper says."""
 
 from __future__ import annotations
 
@@ -14,9 +15,8 @@ from flow3r_ros.training.flow_losses import TrackingHead, projective_flow
 from flow3r_ros.training.losses import flow_loss
 from flow3r_ros.training.objective import objective
 from flow3r_ros.training.sample import collate
-from flow3r_ros.training.scene_shards import training_clip
+from flow3r_ros.training.scenes.shards import training_clip
 from test.training.clip_factory import scene
-from test.training.test_loop import tiny_settings  # noqa: F401
 
 PAIRS = torch.tensor([[[0, 1], [2, 0]]])
 
@@ -27,8 +27,16 @@ def true_outputs():
     depth = torch.from_numpy(made.depth)
     local = torch.cat([rays.expand(3, -1, -1, 2) * depth[..., None], depth[..., None]], -1)[None]
     poses = torch.from_numpy(made.poses).float()[None]
-    points = torch.einsum("bnij,bnhwj->bnhwi", poses[..., :3, :3], local) + poses[..., None, None, :3, 3]
-    return made, {"points": points, "local_points": local, "camera_poses": poses, "conf": depth[None, ..., None], "flow": None}
+    points = (
+        torch.einsum("bnij,bnhwj->bnhwi", poses[..., :3, :3], local) + poses[..., None, None, :3, 3]
+    )
+    return made, {
+        "points": points,
+        "local_points": local,
+        "camera_poses": poses,
+        "conf": depth[None, ..., None],
+        "flow": None,
+    }
 
 
 def test_projective_flow_of_true_geometry_is_the_true_flow():
@@ -74,25 +82,31 @@ def test_the_tracking_head_learns_where_features_went():
 
 
 @pytest.mark.parametrize("kind", ["factored", "projective", "tracking"])
-def test_which_parts_flow_supervision_reaches(kind, tiny_settings):  # noqa: F811
+def test_which_parts_flow_supervision_reaches(kind, tiny_settings):
     settings = tiny_settings(loss={"flow": 1.0, "flow_kind": kind})
     torch.manual_seed(1)
     network = initial_network(settings)
     sample = training_clip(3, [(56, 42)], "photographs", frames=3)[0]
     batch = collate([sample])
     unlabelled = batch._replace(labelled=batch.labelled[:0])
-    loss, terms = objective(network(batch.images, batch.pairs, batch.evidence), unlabelled, settings.loss)
+    loss, terms = objective(
+        network(batch.images, batch.pairs, batch.evidence), unlabelled, settings.loss
+    )
     assert list(terms) == ["flow"]
     loss.backward()
     camera = network.camera_head.parameters()
     reached = any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in camera)
     assert reached == (kind != "tracking")
-    assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.decoder.parameters())
+    assert any(
+        p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.decoder.parameters()
+    )
 
 
-def test_the_tracking_head_stays_out_of_the_exported_model(tmp_path, tiny_settings):  # noqa: F811
+def test_the_tracking_head_stays_out_of_the_exported_model(tmp_path, tiny_settings):
     settings = tiny_settings(loss={"flow_kind": "tracking"})
     network = initial_network(settings)
     average = {name: value.clone() for name, value in network.state_dict().items()}
-    folder = export(network, average, tmp_path / "model", settings, steps=1, seconds=1.0, metrics={})
+    folder = export(
+        network, average, tmp_path / "model", settings, steps=1, seconds=1.0, metrics={}
+    )
     assert not any("tracking" in name for name in load_model(folder).state_dict())

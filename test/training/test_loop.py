@@ -1,10 +1,10 @@
-"""Training really trains, resumes exactly, and stops with the evidence when a loss is not finite."""
+"""Training really trains, resumes exactly, and stops with the evidence when a loss is not
+finite."""
 
 from __future__ import annotations
 
 import csv
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +14,17 @@ import yaml
 from safetensors.torch import load_file
 
 from flow3r_ros.errors import ConfigError, OutputError, TrainingError
-from flow3r_ros.network import Flow3r, load_model
-from flow3r_ros.network.catalog import InputSpec, Manifest
-from flow3r_ros.network.checkpoint import save_model_folder
-from flow3r_ros.network.config import DecoderConfig, EncoderConfig, EvidenceConfig, Flow3rConfig, FlowHeadConfig, HeadDecoderConfig
-from flow3r_ros.training import scene_shards
+from flow3r_ros.network import load_model
 from flow3r_ros.training.checkpointing import checkpoint_steps
 from flow3r_ros.training.loop import run, train
 from flow3r_ros.training.optimisation import learning_rate
 from flow3r_ros.training.sample import Dropout, Sample, augment, collate
-from flow3r_ros.training.scene_shards import SceneShards, read_sample, training_clip, write_shards
-from flow3r_ros.training.train_config import Optimisation, TrainSettings, load_train_settings
+from flow3r_ros.training.scenes.renderer import shards as scene_shards
+from flow3r_ros.training.scenes.shards import SceneShards, read_sample, training_clip, write_shards
+from flow3r_ros.training.train_config import Optimisation, load_train_settings
 from flow3r_ros.training.validation import validate
 
 GRID = (56, 42)
-
-
-@pytest.fixture(scope="module")
-def samples() -> list[Sample]:
-    return [training_clip(seed, [GRID], "photographs", frames=3)[0] for seed in range(4)]
 
 
 class Repeated:
@@ -42,48 +34,14 @@ class Repeated:
         self.samples, self.poison_at = samples, poison_at
 
     def batch(self, step: int, part: slice = slice(None)) -> list[Sample]:
-        chosen = [self.samples[index] for index in np.random.default_rng(step).permutation(len(self.samples))[:2]]
+        chosen = [
+            self.samples[index]
+            for index in np.random.default_rng(step).permutation(len(self.samples))[:2]
+        ]
         if step == self.poison_at:
             assert chosen[0].depth is not None
             chosen[0] = replace(chosen[0], poses=np.full_like(chosen[0].poses, np.nan))
         return chosen[part]
-
-
-@pytest.fixture(scope="module")
-def tiny_settings(tmp_path_factory):
-    """Factory of settings that start from a tiny network of the nano kind."""
-    head = HeadDecoderConfig(width=32, blocks=4, heads=2, out=16)
-    architecture = Flow3rConfig(
-        name="tiny",
-        initialisation="scratch",
-        encoder=EncoderConfig(width=32, blocks=1, heads=2, layer_scale=1.0, rope_base=None, image_size=56),
-        decoder=DecoderConfig(width=32, blocks=2, heads=2, layer_scale=0.5, qk_norm=True),
-        point_decoder=head,
-        conf_decoder=head.model_copy(update={"blocks": 1}),
-        camera_decoder=head,
-        flow_head=FlowHeadConfig(features=8, level_channels=(8, 8, 8, 8), base="reprojection"),
-        evidence=EvidenceConfig(width=8, skip_width=4),
-    )
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    manifest = Manifest(name="tiny", source="test", parameters=0, input=InputSpec(resolution=GRID), trained_on="nothing")
-    save_model_folder(folder, Flow3r(architecture), manifest)
-    return partial(make_settings, str(folder))
-
-
-def make_settings(start_from: str, **changes: object) -> TrainSettings:
-    tree = {
-        "start_from": start_from,
-        "steps": 60,
-        "clips_per_step": 2,
-        "precision": "32-true",
-        "checkpoint_every": 4,
-        "log_every": 1,
-        "optimisation": {"learning_rate": 3e-3, "warmup_steps": 5},
-        "dropout": {"everything": 0.0, "correspondence": 0.0, "depth": 0.0, "poses": 0.0},
-        **changes,
-    }
-    return TrainSettings.model_validate(tree)
 
 
 def losses_of(output: Path) -> list[str]:
@@ -110,7 +68,9 @@ def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(tmp_path, samples,
     run(settings, Repeated(samples), tmp_path / "parts", max_steps=4)
     run(settings, Repeated(samples), tmp_path / "parts", resume=True)
     assert losses_of(tmp_path / "parts") == losses_of(tmp_path / "whole")
-    whole, parts = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "parts"))
+    whole, parts = (
+        load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "parts")
+    )
     for name, value in whole.items():
         torch.testing.assert_close(parts[name], value, rtol=0, atol=0)
 
@@ -125,7 +85,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(tmp_path, samples,
     assert checkpoint_steps(output / "checkpoints") == [4, 5], "the steps before are not lost"
 
 
-def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nothing(tmp_path, samples, tiny_settings):
+def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nothing(
+    tmp_path, samples, tiny_settings
+):
     run(tiny_settings(), Repeated(samples), tmp_path / "run", max_steps=1)
     with pytest.raises(OutputError, match="--resume"):
         run(tiny_settings(), Repeated(samples), tmp_path / "run")
@@ -141,7 +103,9 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path, samples, tiny_sett
         run(tiny_settings(), Repeated(samples), tmp_path / "run", resume=True)
 
 
-def test_shards_give_back_what_was_rendered_and_train_end_to_end(tmp_path, monkeypatch, tiny_settings):
+def test_shards_give_back_what_was_rendered_and_train_end_to_end(
+    tmp_path, monkeypatch, tiny_settings
+):
     monkeypatch.setattr(scene_shards, "_CLIPS_PER_SHARD", 2)
     monkeypatch.setitem(scene_shards.GRIDS, "small", (GRID,))
     monkeypatch.setitem(scene_shards.GRIDS, "full", ((112, 84),))
@@ -159,7 +123,9 @@ def test_shards_give_back_what_was_rendered_and_train_end_to_end(tmp_path, monke
     ratio = stored.depth / rendered.depth
     np.testing.assert_allclose(ratio, np.median(ratio), rtol=2e-3)
     config = tmp_path / "tiny.yaml"
-    config.write_text(yaml.safe_dump(tiny_settings(steps=2, validation_clips=2).model_dump()), encoding="utf-8")
+    config.write_text(
+        yaml.safe_dump(tiny_settings(steps=2, validation_clips=2).model_dump()), encoding="utf-8"
+    )
     result = train(config, [tmp_path / "data" / "small"], tmp_path / "run")
     assert result.steps == 2
     assert result.metrics["clips"] == 2
@@ -187,16 +153,26 @@ def test_batches_depend_on_seed_and_step_alone(tmp_path, monkeypatch):
 
 
 def test_validation_prefers_the_truth_to_the_trivial_answers(samples):
-    """A network that answers with the exact geometry scores zero error; the baselines beside it do not."""
+    """A network that answers with the exact geometry scores zero error; the baselines beside it do
+    not."""
     batch = collate(samples[:1])
 
     class Oracle(torch.nn.Module):
         def forward(self, images, pairs=None, evidence=None):
             local = batch.truth.points
             poses = batch.truth.poses
-            points = torch.einsum("bnij,bnhwj->bnhwi", poses[..., :3, :3], local) + poses[..., None, None, :3, 3]
+            points = (
+                torch.einsum("bnij,bnhwj->bnhwi", poses[..., :3, :3], local)
+                + poses[..., None, None, :3, 3]
+            )
             logits = torch.full((*local.shape[:4], 1), 5.0)
-            return {"points": points, "local_points": local, "conf": logits, "camera_poses": poses, "flow": batch.flow}
+            return {
+                "points": points,
+                "local_points": local,
+                "conf": logits,
+                "camera_poses": poses,
+                "flow": batch.flow,
+            }
 
     scores = validate(Oracle(), [samples[:1]])
     assert scores["abs_rel"] < 1e-5
@@ -217,7 +193,9 @@ def test_hidden_evidence_is_zero_planes_and_identity_poses(samples):
     rays_only = augment(samples[0], rng, Dropout(0.0, 1.0, 0.0, 0.0), pairs=2).evidence
     assert rays_only.planes[:, :2].any()
     assert not rays_only.planes[:, 2:].any()
-    np.testing.assert_array_equal(rays_only.poses, np.broadcast_to(np.eye(4), rays_only.poses.shape))
+    np.testing.assert_array_equal(
+        rays_only.poses, np.broadcast_to(np.eye(4), rays_only.poses.shape)
+    )
 
 
 def test_samples_of_two_shapes_are_refused(samples):

@@ -34,7 +34,11 @@ def test_normalised_truth_has_unit_mean_distance_and_starts_at_identity():
     torch.testing.assert_close(truth.poses[:, 0], torch.eye(4).expand(2, 4, 4), atol=1e-6, rtol=0)
     for b in range(2):
         distances = [
-            float((truth.poses[b, n, :3, :3] @ truth.points[b, n, y, x] + truth.poses[b, n, :3, 3]).norm())
+            float(
+                (
+                    truth.poses[b, n, :3, :3] @ truth.points[b, n, y, x] + truth.poses[b, n, :3, 3]
+                ).norm()
+            )
             for n in range(3)
             for y in range(6)
             for x in range(8)
@@ -47,16 +51,24 @@ def test_normalised_truth_has_unit_mean_distance_and_starts_at_identity():
 
 def slow_scale_cost(scale: float, predicted: torch.Tensor, truth: Truth, clip: int) -> float:
     weights = losses.point_weights(truth)
-    return float((weights[clip][..., None] * (scale * predicted[clip] - truth.points[clip]).abs()).sum())
+    return float(
+        (weights[clip][..., None] * (scale * predicted[clip] - truth.points[clip]).abs()).sum()
+    )
 
 
 def test_the_scale_is_the_exact_minimum_of_the_weighted_l1_cost():
     truth = make_truth()
-    predicted = truth.points * torch.tensor([0.4, 3.0])[:, None, None, None, None] * (1 + 0.3 * torch.randn_like(truth.points))
+    predicted = (
+        truth.points
+        * torch.tensor([0.4, 3.0])[:, None, None, None, None]
+        * (1 + 0.3 * torch.randn_like(truth.points))
+    )
     scale = losses.best_scale(predicted, truth)
     for clip in range(2):
         best = slow_scale_cost(float(scale[clip]), predicted, truth, clip)
-        for candidate in np.concatenate([np.linspace(0.1, 5, 400), float(scale[clip]) * np.array([0.999, 1.001])]):
+        for candidate in np.concatenate(
+            [np.linspace(0.1, 5, 400), float(scale[clip]) * np.array([0.999, 1.001])]
+        ):
             assert best <= slow_scale_cost(float(candidate), predicted, truth, clip) * (1 + 1e-5)
 
 
@@ -79,10 +91,18 @@ def test_point_loss_equals_the_slow_sum_and_is_zero_at_the_truth():
                 for x in range(8):
                     if truth.valid[b, n, y, x]:
                         weight = 1.0 / (max(float(z[y, x]), 0.1 * mean) + 1e-6)
-                        total += weight * float((scale[b] * predicted[b, n, y, x] - truth.points[b, n, y, x]).abs().mean())
+                        total += weight * float(
+                            (scale[b] * predicted[b, n, y, x] - truth.points[b, n, y, x])
+                            .abs()
+                            .mean()
+                        )
                         count += 1
-    assert float(losses.point_loss(predicted, truth, scale)) == pytest.approx(total / count, rel=1e-4)
-    assert float(losses.point_loss(truth.points, truth, torch.ones(2))) == pytest.approx(0.0, abs=1e-6)
+    assert float(losses.point_loss(predicted, truth, scale)) == pytest.approx(
+        total / count, rel=1e-4
+    )
+    assert float(losses.point_loss(truth.points, truth, torch.ones(2))) == pytest.approx(
+        0.0, abs=1e-6
+    )
 
 
 def test_pose_loss_equals_the_slow_sum_over_ordered_pairs():
@@ -96,15 +116,21 @@ def test_pose_loss_equals_the_slow_sum_over_ordered_pairs():
                     continue
                 ours = torch.linalg.inv(other.poses[b, i]) @ other.poses[b, j]
                 theirs = torch.linalg.inv(truth.poses[b, i]) @ truth.poses[b, j]
-                angle = math.acos(max(-1, min(1, (float(torch.trace(ours[:3, :3].T @ theirs[:3, :3])) - 1) / 2)))
+                angle = math.acos(
+                    max(-1, min(1, (float(torch.trace(ours[:3, :3].T @ theirs[:3, :3])) - 1) / 2))
+                )
                 motion = math.acos(max(-1, min(1, (float(torch.trace(theirs[:3, :3])) - 1) / 2)))
                 t, target = scale[b] * ours[:3, 3], theirs[:3, 3]
                 distance, length = float((t - target).norm()), float(target.norm())
-                costs.append(2 * angle + 0.2 * angle / (motion + 0.05) + 0.3 * distance / (length + 0.03))
+                costs.append(
+                    2 * angle + 0.2 * angle / (motion + 0.05) + 0.3 * distance / (length + 0.03)
+                )
                 directions.append(1 - float(t @ target) / (float(t.norm()) * length))
     expected = np.mean(costs) + 0.15 * np.mean(directions)
     assert float(losses.pose_loss(other.poses, truth, scale)) == pytest.approx(expected, rel=1e-3)
-    assert float(losses.pose_loss(truth.poses, truth, torch.ones(2))) == pytest.approx(0.0, abs=2e-3)
+    assert float(losses.pose_loss(truth.poses, truth, torch.ones(2))) == pytest.approx(
+        0.0, abs=2e-3
+    )
 
 
 def test_pose_loss_ignores_the_world_frame_and_its_gradient_exists_at_the_truth():
@@ -123,7 +149,10 @@ def test_pose_loss_ignores_the_world_frame_and_its_gradient_exists_at_the_truth(
 
 def test_flow_loss_equals_the_slow_sum_and_ignores_hidden_pixels():
     generator = torch.Generator().manual_seed(3)
-    predicted, target = torch.randn(1, 2, 4, 5, 2, generator=generator), torch.randn(1, 2, 4, 5, 2, generator=generator)
+    predicted, target = (
+        torch.randn(1, 2, 4, 5, 2, generator=generator),
+        torch.randn(1, 2, 4, 5, 2, generator=generator),
+    )
     covisibility = torch.rand(1, 2, 4, 5, generator=generator)
     covisibility[0, 0, 0] = 0
     target[0, 0, 0] = float("nan")
@@ -133,7 +162,10 @@ def test_flow_loss_equals_the_slow_sum_and_ignores_hidden_pixels():
             for x in range(5):
                 if covisibility[0, s, y, x] > 0:
                     squared = float((predicted[0, s, y, x] - target[0, s, y, x]).square().sum())
-                    error = math.sqrt(squared + losses.CHARBONNIER_EPSILON**2) - losses.CHARBONNIER_EPSILON
+                    error = (
+                        math.sqrt(squared + losses.CHARBONNIER_EPSILON**2)
+                        - losses.CHARBONNIER_EPSILON
+                    )
                     total += float(covisibility[0, s, y, x]) * error
     expected = total / float(covisibility.sum())
     predicted.requires_grad_()
@@ -150,7 +182,10 @@ def test_normal_loss_equals_the_slow_sum():
     truth = make_truth(1, 1, 5, 6, invalid=False)
     depth = 2.0 + 0.01 * torch.arange(30.0).reshape(1, 1, 5, 6)
     depth[0, 0, :, 4:] += 2.0
-    rays = torch.stack(torch.meshgrid(torch.linspace(-0.4, 0.4, 6), torch.linspace(-0.3, 0.3, 5), indexing="xy"), dim=-1)[None, None]
+    rays = torch.stack(
+        torch.meshgrid(torch.linspace(-0.4, 0.4, 6), torch.linspace(-0.3, 0.3, 5), indexing="xy"),
+        dim=-1,
+    )[None, None]
     truth = normalise(depth, rays, torch.eye(4)[None, None])
     predicted = truth.points * (1 + 0.1 * torch.randn_like(truth.points[..., :1]))
     total, degree = 0.0, math.pi / 180
@@ -164,12 +199,22 @@ def test_normal_loss_equals_the_slow_sum():
                 here, following, before = corners[k], corners[(k + 1) % 4], corners[k - 1]
                 normals = []
                 for points in (predicted[0, 0], truth.points[0, 0]):
-                    normals.append(torch.linalg.cross(points[following] - points[here], points[before] - points[here]))
-                cosine = float(torch.nn.functional.cosine_similarity(normals[0], normals[1], dim=0, eps=1e-30))
+                    normals.append(
+                        torch.linalg.cross(
+                            points[following] - points[here], points[before] - points[here]
+                        )
+                    )
+                cosine = float(
+                    torch.nn.functional.cosine_similarity(normals[0], normals[1], dim=0, eps=1e-30)
+                )
                 angle = min(max(math.acos(max(-1.0, min(1.0, cosine))), degree), 90 * degree)
-                total += 0.5 * angle**2 / (3 * degree) if angle < 3 * degree else angle - 1.5 * degree
+                total += (
+                    0.5 * angle**2 / (3 * degree) if angle < 3 * degree else angle - 1.5 * degree
+                )
     assert total > 0
-    assert float(losses.normal_loss(predicted, truth)) == pytest.approx(total / 20 / (4 * 6), rel=1e-3)
+    assert float(losses.normal_loss(predicted, truth)) == pytest.approx(
+        total / 20 / (4 * 6), rel=1e-3
+    )
 
 
 def test_confidence_loss_is_least_at_the_share_of_right_pixels_and_leaves_the_points_alone():
@@ -180,7 +225,9 @@ def test_confidence_loss_is_least_at_the_share_of_right_pixels_and_leaves_the_po
     share = 4 / 6
 
     def at(probability: float) -> torch.Tensor:
-        logits = torch.full((*truth.valid.shape, 1), math.log(probability / (1 - probability)), requires_grad=True)
+        logits = torch.full(
+            (*truth.valid.shape, 1), math.log(probability / (1 - probability)), requires_grad=True
+        )
         return losses.confidence_loss(logits, predicted, truth, torch.ones(2))
 
     entropy = -(share * math.log(share) + (1 - share) * math.log(1 - share))

@@ -1,4 +1,5 @@
-"""A run that ends early loses nothing: after an interrupt, a broken batch or too little memory there is a checkpoint of the last step."""
+"""A run that ends early loses nothing: after an interrupt, a broken batch or too little memory
+there is a checkpoint of the last step."""
 
 from __future__ import annotations
 
@@ -15,13 +16,13 @@ from flow3r_ros.training.loop import run
 from flow3r_ros.training.memory import available_bytes, check_memory, enough_memory
 from flow3r_ros.training.sample import collate
 from flow3r_ros.training.stopping import Interrupt
-from test.training.test_loop import Repeated, losses_of, samples, tiny_settings  # noqa: F401
+from test.training.test_loop import Repeated, losses_of
 
 
 class Signalling(Repeated):
     """Sends this process a signal while it makes the samples of step 5."""
 
-    def __init__(self, samples, number: int) -> None:  # noqa: F811
+    def __init__(self, samples, number: int) -> None:
         super().__init__(samples)
         self.number = number
 
@@ -32,7 +33,9 @@ class Signalling(Repeated):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_saves_the_step_and_the_resumed_run_has_the_same_losses(tmp_path, samples, tiny_settings, number):  # noqa: F811
+def test_an_interrupt_saves_the_step_and_the_resumed_run_has_the_same_losses(
+    tmp_path, samples, tiny_settings, number
+):
     settings = tiny_settings(steps=8, checkpoint_every=100)
     handler = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
@@ -66,12 +69,16 @@ def test_in_another_thread_signals_stay_as_they_are():
     assert seen == [handler]
 
 
-def test_a_batch_that_does_not_fit_is_refused_before_the_first_step(tmp_path, samples, tiny_settings):  # noqa: F811
-    with pytest.raises(TrainingError, match=r"a step of 9000000 clips needs .* GB of memory .*lower clips_per_step"):
+def test_a_batch_that_does_not_fit_is_refused_before_the_first_step(
+    tmp_path, samples, tiny_settings
+):
+    with pytest.raises(
+        TrainingError, match=r"a step of 9000000 clips needs .* GB of memory .*lower clips_per_step"
+    ):
         run(tiny_settings(clips_per_step=9_000_000), Repeated(samples), tmp_path / "run")
 
 
-def test_what_a_step_needs_grows_with_its_clips(samples, tiny_settings):  # noqa: F811
+def test_what_a_step_needs_grows_with_its_clips(samples, tiny_settings):
     from flow3r_ros.training.export import initial_network
 
     network, one = initial_network(tiny_settings()), collate(samples[:1])
@@ -88,7 +95,9 @@ def test_an_allocation_that_fails_is_a_typed_error():
         torch.ones(2, 3) @ torch.ones(2, 3)
 
 
-def test_memory_that_ends_in_a_step_leaves_a_checkpoint_of_the_steps_before(tmp_path, samples, tiny_settings):  # noqa: F811
+def test_memory_that_ends_in_a_step_leaves_a_checkpoint_of_the_steps_before(
+    tmp_path, samples, tiny_settings
+):
     class Hungry(Repeated):
         def batch(self, step: int, part: slice = slice(None)):
             if step == 3:

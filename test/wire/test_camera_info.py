@@ -35,7 +35,11 @@ def roi(x: int, y: int, width: int, height: int) -> Any:
         CAMERA,
         replace(CAMERA, distortion_model="none", distortion=()),
         replace(CAMERA, distortion_model="equidistant", distortion=(0.1, 0.01, -0.02, 0.003)),
-        replace(CAMERA, distortion_model="rational_polynomial", distortion=(0.1, 0.01, 0.001, 0.002, 0.3, 0.01, 0.02, 0.03)),
+        replace(
+            CAMERA,
+            distortion_model="rational_polynomial",
+            distortion=(0.1, 0.01, 0.001, 0.002, 0.3, 0.01, 0.02, 0.03),
+        ),
     ],
     ids=lambda camera: camera.distortion_model,
 )
@@ -45,7 +49,12 @@ def test_round_trip(camera: Camera) -> None:
 
 def test_ros1_names() -> None:
     new = info()
-    old = SimpleNamespace(**{name: getattr(new, name) for name in ("width", "height", "distortion_model", "binning_x", "binning_y", "roi")})
+    old = SimpleNamespace(
+        **{
+            name: getattr(new, name)
+            for name in ("width", "height", "distortion_model", "binning_x", "binning_y", "roi")
+        }
+    )
     old.K, old.D = new.k, new.d
     assert camera_from_info(old) == CAMERA
 

@@ -1,4 +1,5 @@
-"""Every encoding decodes to the colours that went in, views where possible, and every damage has its reason."""
+"""Every encoding decodes to the colours that went in, views where possible, and every damage has
+its reason."""
 
 from __future__ import annotations
 
@@ -23,11 +24,18 @@ def scene(height: int = 24, width: int = 32) -> np.ndarray:
     return np.stack([60 + 120 * x, 200 - 100 * y, 40 + 90 * x * y], axis=-1).astype(np.uint8)
 
 
-def message(data: np.ndarray, encoding: str, width: int, pad: int = 0, bigendian: bool = False) -> Any:
+def message(
+    data: np.ndarray, encoding: str, width: int, pad: int = 0, bigendian: bool = False
+) -> Any:
     rows = data.reshape(data.shape[0], -1).view(np.uint8)
     padded = np.pad(rows, ((0, 0), (0, pad)), constant_values=7)
     return SimpleNamespace(
-        height=data.shape[0], width=width, encoding=encoding, is_bigendian=int(bigendian), step=padded.shape[1], data=padded.tobytes()
+        height=data.shape[0],
+        width=width,
+        encoding=encoding,
+        is_bigendian=int(bigendian),
+        step=padded.shape[1],
+        data=padded.tobytes(),
     )
 
 
@@ -43,14 +51,22 @@ def encoded(rgb: np.ndarray, encoding: str) -> np.ndarray:
     if encoding.startswith("bayer"):
         out = mosaic(rgb, MOSAIC[encoding[6:10]])
         return out if encoding.endswith("8") else out.astype(np.uint16) * 257
-    codes = {"rgb8": None, "bgr8": cv2.COLOR_RGB2BGR, "8uc3": cv2.COLOR_RGB2BGR, "rgba8": cv2.COLOR_RGB2RGBA, "bgra8": cv2.COLOR_RGB2BGRA}
+    codes = {
+        "rgb8": None,
+        "bgr8": cv2.COLOR_RGB2BGR,
+        "8uc3": cv2.COLOR_RGB2BGR,
+        "rgba8": cv2.COLOR_RGB2RGBA,
+        "bgra8": cv2.COLOR_RGB2BGRA,
+    }
     if encoding in codes:
         return rgb if codes[encoding] is None else cv2.cvtColor(rgb, codes[encoding])
     if encoding in ("mono8", "8uc1"):
         return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     if encoding == "mono16":
         return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.uint16) * 257
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_UYVY if encoding in ("yuv422", "uyvy") else cv2.COLOR_RGB2YUV_YUYV)
+    return cv2.cvtColor(
+        rgb, cv2.COLOR_RGB2YUV_UYVY if encoding in ("yuv422", "uyvy") else cv2.COLOR_RGB2YUV_YUYV
+    )
 
 
 @pytest.mark.parametrize("pad", [0, 6])
@@ -58,7 +74,11 @@ def encoded(rgb: np.ndarray, encoding: str) -> np.ndarray:
 def test_every_encoding_returns_its_colours(encoding: str, pad: int) -> None:
     rgb = scene()
     decoded = images.decode_image(message(encoded(rgb, encoding), encoding, rgb.shape[1], pad))
-    expected = rgb if encoding not in ("mono8", "mono16", "8uc1") else np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+    expected = (
+        rgb
+        if encoding not in ("mono8", "mono16", "8uc1")
+        else np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+    )
     assert decoded.shape == rgb.shape
     assert decoded.dtype == np.uint8
     tolerance = 14 if encoding.startswith(("bayer", "yuv", "uyvy", "yuyv")) else 0
@@ -74,7 +94,9 @@ def test_big_endian_sixteen_bits() -> None:
 
 def test_rgb8_is_a_view_of_the_message() -> None:
     data = scene().reshape(-1)
-    source = SimpleNamespace(height=24, width=32, encoding="rgb8", is_bigendian=0, step=96, data=data)
+    source = SimpleNamespace(
+        height=24, width=32, encoding="rgb8", is_bigendian=0, step=96, data=data
+    )
     assert np.shares_memory(images.decode_image(source), data)
 
 
@@ -102,7 +124,9 @@ def test_damage_has_a_reason(change: dict[str, Any], reason: str) -> None:
 @pytest.mark.parametrize("extension", [".jpg", ".png"])
 def test_compressed_images(extension: str) -> None:
     rgb = scene()
-    _, data = cv2.imencode(extension, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 98])
+    _, data = cv2.imencode(
+        extension, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 98]
+    )
     decoded = images.decode_compressed(SimpleNamespace(format=extension[1:], data=data.reshape(-1)))
     assert np.abs(decoded.astype(int) - rgb).max() <= (12 if extension == ".jpg" else 0)
 
@@ -118,7 +142,11 @@ def test_cut_jpeg_is_corrupt_not_grey(keep: int) -> None:
 def test_padded_jpeg_is_fine() -> None:
     _, data = cv2.imencode(".jpg", scene())
     padded = np.concatenate([data.reshape(-1), np.zeros(5000, np.uint8)])
-    assert images.decode_compressed(SimpleNamespace(format="jpeg", data=padded)).shape == (24, 32, 3)
+    assert images.decode_compressed(SimpleNamespace(format="jpeg", data=padded)).shape == (
+        24,
+        32,
+        3,
+    )
 
 
 def test_outputs_decode_back() -> None:
@@ -128,6 +156,10 @@ def test_outputs_decode_back() -> None:
     assert (built.encoding, built.step, built.height, built.width) == ("32FC1", 8, 2, 2)
     np.testing.assert_array_equal(np.frombuffer(built.data, np.float32).reshape(2, 2), depth)
     mask = np.array([[True, False], [False, True]])
-    np.testing.assert_array_equal(images.decode_image(images.mask_image(make, header, mask))[..., 0], mask * 255)
-    np.testing.assert_array_equal(images.decode_image(images.rgb_image(make, header, scene())), scene())
+    np.testing.assert_array_equal(
+        images.decode_image(images.mask_image(make, header, mask))[..., 0], mask * 255
+    )
+    np.testing.assert_array_equal(
+        images.decode_image(images.rgb_image(make, header, scene())), scene()
+    )
     assert (header.stamp.sec, header.stamp.nanosec) == (3, 7)

@@ -1,4 +1,5 @@
-"""Estimates become the contract's messages: axes, edges, covariance, LOST; rclpy and rosbags serialize them to the same bytes."""
+"""Estimates become the contract's messages: axes, edges, covariance, LOST; rclpy and rosbags
+serialize them to the same bytes."""
 
 from __future__ import annotations
 
@@ -61,10 +62,16 @@ def test_every_topic_has_stamp_and_frame_of_the_source() -> None:
     for topic, message in messages.items():
         header = message.transforms[0].header if topic == "/tf" else message.header
         assert header.stamp.sec * 10**9 + header.stamp.nanosec == estimate(1).stamp_ns, topic
-        assert header.frame_id == ("odom" if topic in ("/tf", "~/odometry", "~/path") else "cam_optical"), topic
+        assert header.frame_id == (
+            "odom" if topic in ("/tf", "~/odometry", "~/path") else "cam_optical"
+        ), topic
         assert type(message).__name__.endswith(TOPICS[topic].split("/")[-1])
     status = messages["~/status"]
-    assert (status.state, status.scale_state, status.pose_source) == (status.STATE_TRACKING, status.SCALE_ANCHORED, "two_view")
+    assert (status.state, status.scale_state, status.pose_source) == (
+        status.STATE_TRACKING,
+        status.SCALE_ANCHORED,
+        "two_view",
+    )
     assert list(status.drop_reasons) == ["bad_step", "busy"]
     assert list(status.drop_counts) == [1, 2]
 
@@ -84,7 +91,9 @@ def test_extrinsics_move_the_base_and_carry_the_lever_arm() -> None:
     T = invert(E_BASE_OPTICAL) @ rigid(so3_exp([0, 0, 0.4]), (1.0, 0.5, 0.0)) @ E_BASE_OPTICAL
     message = build(outputs, estimate(1, T))["~/odometry"]
     assert message.child_frame_id == "base"
-    np.testing.assert_allclose(matrix_of_pose(message.pose.pose)[:3, 3], (1.0, 0.5, 0.0), atol=1e-12)
+    np.testing.assert_allclose(
+        matrix_of_pose(message.pose.pose)[:3, 3], (1.0, 0.5, 0.0), atol=1e-12
+    )
     # the covariance of the base equals that of samples of the camera's pose
     random = np.random.default_rng(0)
     covariance = estimate(1).covariance
@@ -96,21 +105,35 @@ def test_extrinsics_move_the_base_and_carry_the_lever_arm() -> None:
         sample[:3, 3] += error[:3]
         moved.append((E_BASE_OPTICAL @ sample @ invert(E_BASE_OPTICAL))[:3, 3])
     sampled = np.cov(np.array(moved).T) * 1e2
-    np.testing.assert_allclose(message.pose.covariance.reshape(6, 6)[:3, :3], sampled, rtol=0.15, atol=0.06 * sampled.max())
+    np.testing.assert_allclose(
+        message.pose.covariance.reshape(6, 6)[:3, :3], sampled, rtol=0.15, atol=0.06 * sampled.max()
+    )
 
 
 def test_inverted_and_switched_off_edge() -> None:
     T = se3_exp([0.1, 0.2, 0.3, 0.1, -0.2, 0.3])
     plain = build(Outputs(make, NodeSettings()), estimate(0, T))["/tf"].transforms[0]
-    inverted = build(Outputs(make, NodeSettings(invert_tf=True)), estimate(0, T))["/tf"].transforms[0]
-    assert (inverted.header.frame_id, inverted.child_frame_id) == (plain.child_frame_id, plain.header.frame_id)
+    inverted = build(Outputs(make, NodeSettings(invert_tf=True)), estimate(0, T))["/tf"].transforms[
+        0
+    ]
+    assert (inverted.header.frame_id, inverted.child_frame_id) == (
+        plain.child_frame_id,
+        plain.header.frame_id,
+    )
     forth, back = plain.transform, inverted.transform
     pair = [
-        make("geometry_msgs/msg/Pose", position=make("geometry_msgs/msg/Point", x=t.translation.x, y=t.translation.y, z=t.translation.z),
-             orientation=t.rotation)
+        make(
+            "geometry_msgs/msg/Pose",
+            position=make(
+                "geometry_msgs/msg/Point", x=t.translation.x, y=t.translation.y, z=t.translation.z
+            ),
+            orientation=t.rotation,
+        )
         for t in (forth, back)
-    ]  # fmt: skip
-    np.testing.assert_allclose(matrix_of_pose(pair[0]) @ matrix_of_pose(pair[1]), np.eye(4), atol=1e-12)
+    ]
+    np.testing.assert_allclose(
+        matrix_of_pose(pair[0]) @ matrix_of_pose(pair[1]), np.eye(4), atol=1e-12
+    )
     assert "/tf" not in build(Outputs(make, NodeSettings(publish_tf=False)), estimate())
 
 
@@ -131,7 +154,9 @@ def test_twist_is_the_motion_between_two_stamps() -> None:
     outputs = Outputs(make, NodeSettings(base_frame="base"), T_base_optical=E_BASE_OPTICAL)
     step = rigid(so3_exp([0.0, 0.0, 0.02]), (0.1, 0.0, 0.0))
     build(outputs, estimate(0))
-    twist = build(outputs, estimate(1, invert(E_BASE_OPTICAL) @ step @ E_BASE_OPTICAL))["~/odometry"].twist.twist
+    twist = build(outputs, estimate(1, invert(E_BASE_OPTICAL) @ step @ E_BASE_OPTICAL))[
+        "~/odometry"
+    ].twist.twist
     assert (twist.linear.x, twist.linear.y) == pytest.approx((1.0, 0.0), abs=0.03)
     assert twist.angular.z == pytest.approx(0.2)
 
@@ -141,7 +166,9 @@ def test_path_is_bounded_and_reset_forgets() -> None:
     for index in range(6):
         assert list(outputs.build(estimate(index), {"~/path"}, STATUS)) == ["~/path"]
     poses = build(outputs, estimate(6))["~/path"].poses
-    assert [pose.header.stamp.nanosec for pose in poses] == [estimate(i).stamp_ns % 10**9 for i in (4, 5, 6)]
+    assert [pose.header.stamp.nanosec for pose in poses] == [
+        estimate(i).stamp_ns % 10**9 for i in (4, 5, 6)
+    ]
     outputs.reset()
     assert len(build(outputs, estimate(7))["~/path"].poses) == 1
 
@@ -168,12 +195,16 @@ def test_cloud_is_the_depth_back_projected() -> None:
 def test_map_is_rare_and_in_odom() -> None:
     outputs = Outputs(make, NodeSettings(map_period=2.0))
     assert outputs.map_due(5)
-    message = outputs.map_message(5, np.array([[0, 0, 1]], np.float32), np.zeros((1, 3), np.uint8), np.ones(1, np.float32))
+    message = outputs.map_message(
+        5, np.array([[0, 0, 1]], np.float32), np.zeros((1, 3), np.uint8), np.ones(1, np.float32)
+    )
     assert np.frombuffer(message.data, "<f4")[:3] == pytest.approx((1.0, 0.0, 0.0))
     assert not outputs.map_due(1_000_000_000)
     assert outputs.map_due(2_000_000_005)
     assert outputs.map_due(0), "time ran backwards"
-    empty = outputs.map_message(9, np.empty((0, 3), np.float32), np.empty((0, 3), np.uint8), np.empty(0, np.float32))
+    empty = outputs.map_message(
+        9, np.empty((0, 3), np.float32), np.empty((0, 3), np.uint8), np.empty(0, np.float32)
+    )
     assert empty.width == 0
 
 
@@ -185,7 +216,9 @@ def _as_rclpy(message: Any, topic: str) -> Any:
 
     if topic != "~/path":
         return message
-    return deserialize_message(bytes(ros2_types().serialize_cdr(message, TOPICS[topic])), class_of(TOPICS[topic]))
+    return deserialize_message(
+        bytes(ros2_types().serialize_cdr(message, TOPICS[topic])), class_of(TOPICS[topic])
+    )
 
 
 def test_rclpy_and_rosbags_serialize_the_same_bytes() -> None:
@@ -198,12 +231,17 @@ def test_rclpy_and_rosbags_serialize_the_same_bytes() -> None:
         build(outputs, estimate(0))
         built[name] = build(outputs, estimate(1, se3_exp([0.5, 0.1, -0.2, 0.1, 0.2, 0.3])))
         made = estimate(1)
-        built[name]["~/map"] = outputs.map_message(7, made.points()[0], made.rgb[0], made.confidence[0])
+        built[name]["~/map"] = outputs.map_message(
+            7, made.points()[0], made.rgb[0], made.confidence[0]
+        )
     assert set(built["rclpy"]) == set(TOPICS)
     for topic, type_name in TOPICS.items():
         live = serialization.serialize_message(_as_rclpy(built["rclpy"][topic], topic))
         replayed = bytes(ros2_types().serialize_cdr(built["rosbags"][topic], type_name))
         assert len(live) == len(replayed), topic
-        # Fast CDR leaves whatever was in memory in its alignment gaps: compare after a round trip that clears them
-        canonical = ros2_types().serialize_cdr(ros2_types().deserialize_cdr(live, type_name), type_name)
+        # Fast CDR leaves whatever was in memory in its alignment gaps: compare after a round trip
+        # that clears them
+        canonical = ros2_types().serialize_cdr(
+            ros2_types().deserialize_cdr(live, type_name), type_name
+        )
         assert bytes(canonical) == replayed, topic

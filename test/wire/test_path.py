@@ -21,7 +21,17 @@ def test_bytes_are_those_of_the_message(frame: str, poses: int) -> None:
     for index in range(poses):
         T = se3_exp(np.array([0.1, -0.2, 0.3, 0.2, 0.1, -0.4]) * (index + 1))
         path.append(NS + index, T)
-        expected.append(make("geometry_msgs/msg/PoseStamped", header=header_of(make, NS + index, frame), pose=pose_of(make, T)))
-    message = make("nav_msgs/msg/Path", header=header_of(make, NS + poses, frame), poses=expected[-3:])
+        expected.append(
+            make(
+                "geometry_msgs/msg/PoseStamped",
+                header=header_of(make, NS + index, frame),
+                pose=pose_of(make, T),
+            )
+        )
+    message = make(
+        "nav_msgs/msg/Path", header=header_of(make, NS + poses, frame), poses=expected[-3:]
+    )
     assert len(path) == min(poses, 3)
-    assert path.message(NS + poses) == bytes(ros2_types().serialize_cdr(message, "nav_msgs/msg/Path"))
+    assert path.message(NS + poses) == bytes(
+        ros2_types().serialize_cdr(message, "nav_msgs/msg/Path")
+    )

@@ -24,5 +24,10 @@ def test_points_come_back_and_those_not_finite_are_left_out(tmp_path: Path) -> N
 
 
 def test_an_empty_cloud_is_a_valid_file(tmp_path: Path) -> None:
-    write_ply(tmp_path / "cloud.ply", np.empty((0, 3), np.float32), np.empty((0, 3), np.uint8), np.empty(0, np.float32))
+    write_ply(
+        tmp_path / "cloud.ply",
+        np.empty((0, 3), np.float32),
+        np.empty((0, 3), np.uint8),
+        np.empty(0, np.float32),
+    )
     assert b"element vertex 0" in (tmp_path / "cloud.ply").read_bytes()

@@ -1,1 +1,2 @@
-"""The paper's eight benchmarks and three that robot users ask for, each read from its real on-disk format."""
+"""The paper's eight benchmarks and three that robot users ask for, each read from its real on-disk
+format."""

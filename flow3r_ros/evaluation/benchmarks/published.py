@@ -1,4 +1,5 @@
-"""Numbers of the Flow3r project page (repository commit 1369a69, 2026-02-23), typed in: published by the authors, not reproduced here."""
+"""Numbers of the Flow3r project page (repository commit 1369a69, 2026-02-23), typed in: published
+by the authors, not reproduced here."""
 
 from __future__ import annotations
 
@@ -68,14 +69,16 @@ _ROWS: dict[str, tuple[tuple[float, float, float, float], ...]] = {
 }
 
 CAUTIONS: dict[str, str] = {
-    "7scenes": "Flow3r's MSE and f-score are uncertain: notes on the paper give .102 and .807, the project page .092 and .907",
+    "7scenes": "Flow3r's MSE and f-score are uncertain: notes on the paper give .102 and .807, "
+    "the project page .092 and .907",
     "co3d": "DUSt3R and CUT3R have identical pose numbers in the source, possibly a copy error",
     "epic": "VGGT and pi3 have the same RPE rotation in the source, possibly a copy error",
 }
 
 
 def published_rows(name: str) -> list[dict[str, Any]]:
-    """Rows of the paper's table for a benchmark, each marked as published; empty where the paper has none."""
+    """Rows of the paper's table for a benchmark, each marked as published; empty where the paper
+    has none."""
     keys = DYNAMIC if name in ("kinetics", "epic", "sintel", "bonn") else STATIC
     return [
         {"method": method, "published_not_reproduced": True, **dict(zip(keys, values, strict=True))}

@@ -1,7 +1,8 @@
-"""`evaluate_benchmark(name, data, predictor)`: prediction and scores of one benchmark, with the published rows beside them.
+"""`evaluate_benchmark(name, data, predictor)`: prediction and scores of one benchmark, with the
+published rows beside them.
 
-The paper defines neither its MSE nor its f-score@5; here they are taken after Sim(3) alignment on valid pixels, in square metres and at
-0.05 m, and every result says so.
+The paper defines neither its MSE nor its f-score@5; here they are taken after Sim(3) alignment on
+valid pixels, in square metres and at 0.05 m, and every result says so.
 """
 
 from __future__ import annotations
@@ -13,38 +14,48 @@ from typing import Any
 import numpy as np
 
 from flow3r_ros.config import Config
+from flow3r_ros.datasets.sequence import Sequence, load_frame
 from flow3r_ros.errors import EvaluationError
 from flow3r_ros.evaluation.angular import angular_metrics
 from flow3r_ros.evaluation.benchmarks.protocols import Benchmark, find_benchmark, sample
 from flow3r_ros.evaluation.benchmarks.published import CAUTIONS, published_rows
-from flow3r_ros.evaluation.benchmarks.sequence import Sequence, load_frame
 from flow3r_ros.evaluation.depth import evaluate_depth, resample_depth
 from flow3r_ros.evaluation.pointmap import evaluate_point_map
-from flow3r_ros.evaluation.trajectory import Trajectory, evaluate_trajectory
+from flow3r_ros.evaluation.trajectory import evaluate_trajectory
 from flow3r_ros.geometry.camera import Rectifier, default_camera, scaled
 from flow3r_ros.geometry.correspondence import Matcher
 from flow3r_ros.geometry.evidence import evidence_from_images
 from flow3r_ros.geometry.lie import apply
+from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.types import Camera, Estimate, Float32, Float64, Frame, Predictor, Window
 
 FSCORE_M = 0.05
 SCORES = ("ate_rmse", "rpe_trans_rmse", "rpe_rot_deg_rmse", "path_length")
 WITH_DEPTH = ("depth_abs_rel", "depth_delta_1.25", "chamfer", "normal_consistency")
-POINT_MAPS = "point maps: Sim(3) on valid pixels, no ICP, MSE in m^2, f-score at 0.05 m (undefined in the paper)"
+POINT_MAPS = (
+    "point maps: Sim(3) on valid pixels, no ICP, MSE in m^2, f-score at 0.05 m "
+    "(undefined "
+    "in the paper)"
+)
 
 
-def evaluate_benchmark(name: str, data: Path, predictor: Predictor, config: Config | None = None) -> dict[str, Any]:
+def evaluate_benchmark(
+    name: str, data: Path, predictor: Predictor, config: Config | None = None
+) -> dict[str, Any]:
     """Score a network on a benchmark.
 
     Returns:
-        `benchmark`, `model`, `protocol`, `mean` (each score over sequences), `sequences` (name -> scores, frames, notes), `failed` (name ->
-        reason) and `published` (rows of the paper, not reproduced). Scores: ATE and RPE after Sim(3) alignment for trajectories; RRA, RTA
-        and AUC for windows; with depth also AbsRel (median per frame), and point maps after Sim(3) alignment on valid pixels, without ICP:
-        MSE in square metres and f-score at 0.05 m (the paper defines neither).
+        `benchmark`, `model`, `protocol`, `mean` (each score over sequences), `sequences` (name ->
+        scores, frames, notes), `failed` (name -> reason) and `published` (rows of the paper, not
+        reproduced). Scores: ATE and RPE after Sim(3) alignment for trajectories; RRA, RTA and AUC
+        for windows; with depth also AbsRel (median per frame), and point maps after Sim(3)
+        alignment on valid pixels, without ICP: MSE in square metres and f-score at 0.05 m (the
+            paper defines neither).
 
     Raises:
-        EvaluationError: an unknown name, a missing piece of the download, or no sequence that could be scored.
+        EvaluationError: an unknown name, a missing piece of the download, or no sequence that could
+            be scored.
     """
     name, benchmark = find_benchmark(name)
     if not data.is_dir():
@@ -54,7 +65,11 @@ def evaluate_benchmark(name: str, data: Path, predictor: Predictor, config: Conf
     for sequence in benchmark.load(data):
         chosen, note = sample(sequence, benchmark)
         try:
-            views = _through_window(chosen, predictor) if benchmark.way == "window" else _through_odometry(chosen, predictor, config)
+            views = (
+                _through_window(chosen, predictor)
+                if benchmark.way == "window"
+                else _through_odometry(chosen, predictor, config)
+            )
             score = _score(benchmark, chosen, views)
             scores[sequence.name] = {**score, "notes": [*sequence.notes, *note, *_undefined(score)]}
         except EvaluationError as error:
@@ -75,26 +90,59 @@ def evaluate_benchmark(name: str, data: Path, predictor: Predictor, config: Conf
 
 
 def render_benchmark(result: dict[str, Any]) -> str:
-    """A result as a table: ours first, then the published rows; below it our other scores, and what was left out or failed."""
+    """A result as a table: ours first, then the published rows; below it our other scores, and what
+    was left out or failed."""
     mean, published = result["mean"], result["published"]
     ours = {**mean, "fscore@5": mean.get(f"fscore@{FSCORE_M:g}")}
-    keys = [key for key in published[0] if key not in ("method", "published_not_reproduced")] if published else list(SCORES)
-    also = [f"{key} {ours[key]:.4g}" for key in (*SCORES, *WITH_DEPTH) if key in ours and key not in keys]
+    keys = (
+        [key for key in published[0] if key not in ("method", "published_not_reproduced")]
+        if published
+        else list(SCORES)
+    )
+    also = [
+        f"{key} {ours[key]:.4g}"
+        for key in (*SCORES, *WITH_DEPTH)
+        if key in ours and key not in keys
+    ]
     lines = ["  ".join([f"{'':<36}", *(f"{key:>14}" for key in keys)])]
     lines.append(
-        "  ".join([f"{result['model']:<36}", *(f"{ours[key]:>14.4g}" if ours.get(key) is not None else f"{'':>14}" for key in keys)])
+        "  ".join(
+            [
+                f"{result['model']:<36}",
+                *(
+                    f"{ours[key]:>14.4g}" if ours.get(key) is not None else f"{'':>14}"
+                    for key in keys
+                ),
+            ]
+        )
     )
     for row in published:
-        lines.append("  ".join([f"{row['method'] + ' (published, not reproduced)':<36}", *(f"{row[key]:>14g}" for key in keys)]))
-    lines += [f"also: {', '.join(also)}" if also else "", f"{len(result['sequences'])} sequences; {result['protocol']}", result["caution"]]
-    lines += [f"note: {name}: {note}" for name, scores in result["sequences"].items() for note in scores["notes"]]
+        lines.append(
+            "  ".join(
+                [
+                    f"{row['method'] + ' (published, not reproduced)':<36}",
+                    *(f"{row[key]:>14g}" for key in keys),
+                ]
+            )
+        )
+    lines += [
+        f"also: {', '.join(also)}" if also else "",
+        f"{len(result['sequences'])} sequences; {result['protocol']}",
+        result["caution"],
+    ]
+    lines += [
+        f"note: {name}: {note}"
+        for name, scores in result["sequences"].items()
+        for note in scores["notes"]
+    ]
     lines += [f"failed: {name}: {reason}" for name, reason in result["failed"].items()]
     return "\n".join(line for line in lines if line)
 
 
 @dataclass(frozen=True)
 class _View:
-    """One predicted frame: pose in the prediction's world, points in the camera `[h, w, 3]`, the pinhole of that grid.
+    """One predicted frame: pose in the prediction's world, points in the camera `[h, w, 3]`, the
+    pinhole of that grid.
 
     `points` are kept only where they are scored, so that a long sequence fits into memory.
     """
@@ -123,7 +171,9 @@ def _through_window(sequence: Sequence, predictor: Predictor) -> list[_View]:
     return [_View(index, pose, points, small) for index, pose, points, small in parts]
 
 
-def _through_odometry(sequence: Sequence, predictor: Predictor, config: Config | None) -> list[_View]:
+def _through_odometry(
+    sequence: Sequence, predictor: Predictor, config: Config | None
+) -> list[_View]:
     predictor.reset()
     engine = Engine(predictor, config or Config())
     scored = set(_scored_for_depth(sequence))
@@ -155,7 +205,9 @@ def _rectified(frame: Frame) -> Frame:
 
 def _score(benchmark: Benchmark, sequence: Sequence, views: list[_View]) -> dict[str, Any]:
     if len(views) < 2:
-        raise EvaluationError(f"{sequence.name}: only {len(views)} of {len(sequence.shots)} frames were estimated")
+        raise EvaluationError(
+            f"{sequence.name}: only {len(views)} of {len(sequence.shots)} frames were estimated"
+        )
     shots = [sequence.shots[view.index] for view in views]
     truth = sequence.only([view.index for view in views]).poses()
     poses = np.stack([view.pose for view in views])
@@ -164,15 +216,21 @@ def _score(benchmark: Benchmark, sequence: Sequence, views: list[_View]) -> dict
         scores |= angular_metrics(poses, truth)
     else:
         stamps = np.array([shot.stamp_ns for shot in shots], np.int64)
-        scores |= evaluate_trajectory(Trajectory(stamps, poses, "estimate"), Trajectory(stamps, truth, sequence.name), "sim3")
+        scores |= evaluate_trajectory(
+            Trajectory(stamps, poses, "estimate"), Trajectory(stamps, truth, sequence.name), "sim3"
+        )
     scored = set(_scored_for_depth(sequence))
     if scored:
-        scores |= _score_depth(sequence, [(view, pose) for view, pose in zip(views, truth, strict=True) if view.index in scored])
+        scores |= _score_depth(
+            sequence,
+            [(view, pose) for view, pose in zip(views, truth, strict=True) if view.index in scored],
+        )
     return scores
 
 
 def _score_depth(sequence: Sequence, views: list[tuple[_View, Float64]]) -> dict[str, Any]:
-    """Depth per frame and point maps in one world, on the prediction's own grid; each view comes with its true pose."""
+    """Depth per frame and point maps in one world, on the prediction's own grid; each view comes
+    with its true pose."""
     est_depth, ref_depth, est_points, ref_points = [], [], [], []
     for view, truth in views:
         shot = sequence.shots[view.index]
@@ -188,22 +246,40 @@ def _score_depth(sequence: Sequence, views: list[tuple[_View, Float64]]) -> dict
         ref_points.append(apply(truth, _back_project(reference, view.camera)))
     maps = evaluate_point_map(np.stack(est_points), np.stack(ref_points), thresholds=(FSCORE_M,))
     depths = evaluate_depth(np.stack(est_depth), np.stack(ref_depth), "median", "frame")
-    return {**{f"depth_{key}": depths[key] for key in ("abs_rel", "delta_1.25", "rmse", "log10", "coverage")}, **maps}
+    return {
+        **{
+            f"depth_{key}": depths[key]
+            for key in ("abs_rel", "delta_1.25", "rmse", "log10", "coverage")
+        },
+        **maps,
+    }
 
 
 def _back_project(depth: Float32, camera: Camera) -> Float64:
     rows, columns = np.indices(depth.shape)
     z = depth.astype(np.float64)
-    return np.stack([z * (columns - camera.cx) / camera.fx, z * (rows - camera.cy) / camera.fy, z], axis=-1)
+    return np.stack(
+        [z * (columns - camera.cx) / camera.fx, z * (rows - camera.cy) / camera.fy, z], axis=-1
+    )
 
 
 def _undefined(score: dict[str, Any]) -> list[str]:
     """What has no value because the true camera does not move."""
     still, pairs = score.get("undefined_directions", 0), score.get("pairs", 0)
-    return [f"RTA is undefined for {still} of {pairs} pairs: the true camera does not move between them"] if still else []
+    return (
+        [
+            f"RTA is undefined for {still} of {pairs} pairs: the true camera does not "
+            "move between them"
+        ]
+        if still
+        else []
+    )
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Mean over sequences of every score that is a number; None (undefined) is left out."""
     keys = {key for row in rows for key, value in row.items() if isinstance(value, float)}
-    return {key: float(np.mean([row[key] for row in rows if isinstance(row.get(key), float)])) for key in sorted(keys)}
+    return {
+        key: float(np.mean([row[key] for row in rows if isinstance(row.get(key), float)]))
+        for key in sorted(keys)
+    }

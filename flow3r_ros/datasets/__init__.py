@@ -1,0 +1,2 @@
+"""Everything recorded that can be read: videos, picture folders, bags as frames, and the public
+data sets."""

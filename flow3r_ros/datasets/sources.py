@@ -1,0 +1,257 @@
+"""`open_source(path)`: a video, an image folder, a clip folder or a rosbag as an iterable of
+frames.
+
+Whatever the kind: integer stamps, ids from 0, one camera, frames that cannot be used counted in
+`drops`, and decoding ahead in a thread. Stamps and sizes are not judged here; the engine does that
+for every source alike.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from flow3r_ros.bags.reader import BagReader, OdometrySample
+from flow3r_ros.datasets import pictures, video
+from flow3r_ros.datasets.prefetch import Prefetch
+from flow3r_ros.errors import FrameError, InputError
+from flow3r_ros.geometry.camera import load_camera
+from flow3r_ros.types import Camera, Frame
+
+Event = Frame | OdometrySample | FrameError
+"""what a source yields; a FrameError stands in the place of an unusable image"""
+
+_BAG_SUFFIXES = (".mcap", ".db3", ".bag")
+CAMERA_FILE = "camera.json"
+
+
+class Source(ABC):
+    """Frames of one input; a context manager and an iterable (once).
+
+    Attributes: `path` what is read; `total` frames to expect, None when unknown; `drops` counts
+    unusable frames by reason; `notes` says in words what was lost or assumed; `decode_s` seconds
+    spent reading and decoding.
+    """
+
+    def __init__(self, path: Path, every: int = 1, max_frames: int | None = None) -> None:
+        self.path = path
+        self.every = every
+        self.max_frames = max_frames
+        self._ahead: Prefetch[Event] | None = None
+
+    @property
+    @abstractmethod
+    def drops(self) -> Counter[str]:
+        """Unusable frames by reason."""
+
+    @property
+    @abstractmethod
+    def notes(self) -> list[str]:
+        """What was lost or assumed, in words."""
+
+    @property
+    def total(self) -> int | None:
+        """Frames to expect; None when unknown."""
+        known = self._known_total()
+        if known is None:
+            return self.max_frames
+        kept = -(-known // self.every)
+        return kept if self.max_frames is None else min(kept, self.max_frames)
+
+    @property
+    def decode_s(self) -> float:
+        """Seconds spent reading and decoding so far."""
+        return self._ahead.busy_s if self._ahead else 0.0
+
+    @abstractmethod
+    def __enter__(self) -> Source: ...
+
+    @abstractmethod
+    def __exit__(self, *_: object) -> None: ...
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (event for event in self.events() if isinstance(event, Frame))
+
+    def events(self) -> Iterator[Event]:
+        """Frames, and odometry samples where they are wanted and recorded, in order, decoded
+        ahead."""
+        self._ahead = Prefetch(self._events())
+        with self._ahead as ahead:
+            yield from ahead
+
+    @abstractmethod
+    def _known_total(self) -> int | None: ...
+
+    @abstractmethod
+    def _events(self) -> Iterator[Event]: ...
+
+
+class PictureSource(Source):
+    """A video or an image folder with its camera.json; raises InputError and CameraError as those
+    do."""
+
+    def __init__(
+        self, reader: video.Video | pictures.Pictures, camera: Path | None, max_frames: int | None
+    ) -> None:
+        super().__init__(reader.path, reader.every, max_frames)
+        self._reader = reader
+        self._camera_file = camera
+
+    @property
+    def drops(self) -> Counter[str]:
+        """Unusable frames by reason."""
+        return self._reader.drops
+
+    @property
+    def notes(self) -> list[str]:
+        """What was lost or assumed, in words."""
+        return self._reader.notes
+
+    def __enter__(self) -> Source:
+        if self._camera_file is not None:
+            load_camera(self._camera_file)
+        self._reader.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._ahead:
+            self._ahead.close()
+        self._reader.__exit__()
+
+    def _known_total(self) -> int | None:
+        return self._reader.total
+
+    def _events(self) -> Iterator[Event]:
+        camera: Camera | None = None
+        for frame_id, (stamp, rgb) in enumerate(islice(iter(self._reader), self.max_frames)):
+            if frame_id == 0 and self._camera_file is not None:
+                camera = load_camera(self._camera_file, (rgb.shape[1], rgb.shape[0]))
+            yield Frame(frame_id, stamp, rgb, camera)
+
+
+class BagSource(Source):
+    """One image topic of a bag; a camera.json overrides its CameraInfo. `reader` gives the rest of
+    the bag."""
+
+    def __init__(
+        self,
+        path: Path,
+        topic: str | None = None,
+        camera: Path | None = None,
+        every: int = 1,
+        max_frames: int | None = None,
+        start: float = 0.0,
+        duration: float | None = None,
+        odometry: bool = False,
+    ) -> None:
+        super().__init__(path, every, max_frames)
+        self.reader = BagReader(path, topic)
+        self._camera = load_camera(camera) if camera else None
+        self._camera_file = camera
+        self._start, self._duration, self._odometry = start, duration, odometry
+
+    @property
+    def drops(self) -> Counter[str]:
+        """Unusable frames by reason."""
+        return self.reader.drops
+
+    @property
+    def notes(self) -> list[str]:
+        """What was lost or assumed, in words."""
+        return self.reader.notes
+
+    def __enter__(self) -> BagSource:
+        self.reader.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._ahead:
+            self._ahead.close()
+        self.reader.__exit__()
+
+    def _known_total(self) -> int | None:
+        return None if self._start or self._duration is not None else self.reader.total
+
+    def _events(self) -> Iterator[Event]:
+        frames = 0
+        for event in self.reader.events(self._start, self._duration, self.every, self._odometry):
+            if isinstance(event, Frame):
+                if frames == self.max_frames:
+                    return
+                if frames == 0 and self._camera_file is not None:
+                    load_camera(self._camera_file, (event.rgb.shape[1], event.rgb.shape[0]))
+                frames += 1
+                if self._camera is not None:
+                    event = Frame(
+                        event.id, event.stamp_ns, event.rgb, self._camera, event.source_frame
+                    )
+            yield event
+        if frames == 0:
+            raise InputError(
+                f"{self.path}: no usable image ({dict(self.drops) or 'none in the chosen time'})",
+                "check topic, start, duration",
+            )
+
+
+def open_source(
+    path: Path,
+    topic: str | None = None,
+    camera: Path | None = None,
+    every: int = 1,
+    max_frames: int | None = None,
+    odometry: bool = False,
+) -> Source:
+    """The source at `path`: video file, image folder, rosbag (folder or file), or a folder that
+    holds one of them.
+
+    Args:
+        topic: image topic of a bag that has several.
+        camera: camera.json; without it the one beside the images, or the bag's CameraInfo, is used.
+        every: keep every k-th frame.
+        max_frames: stop after this many frames.
+        odometry: let a bag bring its nav_msgs/Odometry along (`Source.events`).
+
+    Raises InputError (BagError for bags) when there is nothing to read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder", "check the path")
+    if is_bag(path):
+        return BagSource(path, topic, camera, every, max_frames, odometry=odometry)
+    reader = _picture_reader(path, every)
+    beside = (path if path.is_dir() else path.parent, reader.path.parent)
+    found = next(
+        (folder / CAMERA_FILE for folder in beside if (folder / CAMERA_FILE).is_file()), None
+    )
+    return PictureSource(reader, camera or found, max_frames)
+
+
+def is_bag(path: Path) -> bool:
+    """Whether `path` is a bag file, or a folder with bag files or rosbag2 metadata."""
+    if path.is_file():
+        return path.suffix in _BAG_SUFFIXES
+    return (path / "metadata.yaml").is_file() or any(
+        set(file.suffixes) & set(_BAG_SUFFIXES) for file in path.iterdir()
+    )
+
+
+def _picture_reader(path: Path, every: int) -> video.Video | pictures.Pictures:
+    if path.is_file():
+        if path.suffix.lower() in pictures.SUFFIXES:
+            raise InputError(f"{path}: one image is not a sequence", "give the folder")
+        return video.Video(path, every)
+    videos = sorted(file for file in path.iterdir() if file.suffix.lower() in video.SUFFIXES)
+    if len(videos) == 1:
+        return video.Video(videos[0], every)
+    for folder in (path, path / "frames", path / "images"):
+        if folder.is_dir() and pictures.images_in(folder):
+            return pictures.Pictures(folder, every)
+    what = (
+        f"several videos: {', '.join(file.name for file in videos)}"
+        if videos
+        else "no images, video or bag in it"
+    )
+    raise InputError(f"{path}: {what}", "give the file itself")

@@ -1,0 +1,1 @@
+"""The record of a run, report.html and its figures."""

@@ -1,0 +1,246 @@
+"""What is kept of a run for its report: one row of numbers a frame and a handful of thumbnails, so
+memory stays small.
+
+`flow3r run`, `flow3r replay` and the demo fill a RunRecord while they work; reports and scoreboards
+are made from it later.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flow3r_ros.errors import EvaluationError, OutputError
+from flow3r_ros.geometry.trajectory import Trajectory
+from flow3r_ros.types import Bool, Estimate, Float32, Float64, PoseSource, TrackingState, UInt8
+
+STATES = tuple(TrackingState)
+SOURCES = tuple(PoseSource)
+COLUMNS = (
+    "stamp_s",
+    "state",
+    "source",
+    "keyframe",
+    "scale_sigma",
+    "position_sigma",
+    "rotation_sigma",
+    "confidence",
+    "moving",
+    "depth_median",
+    "depth_valid",
+    "seam_scale",
+    "seam_residual",
+    "seam_inliers",
+    "seam_accepted",
+)
+MAX_THUMBNAILS = 8
+THUMBNAIL_WIDTH = 256
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """One sampled frame, small: `rgb` uint8 `[h, w, 3]`, `depth` float32 `[h, w]` (NaN invalid),
+    `confidence`, `moving` bool."""
+
+    index: int
+    stamp_ns: int
+    rgb: UInt8
+    depth: Float32
+    confidence: Float32
+    moving: Bool
+
+
+@dataclass
+class RunRecord:
+    """The numbers of one run, in the order the estimates came out.
+
+    `summary` holds the keys of `summary.json` (contracts), `settings` the configuration tree,
+    `reference` an optional ground truth.
+    """
+
+    title: str
+    summary: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    reference: Trajectory | None = None
+    thumbnails: list[Thumbnail] = field(default_factory=list)
+    stage_ms: dict[str, array[float]] = field(default_factory=dict)
+    scale_states: Counter[str] = field(default_factory=Counter)
+    _stamps: array[int] = field(default_factory=lambda: array("q"))
+    _poses: array[float] = field(default_factory=lambda: array("d"))
+    _rows: array[float] = field(default_factory=lambda: array("f"))
+    _every: int = 1
+
+    def __len__(self) -> int:
+        return len(self._stamps)
+
+    def add(self, estimate: Estimate) -> None:
+        """Keep the numbers of one estimate, and now and then a thumbnail."""
+        index = len(self)
+        self._stamps.append(estimate.stamp_ns)
+        self._poses.extend(estimate.T_odom_cam[:3].ravel().tolist())
+        self._rows.extend(_row(estimate, (estimate.stamp_ns - self._stamps[0]) / 1e9))
+        self.scale_states[estimate.scale_state.value] += 1
+        for stage, milliseconds in estimate.stage_ms.items():
+            self.stage_ms.setdefault(stage, array("f")).append(milliseconds)
+        if index % self._every == 0:
+            if len(self.thumbnails) == MAX_THUMBNAILS:
+                self.thumbnails = self.thumbnails[::2]
+                self._every *= 2
+            if index % self._every == 0:
+                self.thumbnails.append(_thumbnail(estimate, index))
+
+    @property
+    def stamps_ns(self) -> NDArray[np.int64]:
+        """Stamps of the estimated frames, int64 `[N]` nanoseconds."""
+        return np.array(self._stamps, np.int64)
+
+    @property
+    def poses(self) -> Float64:
+        """Camera-to-world poses, float64 `[N, 4, 4]`."""
+        poses = np.tile(np.eye(4), (len(self), 1, 1))
+        poses[:, :3] = np.array(self._poses, np.float64).reshape(-1, 3, 4)
+        return poses
+
+    def column(self, name: str) -> Float32:
+        """One number a frame, float32 `[N]`; names in COLUMNS, NaN where the frame has none."""
+        return np.array(self._rows, np.float32).reshape(-1, len(COLUMNS))[:, COLUMNS.index(name)]
+
+    def trajectory(self) -> Trajectory:
+        """The estimated trajectory.
+
+        Raises:
+            EvaluationError: no frame was estimated.
+        """
+        return Trajectory(self.stamps_ns, self.poses, self.title)
+
+    def save(self, path: Path) -> None:
+        """Write the record as one compressed `.npz`.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        meta = {
+            "title": self.title,
+            "summary": self.summary,
+            "settings": self.settings,
+            "scale_states": dict(self.scale_states),
+            "every": self._every,
+            "thumbnails": [[thumbnail.index, thumbnail.stamp_ns] for thumbnail in self.thumbnails],
+            "stages": list(self.stage_ms),
+            "columns": COLUMNS,
+        }
+        arrays: dict[str, NDArray[Any]] = {
+            "meta": np.frombuffer(json.dumps(meta, default=str).encode(), np.uint8),
+            "stamps": self.stamps_ns,
+            "poses": np.array(self._poses, np.float64),
+            "rows": np.array(self._rows, np.float32),
+        }
+        arrays |= {
+            f"stage{i}": np.array(values, np.float32)
+            for i, values in enumerate(self.stage_ms.values())
+        }
+        if self.reference is not None:
+            arrays |= {
+                "reference_stamps": self.reference.stamps_ns,
+                "reference_poses": self.reference.poses,
+            }
+        for i, thumbnail in enumerate(self.thumbnails):
+            arrays |= {
+                f"rgb{i}": thumbnail.rgb,
+                f"depth{i}": thumbnail.depth,
+                f"confidence{i}": thumbnail.confidence,
+                f"moving{i}": thumbnail.moving,
+            }
+        try:
+            with path.open("wb") as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error})") from error
+
+    @classmethod
+    def load(cls, path: Path) -> RunRecord:
+        """Read what `save` wrote.
+
+        Raises:
+            EvaluationError: the file is missing, damaged, or of another version.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                data = {name: stored[name] for name in stored.files}
+            meta = json.loads(data["meta"].tobytes())
+            if tuple(meta["columns"]) != COLUMNS:
+                raise EvaluationError(f"{path}: was written by another version", "run again")
+            record = cls(
+                meta["title"],
+                meta["summary"],
+                meta["settings"],
+                scale_states=Counter(meta["scale_states"]),
+            )
+            record._stamps.extend(data["stamps"].tolist())
+            record._poses.extend(data["poses"].tolist())
+            record._rows.extend(data["rows"].tolist())
+            record._every = meta["every"]
+            for i, stage in enumerate(meta["stages"]):
+                record.stage_ms[stage] = array("f", data[f"stage{i}"].tolist())
+            for i, (index, stamp_ns) in enumerate(meta["thumbnails"]):
+                images = (data[f"{name}{i}"] for name in ("rgb", "depth", "confidence", "moving"))
+                record.thumbnails.append(Thumbnail(index, stamp_ns, *images))
+            if "reference_stamps" in data:
+                record.reference = Trajectory(
+                    data["reference_stamps"], data["reference_poses"], "reference"
+                )
+        except (OSError, ValueError, KeyError) as error:
+            raise EvaluationError(
+                f"{path}: is not a run record ({error})", "give the output folder of `flow3r run`"
+            ) from error
+        return record
+
+
+def _row(estimate: Estimate, seconds: float) -> tuple[float, ...]:
+    valid = np.isfinite(estimate.depth)
+    seam = estimate.seam
+    variances = np.clip(np.diag(estimate.covariance), 0.0, None)
+    return (
+        seconds,
+        STATES.index(estimate.tracking_state),
+        SOURCES.index(estimate.pose_source),
+        float(estimate.keyframe),
+        estimate.scale_sigma,
+        float(np.sqrt(variances[:3].sum())),
+        float(np.degrees(np.sqrt(variances[3:].sum()))),
+        float(estimate.confidence.mean()),
+        float(estimate.moving.mean()),
+        float(np.median(estimate.depth[valid])) if valid.any() else float("nan"),
+        float(valid.mean()),
+        seam.scale if seam else float("nan"),
+        seam.residual if seam else float("nan"),
+        seam.inliers if seam else float("nan"),
+        float(seam.accepted) if seam else float("nan"),
+    )
+
+
+def _thumbnail(estimate: Estimate, index: int) -> Thumbnail:
+    height, width = estimate.depth.shape
+    size = (
+        min(THUMBNAIL_WIDTH, width),
+        max(1, round(min(THUMBNAIL_WIDTH, width) * height / width)),
+    )
+    rgb = np.asarray(cv2.resize(estimate.rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+    depth = np.asarray(
+        cv2.resize(estimate.depth, size, interpolation=cv2.INTER_NEAREST), np.float32
+    )
+    confidence = np.asarray(
+        cv2.resize(estimate.confidence, size, interpolation=cv2.INTER_NEAREST), np.float32
+    )
+    moving = cv2.resize(
+        estimate.moving.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST
+    ).astype(bool)
+    return Thumbnail(index, estimate.stamp_ns, rgb, depth, confidence, moving)

@@ -1,0 +1,1 @@
+"""Flow labels of unlabelled recordings: clips, teachers, the cache, the fleet."""

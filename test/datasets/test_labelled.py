@@ -1,0 +1,232 @@
+"""Labelled adapters read the real on-disk formats: a tiny sample is written in each, and geometry
+must come back."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from flow3r_ros.datasets.labelled import (
+    LabelledSequence,
+    open_co3d,
+    open_scannet,
+    open_seven_scenes,
+    open_tartanair,
+    open_tum,
+)
+from flow3r_ros.errors import InputError
+from flow3r_ros.geometry.lie import invert, quaternion_from_matrix, so3_exp
+from flow3r_ros.training.clip_sources import LabelledClips
+from flow3r_ros.training.scenes.renderer import SceneClip
+from test.training.clip_factory import scene
+
+WORLD = np.eye(4)
+WORLD[:3, :3], WORLD[:3, 3] = so3_exp(np.array([0.3, -0.2, 0.5])), (1.0, -2.0, 0.5)
+
+
+def made_scene(width: int = 160, height: int = 120) -> SceneClip:
+    return scene(seed=5, frames=3, width=width, height=height)
+
+
+def save_rgb(path: Path, rgb: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+
+
+def save_depth(path: Path, depth: np.ndarray, per_metre: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.round(depth * per_metre).astype(np.uint16))
+
+
+def check(
+    sequence: LabelledSequence,
+    made: SceneClip,
+    depth_error: float = 2e-3,
+    frames: tuple[int, ...] = (0, 1, 2),
+) -> None:
+    """Depth and relative poses are those of the scene."""
+    assert len(sequence) == len(frames)
+    read = [sequence.read(k) for k in range(len(frames))]
+    for frame, k in zip(read, frames, strict=True):
+        known = np.isfinite(frame.depth)
+        assert known.mean() > 0.9
+        assert np.abs(frame.depth - made.depth[k])[known].max() < depth_error * made.depth[k].max()
+        assert np.mean(np.abs(frame.rgb.astype(int) - made.rgb[k])) < 12
+        expected = invert(made.poses[frames[0]]) @ made.poses[k]
+        np.testing.assert_allclose(invert(read[0].pose) @ frame.pose, expected, atol=1e-5)
+
+
+def write_tum(folder: Path, made: SceneClip) -> None:
+    rows: dict[str, list[str]] = {
+        "rgb.txt": ["# color images"],
+        "depth.txt": ["# depth maps"],
+        "groundtruth.txt": ["# ground truth"],
+    }
+    for k, pose in enumerate(made.poses):
+        stamp = 1305031102.175304 + 0.1 * k
+        save_rgb(folder / "rgb" / f"{stamp:.6f}.png", made.rgb[k])
+        save_depth(folder / "depth" / f"{stamp + 0.004:.6f}.png", made.depth[k], 5000)
+        T = WORLD @ pose
+        rows["rgb.txt"].append(f"{stamp:.6f} rgb/{stamp:.6f}.png")
+        rows["depth.txt"].append(f"{stamp + 0.004:.6f} depth/{stamp + 0.004:.6f}.png")
+        rows["groundtruth.txt"].append(
+            " ".join(
+                map(
+                    repr,
+                    [
+                        stamp - 0.002,
+                        *T[:3, 3].tolist(),
+                        *quaternion_from_matrix(T[:3, :3]).tolist(),
+                    ],
+                )
+            )
+        )
+    rows["rgb.txt"].append("1305031199.000000 rgb/nobody_knows_where.png")
+    for name, lines in rows.items():
+        (folder / name).write_text("\n".join(lines) + "\n")
+
+
+def test_tum(tmp_path: Path) -> None:
+    made = made_scene()
+    write_tum(tmp_path / "rgbd_dataset_freiburg3_desk", made)
+    sequence = open_tum(tmp_path / "rgbd_dataset_freiburg3_desk")
+    check(sequence, made)
+    assert sequence.read(0).camera.fx == pytest.approx(535.4 / 4)
+    assert sequence.stamps_ns[0] == 1305031102175304000
+
+
+def test_tum_freiburg1_is_undistorted(tmp_path: Path) -> None:
+    made = made_scene(640, 480)
+    write_tum(tmp_path / "rgbd_dataset_freiburg1_xyz", made)
+    frame = open_tum(tmp_path / "rgbd_dataset_freiburg1_xyz").read(0)
+    assert frame.camera.distortion == ()
+    assert np.mean(np.abs(frame.depth - made.depth[0]) > 0.01) > 0.05
+
+
+def test_seven_scenes(tmp_path: Path) -> None:
+    made = made_scene()
+    for k, pose in enumerate(made.poses):
+        stem = tmp_path / "seq-01" / f"frame-{k:06d}"
+        save_rgb(Path(f"{stem}.color.png"), made.rgb[k])
+        depth = np.round(made.depth[k] * 1000).astype(np.uint16)
+        depth[0, 0] = 65535
+        cv2.imwrite(f"{stem}.depth.png", depth)
+        np.savetxt(f"{stem}.pose.txt", WORLD @ pose)
+    sequence = open_seven_scenes(tmp_path / "seq-01")
+    check(sequence, made)
+    frame = sequence.read(0)
+    assert np.isnan(frame.depth[0, 0])
+    assert frame.camera.fx == pytest.approx(585 / 4)
+
+
+def test_scannet_skips_lost_poses_and_resizes_colour(tmp_path: Path) -> None:
+    made = made_scene()
+    K = np.eye(4)
+    K[:3, :3] = made.camera.matrix
+    (tmp_path / "intrinsic").mkdir()
+    np.savetxt(tmp_path / "intrinsic" / "intrinsic_depth.txt", K)
+    (tmp_path / "pose").mkdir()
+    for k, pose in enumerate(made.poses):
+        save_rgb(tmp_path / "color" / f"{k}.jpg", cv2.resize(made.rgb[k], (320, 240)))
+        save_depth(tmp_path / "depth" / f"{k}.png", made.depth[k], 1000)
+        np.savetxt(
+            tmp_path / "pose" / f"{k}.txt", WORLD @ pose if k != 1 else np.full((4, 4), -np.inf)
+        )
+    sequence = open_scannet(tmp_path)
+    check(sequence, made, frames=(0, 2))
+    assert sequence.read(0).camera.fx == pytest.approx(made.camera.fx)
+
+
+def test_tartanair_body_axes_become_optical(tmp_path: Path) -> None:
+    made = made_scene()
+    optical_from_ned = np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    rows = []
+    (tmp_path / "depth_left").mkdir()
+    for k, pose in enumerate(made.poses):
+        save_rgb(tmp_path / "image_left" / f"{k:06d}_left.png", made.rgb[k])
+        depth = made.depth[k].copy()
+        depth[0, 0] = 10000.0
+        np.save(tmp_path / "depth_left" / f"{k:06d}_left_depth.npy", depth)
+        T = WORLD @ pose
+        rows.append(
+            " ".join(
+                map(
+                    repr,
+                    [
+                        *T[:3, 3].tolist(),
+                        *quaternion_from_matrix(T[:3, :3] @ optical_from_ned).tolist(),
+                    ],
+                )
+            )
+        )
+    (tmp_path / "pose_left.txt").write_text("\n".join(rows) + "\n")
+    sequence = open_tartanair(tmp_path)
+    check(sequence, made)
+    assert np.isnan(sequence.read(0).depth[0, 0])
+
+
+def write_co3d(root: Path, made: SceneClip) -> Path:
+    category = root / "chair"
+    annotations = []
+    h, w = made.depth.shape[1:]
+    for k, pose in enumerate(made.poses):
+        save_rgb(category / "105_1" / "images" / f"frame{k:06d}.png", made.rgb[k])
+        bits = np.ascontiguousarray(made.depth[k].astype(np.float16)).view(np.uint16)
+        (category / "105_1" / "depths").mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(category / "105_1" / "depths" / f"frame{k:06d}.png"), bits)
+        T_cam_world = invert(WORLD @ pose)
+        flipped = np.diag([-1.0, -1.0, 1.0, 1.0]) @ T_cam_world  # PyTorch3D: +x left, +y up
+        c = made.camera
+        viewpoint = {
+            "R": flipped[:3, :3].T.tolist(),
+            "T": flipped[:3, 3].tolist(),
+            "focal_length": [c.fx * 2 / min(h, w), c.fy * 2 / min(h, w)],
+            "principal_point": [
+                (w / 2 - (c.cx + 0.5)) * 2 / min(h, w),
+                (h / 2 - (c.cy + 0.5)) * 2 / min(h, w),
+            ],
+            "intrinsics_format": "ndc_isotropic",
+        }
+        annotations.append(
+            {
+                "sequence_name": "105_1",
+                "frame_number": k,
+                "image": {"path": f"chair/105_1/images/frame{k:06d}.png", "size": [h, w]},
+                "depth": {"path": f"chair/105_1/depths/frame{k:06d}.png", "scale_adjustment": 1.0},
+                "viewpoint": viewpoint,
+            }
+        )
+    with gzip.open(category / "frame_annotations.jgz", "wt") as file:
+        json.dump(annotations, file)
+    return category
+
+
+def test_co3d_and_its_flow(tmp_path: Path) -> None:
+    made = made_scene()
+    sequences = open_co3d(write_co3d(tmp_path, made))
+    check(sequences[0], made, depth_error=2e-3)
+    example = LabelledClips(sequences).read(0, [0, 1, 2], np.random.default_rng(0), 6)
+    for (i, j), label in zip(example.pairs, example.labels, strict=True):
+        truth, covisible = made.flow(i, j)
+        wrong = np.linalg.norm(label.displacement - truth, axis=-1)[
+            covisible & (label.covisibility > 0.5)
+        ]
+        assert np.median(wrong) < 0.1
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"rgb\.txt"):
+        open_tum(tmp_path)
+    with pytest.raises(InputError, match="no frame"):
+        open_seven_scenes(tmp_path)
+    with pytest.raises(InputError, match="frame_annotations"):
+        open_co3d(tmp_path)
+    category = write_co3d(tmp_path, made_scene())
+    (category / "105_1" / "depths" / "frame000001.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"frame000001\.png"):
+        open_co3d(category)[0].read(1)

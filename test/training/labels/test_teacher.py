@@ -1,0 +1,138 @@
+"""Flow teachers: right where the truth is known, silent where they cannot know, and counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+
+import cv2
+import numpy as np
+import pytest
+
+from flow3r_ros.errors import TrainingError
+from flow3r_ros.geometry.flow import resize_flow
+from flow3r_ros.training.labels import teachers as flow_teacher
+from flow3r_ros.training.labels.clips import Clip, FlowLabel
+from flow3r_ros.training.labels.teachers import (
+    AgreeingTeachers,
+    CountedTeacher,
+    DisTeacher,
+    GeometricTeacher,
+    open_teacher,
+)
+from test.training.clip_factory import clip_of, scene
+
+
+def median_error(label: FlowLabel, made, i: int, j: int) -> float:
+    truth, covisible = made.flow(i, j)
+    h, w = covisible.shape
+    wrong = np.linalg.norm(resize_flow(label.displacement, w, h) - truth, axis=-1)
+    return float(np.median(wrong[covisible & (cv2.resize(label.covisibility, (w, h)) > 0.5)]))
+
+
+def test_dis_flow_is_close_to_the_truth() -> None:
+    made = scene()
+    label = DisTeacher().flow(clip_of(made), 0, 2)
+    assert label.reason == ""
+    motion = float(np.median(np.linalg.norm(made.flow(0, 2)[0], axis=-1)))
+    assert motion > 3
+    assert median_error(label, made, 0, 2) < 0.15 * motion
+
+
+def test_dis_answers_the_reverse_pair_with_the_reverse_flow() -> None:
+    made = scene()
+    teacher = DisTeacher()
+    teacher.flow(clip_of(made), 0, 1)
+    assert median_error(teacher.flow(clip_of(made), 1, 0), made, 1, 0) < 0.7
+
+
+def test_geometric_flow_equals_the_ray_caster() -> None:
+    made = scene()
+    label = GeometricTeacher().flow(clip_of(made), 0, 3)
+    assert median_error(label, made, 0, 3) < 0.02
+    _, covisible = made.flow(0, 3)
+    assert np.mean((label.covisibility > 0.5) == covisible) > 0.97
+
+
+def test_geometric_needs_depth() -> None:
+    with pytest.raises(TrainingError, match="depth and poses"):
+        GeometricTeacher().flow(replace(clip_of(scene(frames=2)), depth=None), 0, 1)
+
+
+def bad_clip(kind: str) -> Clip:
+    clip = clip_of(scene(frames=2))
+    rgb = clip.rgb.copy()
+    if kind == "textureless":
+        rgb[0], rgb[1] = 120, 124
+    elif kind == "blur":
+        rgb[1] = cv2.GaussianBlur(rgb[1], (0, 0), 6)
+    elif kind == "same_image":
+        rgb[1] = rgb[0]
+    elif kind == "too_large_motion":
+        rgb[1] = scene(seed=77, frames=2).rgb[1]
+    return replace(clip, key=kind, rgb=rgb)
+
+
+@pytest.mark.parametrize("kind", ["textureless", "blur", "same_image", "too_large_motion"])
+def test_pairs_that_dis_cannot_do_are_refused_and_counted(kind: str) -> None:
+    teacher = CountedTeacher(DisTeacher())
+    assert teacher.flow(bad_clip(kind), 0, 1).reason == kind
+    assert teacher.refused == {kind: 1}
+    assert teacher.asked == 1
+
+
+class ShiftedTeacher:
+    """Says what another teacher says, 5 px off in the left half."""
+
+    name = "shifted"
+    identity = {"name": "shifted"}  # noqa: RUF012
+
+    def flow(self, clip: Clip, i: int, j: int) -> FlowLabel:
+        label = GeometricTeacher().flow(clip, i, j)
+        moved = label.displacement.copy()
+        moved[:, : moved.shape[1] // 2] += 5.0
+        return replace(label, displacement=moved)
+
+
+def test_only_pixels_on_which_two_teachers_agree_stay() -> None:
+    clip = clip_of(scene())
+    first = GeometricTeacher()
+    both = AgreeingTeachers(first, ShiftedTeacher()).flow(clip, 0, 1)
+    half = clip.rgb.shape[2] // 2
+    assert both.covisibility[:, :half].max() == 0
+    np.testing.assert_array_equal(
+        both.covisibility[:, half:], first.flow(clip, 0, 1).covisibility[:, half:]
+    )
+
+
+def test_agreement_is_opened_by_name_and_keeps_most_of_a_good_pair() -> None:
+    label = open_teacher("dis+geometric").flow(clip_of(scene()), 0, 1)
+    assert label.reason == ""
+    assert np.mean(label.covisibility > 0.5) > 0.5
+
+
+@pytest.mark.parametrize("name", ["raft", "ufm"])
+def test_network_teachers_ask_for_weights(name: str) -> None:
+    with pytest.raises(TrainingError, match="weights"):
+        open_teacher(name)
+    with pytest.raises(TrainingError, match="do not exist"):
+        open_teacher(name, weights="/nowhere/weights.pth")
+
+
+def test_an_unknown_teacher_or_option_is_named() -> None:
+    with pytest.raises(TrainingError, match=r"gossip.*dis, geometric"):
+        open_teacher("gossip")
+    with pytest.raises(TrainingError, match="colour"):
+        open_teacher("dis", colour="red")
+
+
+def test_installed_entry_points_are_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint(
+        "shifted", "test.training.labels.test_teacher:ShiftedTeacher", flow_teacher.ENTRY_POINTS
+    )
+    monkeypatch.setattr(
+        flow_teacher,
+        "entry_points",
+        lambda group: [entry] if group == flow_teacher.ENTRY_POINTS else [],
+    )
+    assert open_teacher("shifted").identity == {"name": "shifted"}
