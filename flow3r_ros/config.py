@@ -51,7 +51,8 @@ class EngineSettings(Settings):
 
     mode: Literal["online", "chunked"] = Field(
         "online",
-        description="online: one forward per frame; chunked: `stride` frames per forward, for offline throughput",
+        description="online: one forward per frame; chunked: `stride` frames per forward, for "
+        "offline throughput",
     )
     window: int = Field(4, ge=2, le=64, description="frames per forward, the newest included")
     stride: int = Field(3, ge=1, le=32, description="new frames per forward in chunked mode")
@@ -59,7 +60,8 @@ class EngineSettings(Settings):
         0.06,
         gt=0,
         le=1,
-        description="median flow to the last keyframe, as a share of the image width, that makes a new keyframe",
+        description="median flow to the last keyframe, as a share of the image width, that makes a "
+        "new keyframe",
     )
     keyframe_overlap: float = Field(
         0.65,
@@ -90,7 +92,8 @@ class AssistSettings(Settings):
         336,
         ge=112,
         le=1280,
-        description="width in pixels that correspondences are computed at (height follows the aspect ratio)",
+        description="width in pixels that correspondences are computed at (height follows the "
+        "aspect ratio)",
     )
     keyframes: int = Field(2, ge=1, le=6, description="keyframes each new frame is matched against")
     sparse_fallback: bool = Field(True, description="match sparse features where dense flow fails")
@@ -101,7 +104,8 @@ class ScaleSettings(Settings):
 
     source: Literal["none", "fixed", "odometry", "camera_height"] = Field(
         "none",
-        description="none: relative scale; fixed: multiply by `factor`; odometry: from the odom input; camera_height: from the ground plane",
+        description="none: relative scale; fixed: multiply by `factor`; odometry: from the odom "
+        "input; camera_height: from the ground plane",
     )
     factor: float = Field(
         1.0, gt=0, description="output units per network unit when source is fixed"
@@ -130,7 +134,8 @@ class CloudSettings(Settings):
     voxel: float = Field(
         0.02,
         gt=0,
-        description="map voxel edge, as a share of the median depth of the first keyframe (metres when scale is metric)",
+        description="map voxel edge, as a share of the median depth of the first keyframe (metres "
+        "when scale is metric)",
     )
     max_voxels: int = Field(
         400_000,
@@ -145,12 +150,14 @@ class NodeSettings(Settings):
 
     image_transport: Literal["raw", "compressed"] = Field(
         "raw",
-        description="raw: sensor_msgs/Image on `image`; compressed: CompressedImage on `image/compressed`",
+        description="raw: sensor_msgs/Image on `image`; compressed: CompressedImage on "
+        "`image/compressed`",
     )
     odom_frame: str = Field("odom", description="parent of the published tf edge")
     base_frame: str = Field(
         "",
-        description="child of the published tf edge; empty = the camera itself; otherwise static extrinsics are read from /tf_static",
+        description="child of the published tf edge; empty = the camera itself; otherwise static "
+        "extrinsics are read from /tf_static",
     )
     camera_frame: str = Field(
         "", description="optical frame name; empty = header.frame_id of the images"

@@ -16,7 +16,7 @@ from flow3r_ros.evaluation import scoreboard
 from flow3r_ros.evaluation.clip_runs import CLASSICAL, Clip, Contender
 from flow3r_ros.evaluation.machine import fingerprint
 from flow3r_ros.evaluation.scoreboard_page import Board, write_page
-from flow3r_ros.training.scenes.renderer import shards as scene_shards
+from flow3r_ros.training.scenes import shards as scene_shards
 from flow3r_ros.training.scenes.scores import FIRST_SHARD, SHARDS
 from test.evaluation.clip_samples import write_clip
 from test.network.factories import tiny_folder

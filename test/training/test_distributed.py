@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.training.loop import train
-from flow3r_ros.training.scenes.renderer import shards as scene_shards
+from flow3r_ros.training.scenes import shards as scene_shards
 from flow3r_ros.training.scenes.shards import write_shards
 from flow3r_ros.training.sharding import launch
 from flow3r_ros.training.train_config import TrainSettings

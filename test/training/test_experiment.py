@@ -16,7 +16,7 @@ from flow3r_ros.errors import TrainingError
 from flow3r_ros.training import experiment as module
 from flow3r_ros.training.experiment import Budget, OneGrid, _source, rows_of, run_experiment
 from flow3r_ros.training.experiment_page import READING, Results, render_table, write_page
-from flow3r_ros.training.scenes.renderer import shards as scene_shards
+from flow3r_ros.training.scenes import shards as scene_shards
 from flow3r_ros.training.scenes.shards import training_clip, write_shards
 
 TINY = Budget(steps=2, pretraining_steps=1, clips_per_step=2, labelled=2, unlabelled=1, held_out=2)

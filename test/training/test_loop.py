@@ -19,7 +19,7 @@ from flow3r_ros.training.checkpointing import checkpoint_steps
 from flow3r_ros.training.loop import run, train
 from flow3r_ros.training.optimisation import learning_rate
 from flow3r_ros.training.sample import Dropout, Sample, augment, collate
-from flow3r_ros.training.scenes.renderer import shards as scene_shards
+from flow3r_ros.training.scenes import shards as scene_shards
 from flow3r_ros.training.scenes.shards import SceneShards, read_sample, training_clip, write_shards
 from flow3r_ros.training.train_config import Optimisation, load_train_settings
 from flow3r_ros.training.validation import validate

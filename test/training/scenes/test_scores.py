@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from flow3r_ros.cli.main import app
 from flow3r_ros.errors import TrainingError
-from flow3r_ros.training.scenes.renderer import scores as scene_scores
-from flow3r_ros.training.scenes.renderer import shards as scene_shards
+from flow3r_ros.training.scenes import scores as scene_scores
+from flow3r_ros.training.scenes import shards as scene_shards
 from test.network.factories import tiny_folder
 
 

@@ -11,7 +11,7 @@ import torch
 
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.training.scenes.renderer import SceneClip, render_clip
-from flow3r_ros.training.scenes.renderer import shards as scene_shards
+from flow3r_ros.training.scenes import shards as scene_shards
 
 
 @pytest.mark.parametrize(
