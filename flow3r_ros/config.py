@@ -47,27 +47,22 @@ class ModelSettings(Settings):
 
 
 class EngineSettings(Settings):
-    """The window odometry."""
+    """Keyframes and the network's windows."""
 
-    mode: Literal["online", "chunked"] = Field(
-        "online",
-        description="online: one forward per frame; chunked: `stride` frames per forward, for "
-        "offline throughput",
+    network: Literal["keyframes", "every_frame"] = Field(
+        "keyframes",
+        description="how often the network is asked: keyframes for a CPU; every_frame where a GPU "
+        "answers within the time of a frame, for denser depth",
     )
-    window: int = Field(4, ge=2, le=64, description="frames per forward, the newest included")
-    stride: int = Field(3, ge=1, le=32, description="new frames per forward in chunked mode")
-    keyframe_parallax: float = Field(
-        0.06,
-        gt=0,
-        le=1,
-        description="median flow to the last keyframe, as a share of the image width, that makes a "
-        "new keyframe",
+    window: int = Field(4, ge=2, le=64, description="keyframes per forward, the newest included")
+    keyframes: int = Field(
+        120, ge=20, le=2000, description="keyframes remembered; the oldest go first"
     )
-    keyframe_overlap: float = Field(
-        0.65,
-        gt=0,
-        lt=1,
-        description="covisible share with the last keyframe below which a new keyframe is made",
+    keyframe_distance: float = Field(
+        0.08, gt=0, le=1, description="way to a new keyframe, as a share of the median depth"
+    )
+    keyframe_angle: float = Field(
+        6.0, gt=0, le=45, description="degrees of turn to a new keyframe"
     )
     seam_min_inliers: float = Field(
         0.35, ge=0, le=1, description="inlier share below which a seam is refused"
@@ -80,23 +75,17 @@ class EngineSettings(Settings):
     )
 
 
-class AssistSettings(Settings):
-    """Classical geometry beside the network."""
+class TrackingSettings(Settings):
+    """The front end."""
 
-    enabled: bool = Field(
-        True,
-        description="refine poses and complete depth with dense correspondences",
-        json_schema_extra=RUNTIME,
-    )
-    width: int = Field(
+    corners: int = Field(320, ge=80, le=2000, description="corners followed at a time")
+    depth_width: int = Field(
         336,
         ge=112,
         le=1280,
-        description="width in pixels that correspondences are computed at (height follows the "
-        "aspect ratio)",
+        description="width in pixels (of a 4:3 image) that depth is estimated at; the height "
+        "follows the aspect ratio",
     )
-    keyframes: int = Field(2, ge=1, le=6, description="keyframes each new frame is matched against")
-    sparse_fallback: bool = Field(True, description="match sparse features where dense flow fails")
 
 
 class ScaleSettings(Settings):
@@ -189,7 +178,7 @@ class Config(Settings):
 
     model: ModelSettings = ModelSettings()
     engine: EngineSettings = EngineSettings()
-    assist: AssistSettings = AssistSettings()
+    tracking: TrackingSettings = TrackingSettings()
     scale: ScaleSettings = ScaleSettings()
     cloud: CloudSettings = CloudSettings()
     node: NodeSettings = NodeSettings()

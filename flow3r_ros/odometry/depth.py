@@ -14,7 +14,8 @@ import numpy as np
 
 from flow3r_ros.geometry.camera import rays
 from flow3r_ros.geometry.correspondence import Correspondence
-from flow3r_ros.geometry.flow import pixel_grid
+from flow3r_ros.geometry.flow import pixel_grid, sample, squared_length
+from flow3r_ros.geometry.lie import invert
 from flow3r_ros.geometry.triangulation import triangulate
 from flow3r_ros.types import Bool, Camera, Float32, Float64
 
@@ -25,6 +26,11 @@ SIGMA_FLOOR = 0.01
 are not independent"""
 MIN_TEXTURE = 0.1
 """texture below which dense flow is a guess and nothing is triangulated"""
+ROUNDS = 3
+"""of that search"""
+CLOSED_PX = 1.0
+"""pixels within which the search for where a pixel came from must close"""
+_NO_MAP = np.empty((0, 0), dtype=np.float32)
 GATE = 3.0
 """sources that differ by more than this many sigmas are not averaged: the surer one wins"""
 
@@ -51,6 +57,29 @@ class DepthMap:
                 1.0 / (1.0 + (relative / 0.25) ** 2),
                 0.0,
             ).astype(np.float32)
+
+    def resized(self, width: int, height: int) -> DepthMap:
+        """The nearest known values on another grid."""
+        size = (width, height)
+        return DepthMap(
+            np.asarray(cv2.resize(self.inverse, size, interpolation=cv2.INTER_NEAREST), np.float32),
+            np.asarray(cv2.resize(self.sigma, size, interpolation=cv2.INTER_NEAREST), np.float32),
+        )
+
+    def only(self, keep: Bool) -> DepthMap:
+        """The same where `keep`, unknown elsewhere."""
+        nan, inf = np.float32(np.nan), np.float32(np.inf)
+        return DepthMap(np.where(keep, self.inverse, nan), np.where(keep, self.sigma, inf))
+
+    def at(self, pixels: Float32, ratio: Float32) -> tuple[Float64, Float64]:
+        """Inverse depth and sigma `[N]` at pixels `[N, 2]` of an image that is `ratio` `[2]` times as
+        large; NaN and inf where unknown."""
+        height, width = self.inverse.shape
+        places = np.floor((pixels + 0.5) / ratio).astype(int)
+        column, row = np.clip(places[:, 0], 0, width - 1), np.clip(places[:, 1], 0, height - 1)
+        return self.inverse[row, column].astype(np.float64), self.sigma[row, column].astype(
+            np.float64
+        )
 
 
 def unknown(height: int, width: int) -> DepthMap:
@@ -142,6 +171,43 @@ def gather(
         np.where(full, rho, np.nan).astype(np.float32),
         np.where(full, sigma, np.inf).astype(np.float32),
     )
+
+
+def carry(source: DepthMap, T_a_b: Float64, camera: Camera) -> tuple[DepthMap, Float32]:
+    """a's map seen from b, whose pose in a is `T_a_b`: where each pixel of b came from is found by
+    fixed-point iteration over the displacement that a's own depth causes.
+
+    Returns the map, unknown where b looks beyond a and where a hides what b sees (the iteration does
+    not close), and float32 `[h, w, 2]` the pixel of a that each pixel of b came from.
+    """
+    height, width = source.inverse.shape
+    T = invert(T_a_b).astype(np.float32)
+    x = ((np.arange(width) - camera.cx) / camera.fx).astype(np.float32)[None, :]
+    y = ((np.arange(height) - camera.cy) / camera.fy).astype(np.float32)[:, None]
+    known = np.isfinite(source.inverse) & np.isfinite(source.sigma)
+    rho = np.where(known, source.inverse, np.float32(0))
+    tx, ty, tz = (T[i, 0] * x + T[i, 1] * y + T[i, 2] for i in range(3))
+    z = tz + rho * T[2, 3]
+    front = z > 1e-3
+    safe = np.where(front, z, np.float32(1))
+    grid = pixel_grid(width, height)
+    shift = np.empty((height, width, 2), np.float32)
+    shift[..., 0] = np.float32(camera.fx) * (tx + rho * T[0, 3]) / safe + np.float32(camera.cx)
+    shift[..., 1] = np.float32(camera.fy) * (ty + rho * T[1, 3]) / safe + np.float32(camera.cy)
+    shift -= grid
+    at = grid - shift
+    for _ in range(ROUNDS):
+        step = sample(shift, at)
+        gap = grid - (at + step)
+        at = at + gap
+    slope = np.abs(tz) / (safe * safe)
+    good = (known & front).astype(np.float32)
+    planes = cv2.merge([rho / safe * good, np.where(known, source.sigma, 0) * slope * good, good])
+    seen = cv2.remap(planes, at, _NO_MAP, cv2.INTER_LINEAR, borderValue=(0.0, 0.0, 0.0))
+    full = (seen[..., 2] > 0.99) & (squared_length(gap) < CLOSED_PX**2) & (seen[..., 0] > 0)
+    nan, inf = np.float32(np.nan), np.float32(np.inf)
+    map_ = DepthMap(np.where(full, seen[..., 0], nan), np.where(full, seen[..., 1], inf))
+    return map_, at
 
 
 def fuse(maps: list[DepthMap]) -> DepthMap:

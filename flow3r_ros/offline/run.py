@@ -85,7 +85,6 @@ def drive(
                 settle(engine.feed(event))
                 progress.step()
             elif isinstance(event, FrameError):
-                settle(engine.settle())
                 timing.unusable[event.reason] += 1
             else:
                 engine.add_odometry(event.stamp_ns, event.T_odom_child)

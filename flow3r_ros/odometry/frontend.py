@@ -1,0 +1,381 @@
+"""The front end: every frame gets its pose, verdict and depth at once, from the latest keyframe.
+
+Owns the motion, the choice of keyframes, and what is followed; `Tracker` measures, `Verifier` judges,
+`Relocaliser` finds remembered places. The back end's keyframes come in through `join`.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from flow3r_ros.config import Config
+from flow3r_ros.geometry.camera_pose import DepthPoints
+from flow3r_ros.geometry.lie import invert, rotation_angle
+from flow3r_ros.odometry.backend import Built, Order, starting_sigma
+from flow3r_ros.odometry.depth import DepthMap, carry, unknown
+from flow3r_ros.odometry.keyframes import rays_of
+from flow3r_ros.odometry.motion import at_rest
+from flow3r_ros.odometry.output import Settled
+from flow3r_ros.odometry.relocalisation import Relocaliser
+from flow3r_ros.odometry.tracking import Reference, Tracked, Tracker, new_corners
+from flow3r_ros.odometry.uncertainty import (
+    FRAME_FACTOR,
+    STEP_FACTOR,
+    handed_on,
+    in_world,
+    lost,
+    of_information,
+    step_covariance,
+    unseen,
+)
+from flow3r_ros.odometry.verification import Verdict, Verifier, informative, judge
+from flow3r_ros.odometry.views import View
+from flow3r_ros.types import Bool, Float32, Float64, PoseSource, TrackingState
+
+log = logging.getLogger(__name__)
+
+FEW_CORNERS = 0.5
+"""share of a keyframe's corners that must still be seen; below it a new keyframe is due"""
+MIN_GAP = 4
+"""frames from one keyframe to the next, unless corners run out"""
+GIVE_UP_AFTER = 20
+"""frames without a believed pose, while pictures show something, after which a new segment begins"""
+REST_SPEED, REST_TURN = 0.02, 0.02
+"""median depths and rad a second below which a camera is at rest"""
+
+
+@dataclass(frozen=True)
+class _Anchor:
+    """Pose of a keyframe and its covariance `[6, 6]` in world axes against the origin."""
+
+    pose: Float64
+    covariance: Float64
+
+
+class FrontEnd:
+    """See the module; `relocalisations` counts recognised places, `wants_join` is whether the next
+    keyframe waits for the one being built."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._corners = config.tracking.corners
+        self._tracker = Tracker()
+        self._verifier = Verifier(config.engine.lost_after)
+        self._relocaliser = Relocaliser(config.engine.keyframes)
+        self.reset()
+
+    def reset(self) -> None:
+        """Nothing seen yet."""
+        self.relocalisations = 0
+        self.begin_segment()
+
+    def begin_segment(self) -> None:
+        """Forget what is followed and remembered; the next frame is the first of a new world."""
+        self._tracker.reset()
+        self._verifier.reset()
+        self._relocaliser.clear()
+        self._motion = at_rest(np.eye(4), 0)
+        self._tracked: Tracked | None = None
+        self._anchor = self._built_anchor = _Anchor(np.eye(4), np.zeros((6, 6)))
+        self._covariance = np.zeros((6, 6))
+        self._noise = np.zeros((6, 6))
+        self._next_id = self._since = self._unseen_informative = self._keyframes = 0
+        self._unseen_s = 0.0
+        self.wants_join = False
+        self._trouble = ""
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether the pictures have shown an unknown place for so long that a new segment is due."""
+        return self._unseen_informative >= GIVE_UP_AFTER
+
+    @property
+    def unbelieved(self) -> int:
+        """Frames since the last pose that was believed."""
+        return self._verifier.unbelieved
+
+    @property
+    def waits_for_first(self) -> bool:
+        """Whether there is no keyframe to go on from before the first one is built."""
+        return self._tracker.reference is None
+
+    # --- one frame --------------------------------------------------------------------------------
+
+    def settle(self, view: View, busy: bool) -> Settled:
+        """Pose, verdict and depth of a frame; `busy` is whether the back end builds a keyframe."""
+        reference = self._tracker.reference
+        if reference is None:
+            return self._nothing_yet(view)
+        self._since += 1
+        stamp, seconds = view.frame.stamp_ns, self._seconds_to(view)
+        predicted = invert(reference.pose) @ self._motion.predict(stamp)
+        tracked = self._tracker.track(view, predicted)
+        self.wants_join = False
+        if tracked is not None:
+            depth, came_from, verdict = _examined(view, tracked, reference, predicted)
+            if verdict.believed:
+                return self._believed(view, tracked, reference, depth, came_from, verdict, busy)
+        else:
+            verdict = judge(view, None, None, None, None, predicted)
+        return self._bridged(view, reference, verdict, seconds)
+
+    def _nothing_yet(self, view: View) -> Settled:
+        """The first frame of a segment becomes a keyframe, once it shows something."""
+        self._motion = at_rest(self._motion.pose, view.frame.stamp_ns)
+        shows = informative(view.tracking)
+        reason = "" if shows else "the picture shows nothing"
+        height, width = view.gray.shape
+        return Settled(
+            view, self._motion.pose, np.zeros((6, 6)), np.zeros((6, 6)), None, 0.0,
+            unknown(height, width), np.zeros((height, width), np.bool_),
+            TrackingState.INITIALIZING, PoseSource.FIRST, reason, keyframe=shows,
+        )  # fmt: skip
+
+    def first(self, view: View) -> Settled:
+        """The first frame of a segment, once its keyframe is built."""
+        reference = self._tracker.reference
+        assert reference is not None
+        return Settled(
+            view, reference.pose, np.zeros((6, 6)), np.zeros((6, 6)), None, 0.0, reference.depth,
+            reference.moving, TrackingState.INITIALIZING, PoseSource.FIRST, "", True, 1,
+        )  # fmt: skip
+
+    def _believed(
+        self,
+        view: View,
+        tracked: Tracked,
+        reference: Reference,
+        depth: DepthMap,
+        came_from: Float32,
+        verdict: Verdict,
+        busy: bool,
+    ) -> Settled:
+        assert tracked.fit is not None
+        pose, stamp, seconds = (
+            reference.pose @ tracked.T_ref_cam,
+            view.frame.stamp_ns,
+            self._seconds_to(view),
+        )
+        fresh = self._verifier.unbelieved > 0
+        state = self._verifier.accept(verdict)
+        self._motion = at_rest(pose, stamp) if fresh else self._motion.through(pose, stamp)
+        self._tracked, self._unseen_informative, self._unseen_s = tracked, 0, 0.0
+        typical = _median_depth(reference)
+        own = step_covariance(of_information(tracked.fit.information), FRAME_FACTOR, typical)
+        noise = in_world(own, pose[:3, :3])
+        self._covariance = (
+            handed_on(self._anchor.covariance, pose[:3, 3] - self._anchor.pose[:3, 3]) + noise
+        )
+        step, self._noise = noise + self._noise, noise
+        if fresh:
+            step = step + unseen(seconds, typical)
+        if self._trouble:
+            state, reason, self._trouble = TrackingState.DEGRADED, self._trouble, ""
+        else:
+            reason = verdict.reason
+        wanted = self._wants_keyframe(view, tracked, reference)
+        self.wants_join = wanted and busy
+        keyframe = wanted and not busy
+        self._keyframes += keyframe
+        return Settled(
+            view, pose, self._covariance, step, self._motion.velocity * 1e9, seconds, depth,
+            _sampled(reference.moving, came_from), state, PoseSource.PNP, reason, keyframe,
+            self._keyframes,
+        )  # fmt: skip
+
+    def _bridged(
+        self, view: View, reference: Reference, verdict: Verdict, seconds: float
+    ) -> Settled:
+        """A frame whose pose nothing confirms: motion goes on, and remembered places are tried."""
+        shows = informative(view.tracking)
+        typical = _median_depth(reference)
+        state = self._verifier.accept(verdict)
+        if shows and self._verifier.unbelieved >= 2:
+            found = self._relocalised(view, seconds)
+            if found is not None:
+                return found
+        self._unseen_informative += shows
+        self._unseen_s += seconds
+        self._motion = self._motion.bridged(view.frame.stamp_ns)
+        pose = self._motion.pose
+        self._tracker.follow(reference, invert(reference.pose) @ pose)
+        self._tracked = None
+        grown = unseen(self._unseen_s, typical)
+        covariance = lost() if state is TrackingState.LOST else self._covariance + grown
+        depth, came_from = carry(reference.depth, invert(reference.pose) @ pose, view.camera)
+        return Settled(
+            view, pose, covariance, unseen(seconds, typical) + self._noise, None, seconds, depth,
+            _sampled(reference.moving, came_from), state, PoseSource.PREDICTED, verdict.reason,
+            keyframes=self._keyframes,
+        )  # fmt: skip
+
+    def _relocalised(self, view: View, seconds: float) -> Settled | None:
+        """The frame at a remembered place that the verifier believes; None where there is none."""
+        found = self._relocaliser.find(view)
+        if found is None:
+            return None
+        place, T_ref_cam = found
+        tracked = self._tracker.look(view, place, T_ref_cam)
+        depth, came_from, verdict = _examined(view, tracked, place, None)
+        if not verdict.believed:
+            return None
+        pose = place.pose @ tracked.T_ref_cam
+        self._tracker.follow(place, tracked.T_ref_cam, tracked)
+        self._motion, self._tracked = at_rest(pose, view.frame.stamp_ns), tracked
+        self._since, self._unseen_informative, self._unseen_s = 0, 0, 0.0
+        self._anchor = _Anchor(place.pose, self._built_anchor.covariance)
+        self.relocalisations += 1
+        state = self._verifier.found_again("a remembered place; the next frame must confirm it")
+        log.info("frame %d: keyframe %d recognised", view.id, place.view.id)
+        return Settled(
+            view, pose, lost(), unseen(seconds, _median_depth(place)), None, seconds, depth,
+            _sampled(place.moving, came_from), state, PoseSource.RELOCALISED, self._verifier.reason,
+            keyframes=self._keyframes,
+        )  # fmt: skip
+
+    def repeat(self, view: View) -> tuple[TrackingState, str, Float64]:
+        """State, reason and what nobody saw, `[6, 6]`, for a picture that came again."""
+        velocity, reference = self._motion.velocity * 1e9, self._tracker.reference
+        typical = 1.0 if reference is None else _median_depth(reference)
+        moving = (
+            float(np.linalg.norm(velocity[:3])) > REST_SPEED * typical
+            or float(np.linalg.norm(velocity[3:])) > REST_TURN
+        )
+        seconds = self._seconds_to(view)
+        before, self._unseen_s = self._unseen_s, self._unseen_s + seconds
+        grown = unseen(self._unseen_s, typical) - unseen(before, typical)
+        self._motion = at_rest(self._motion.pose, view.frame.stamp_ns).moved_by(
+            self._motion.velocity
+        )
+        state = self._verifier.hold(moving)
+        return state, self._verifier.reason, grown
+
+    def _seconds_to(self, view: View) -> float:
+        return max(view.frame.stamp_ns - self._motion.stamp_ns, 0) * 1e-9
+
+    # --- keyframes --------------------------------------------------------------------------------
+
+    def _wants_keyframe(self, view: View, tracked: Tracked, reference: Reference) -> bool:
+        """Moved or turned on far enough, or corners run out."""
+        few = np.count_nonzero(tracked.agreed) < FEW_CORNERS * len(tracked.agreed)
+        settings, T = self._config.engine, tracked.T_ref_cam
+        moved = float(np.linalg.norm(T[:3, 3])) > settings.keyframe_distance * _median_depth(
+            reference
+        )
+        turned = rotation_angle(T[:3, :3]) > np.radians(settings.keyframe_angle)
+        return bool(few) or ((moved or turned) and self._since >= MIN_GAP)
+
+    def order(self, view: View) -> Order:
+        """The keyframe of a frame that was just settled; the front end goes on from it at once, with
+        what it knows."""
+        reference, tracked, pose = self._tracker.reference, self._tracked, self._motion.pose
+        if reference is None or tracked is None:
+            corners = new_corners(view, np.empty((0, 2), np.float32), self._corners)
+            nothing = np.full(len(corners), np.nan)
+            return Order(
+                view, pose, np.empty(0, np.int64), np.empty((0, 2), np.float32),
+                self._numbered(len(corners)), corners, nothing, np.full(len(corners), np.inf),
+            )  # fmt: skip
+        kept = tracked.agreed
+        pixels = tracked.pixels[kept]
+        corners = new_corners(view, pixels, self._corners)
+        depth, came_from = carry(reference.depth, tracked.T_ref_cam, view.camera)
+        inverse, sigma = depth.at(corners, view.ratio)
+        order = Order(
+            view, pose, reference.ids[kept], pixels, self._numbered(len(corners)), corners, inverse,
+            sigma,
+        )  # fmt: skip
+        points = _moved(reference.points[kept], tracked.T_ref_cam)
+        measured = np.isfinite(inverse) & (inverse > 0)
+        typical = float(np.median(points.inverse)) if len(points) else 1.0
+        start = np.where(measured, inverse, typical)
+        wide = starting_sigma(start, np.where(measured, sigma, typical))
+        provisional = Reference(
+            view,
+            pose,
+            depth,
+            _sampled(reference.moving, came_from),
+            np.concatenate([order.ids, order.new_ids]),
+            np.concatenate([pixels, corners]),
+            DepthPoints(
+                np.concatenate([points.rays, rays_of(view.lens, corners)]),
+                np.concatenate([points.inverse, start]),
+                np.concatenate([points.sigma, wide]),
+            ),
+        )
+        self._tracker.follow(provisional, np.eye(4))
+        self._anchor = _Anchor(pose, self._covariance)
+        self._tracked, self._since = None, 0
+        return order
+
+    def _numbered(self, count: int) -> np.ndarray:
+        first, self._next_id = self._next_id, self._next_id + count
+        return np.arange(first, first + count)
+
+    def join(self, built: Built) -> None:
+        """Take in a keyframe that the back end has built."""
+        reference, before = built.reference, self._built_anchor
+        self._relocaliser.remember(reference)
+        typical = _median_depth(reference)
+        way = reference.pose[:3, 3] - before.pose[:3, 3]
+        step = in_world(step_covariance(built.step, STEP_FACTOR, typical), reference.pose[:3, :3])
+        first = self._tracker.reference is None
+        covariance = np.zeros((6, 6)) if first else handed_on(before.covariance, way) + step
+        self._built_anchor = _Anchor(reference.pose, covariance)
+        followed = self._tracker.reference
+        if followed is None:
+            self._keyframes = 1
+            self._tracker.follow(reference, np.eye(4))
+        elif followed.view.id == reference.view.id:
+            T_ref_cam = invert(followed.pose) @ self._motion.pose
+            self._tracker.follow(reference, T_ref_cam, self._tracked)
+            self._motion = self._motion.moved_to(reference.pose @ T_ref_cam)
+        else:
+            return  # another place is followed meanwhile
+        self._anchor = self._built_anchor
+
+    def backend_failed(self) -> None:
+        """The back end lost a keyframe: what is followed goes on, and the next frame says so."""
+        self._trouble = "the back end failed and starts anew"
+        self.wants_join = False
+
+
+def _examined(
+    view: View, tracked: Tracked, reference: Reference, predicted: Float64 | None
+) -> tuple[DepthMap, Float32, Verdict]:
+    """Depth of a frame at a tracked pose, where its pixels come from, and the verdict."""
+    depth, came_from = carry(reference.depth, tracked.T_ref_cam, view.camera)
+    seen = np.isfinite(depth.inverse)
+    verdict = judge(view, tracked, reference, came_from, seen, predicted)
+    return depth, came_from, verdict
+
+
+def _moved(points: DepthPoints, T_ref_cam: Float64) -> DepthPoints:
+    """Points of a keyframe in the optical frame of a camera that sees them."""
+    T = invert(T_ref_cam)
+    turned = points.rays @ T[:3, :3].T
+    q = turned + points.inverse[:, None] * T[:3, 3]
+    z = np.maximum(q[:, 2], 1e-6)
+    return DepthPoints(
+        q / z[:, None], points.inverse / z, points.sigma * np.abs(turned[:, 2]) / z**2
+    )
+
+
+def _sampled(mask: Bool, came_from: Float32) -> Bool:
+    """A keyframe's mask seen from a frame, bool `[h, w]`."""
+    if not mask.any():
+        return np.zeros(came_from.shape[:2], np.bool_)
+    found = cv2.remap(
+        mask.view(np.uint8), came_from, np.empty((0, 0), np.float32), cv2.INTER_NEAREST
+    )
+    return np.asarray(found, np.bool_)
+
+
+def _median_depth(reference: Reference) -> float:
+    """Of a keyframe's corners, odometry units."""
+    inverse = reference.points.inverse
+    return 1.0 / max(float(np.median(inverse)), 1e-9) if len(inverse) else 1.0

@@ -1,0 +1,264 @@
+"""The front end: follows corners from the latest keyframe into each frame and finds its pose.
+
+A coarse-to-fine search from the frame before says roughly where each corner went, whatever the
+motion, and a first pose follows. Each corner is then found to sub-pixel by the keyframe's own patch, turned and
+scaled to that pose, so nothing drifts from frame to frame. One corner in four is held back: followed
+like the others but never used for the pose, it is what verification judges the pose by.
+
+The tracker owns the followed corners (`Reference`) and where they were seen last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flow3r_ros.geometry.camera_pose import (
+    DepthPoints,
+    PoseFit,
+    fit_camera_pose,
+    judge_camera_pose,
+    project_points,
+)
+from flow3r_ros.geometry.epipolar import inverse_depths
+from flow3r_ros.geometry.lie import invert, rigid
+from flow3r_ros.odometry.depth import DepthMap
+from flow3r_ros.odometry.keyframes import rays_of
+from flow3r_ros.odometry.patches import (
+    MAX_RETURN_PX,
+    WINDOW,
+    find_patches,
+    follow_patches,
+    plane_homography,
+)
+from flow3r_ros.odometry.views import View
+from flow3r_ros.types import Bool, Camera, Float32, Float64
+
+HELD_BACK = 4
+"""one corner in so many judges the pose instead of finding it"""
+FOLLOWED_SIGMA = 1.0
+"""pixels of the tracking image: 1-sigma of a corner followed from the frame before"""
+TRACK_SIGMA = 0.5
+"""pixels of the tracking image: 1-sigma of a corner's position"""
+AGREED = 4.0
+"""sigmas from the pose within which a corner was seen where it belongs"""
+MIN_CORNERS = 12
+"""corners without which there is no pose"""
+EXPLAINED = 0.65
+"""share of the corners that a first pose must explain; below it they are followed back as well, and
+other starts are tried: the essential matrix needs no depth"""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the front end knows of the latest keyframe.
+
+    `pose` `[4, 4]` camera-to-world, odometry units; `depth` and `moving` on its depth grid; its
+    corners: `ids` int64 `[N]` of the map's points, `pixels` float32 `[N, 2]` where they are in its
+    tracking image, `points` their rays and inverse depths in its optical frame.
+    """
+
+    view: View
+    pose: Float64
+    depth: DepthMap
+    moving: Bool
+    ids: NDArray[np.int64]
+    pixels: Float32
+    points: DepthPoints
+
+    @property
+    def held_back(self) -> Bool:
+        """Corners that judge, bool `[N]`."""
+        return np.asarray(self.ids % HELD_BACK == 0)
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What the corners say about one frame.
+
+    `T_ref_cam` `[4, 4]` pose of the frame in the keyframe; `fit` of the corners that gave it (None:
+    too few were found); `agreed` bool `[N]` corners seen where they belong, `pixels` float32
+    `[N, 2]` where corners were found or belong; `judged` float64 `[M]` distances in sigmas of the
+    held-back corners that were found; `asked` the number of held-back corners that the pose puts into
+    the image; `expected` the number of all such corners.
+    """
+
+    T_ref_cam: Float64
+    fit: PoseFit | None
+    agreed: Bool
+    pixels: Float32
+    judged: Float64
+    asked: int
+    expected: int
+
+
+class Tracker:
+    """Follows the corners of one keyframe; `reference` is None until there is one."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget keyframe and corners."""
+        self.reference: Reference | None = None
+        self._before: View | None = None
+        self._pixels = np.empty((0, 2), np.float32)
+
+    def follow(self, reference: Reference, T_ref_cam: Float64, last: Tracked | None = None) -> None:
+        """Follow the corners of another keyframe, or of the same one with better depths.
+
+        Args:
+            T_ref_cam: pose of the latest frame in it.
+            last: where the latest frame saw the corners that were followed so far.
+        """
+        before, self.reference = self.reference, reference
+        where = project_points(reference.points, T_ref_cam, reference.view.lens)
+        pixels = np.where(np.isfinite(where), where, reference.pixels).astype(np.float32)
+        if before is not None and last is not None:
+            _, mine, theirs = np.intersect1d(
+                reference.ids, before.ids[last.agreed], return_indices=True
+            )
+            pixels[mine] = last.pixels[last.agreed][theirs]
+        self._pixels = pixels
+
+    def track(self, view: View, start: Float64) -> Tracked | None:
+        """Corners and pose of a frame; `start` `[4, 4]` is its pose in the keyframe as motion predicts
+        it. None without a keyframe of this size."""
+        reference, before = self.reference, self._before
+        self._before = view
+        if reference is None or reference.view.tracking.shape != view.tracking.shape:
+            return None
+        guess, followed = self._followed(before, view)
+        rough, sure = _rough_pose(reference, guess, followed, [start], view.lens)
+        if not sure and before is not None:
+            home, returned = follow_patches(view.tracking, before.tracking, guess)
+            followed &= returned & (np.linalg.norm(home - self._pixels, axis=1) < MAX_RETURN_PX)
+            essential = _through_essential(reference, guess, followed, view.lens)
+            starts = [start, np.eye(4), *([] if essential is None else [essential])]
+            rough, sure = _rough_pose(reference, guess, followed, starts, view.lens)
+        there = project_points(reference.points, rough, view.lens)
+        known = np.isfinite(there).all(axis=1)
+        target = np.where(known[:, None] & ~followed[:, None], there, guess).astype(np.float32)
+        pixels, found = _search(reference, view, rough, target, 1 if sure else 3)
+        tracked = _posed(reference, pixels, found & known, rough, view.lens)
+        self._pixels = tracked.pixels
+        return tracked
+
+    def look(self, view: View, reference: Reference, T_ref_cam: Float64) -> Tracked:
+        """What the corners of some keyframe say about a frame that is thought to be at `T_ref_cam`
+        `[4, 4]` in it; changes nothing."""
+        there = project_points(reference.points, T_ref_cam, view.lens)
+        known = np.isfinite(there).all(axis=1)
+        target = np.where(known[:, None], there, reference.pixels).astype(np.float32)
+        pixels, found = _search(reference, view, T_ref_cam, target, 3)
+        return _posed(reference, pixels, found & known, T_ref_cam, view.lens)
+
+    def _followed(self, before: View | None, view: View) -> tuple[Float32, Bool]:
+        """Where the corners went since the frame before, `[N, 2]` pixels, and whether each was
+        found."""
+        if before is None or before.tracking.shape != view.tracking.shape or not len(self._pixels):
+            return self._pixels, np.zeros(len(self._pixels), np.bool_)
+        return follow_patches(before.tracking, view.tracking, self._pixels)
+
+
+def _rough_pose(
+    reference: Reference, guess: Float32, followed: Bool, starts: Sequence[Float64], lens: Camera
+) -> tuple[Float64, bool]:
+    """First pose from the corners that were followed, the best over several starts, and whether it
+    explains them."""
+    used = followed & ~reference.held_back
+    if np.count_nonzero(used) < MIN_CORNERS:
+        return starts[0], False
+    points, observed = reference.points[used], guess[used].astype(np.float64)
+    fits = [fit_camera_pose(points, observed, lens, each, FOLLOWED_SIGMA, 8) for each in starts]
+    fit = max(fits, key=lambda each: each.inliers)
+    return (fit.T, True) if fit.inliers > EXPLAINED else (starts[0], False)
+
+
+def _search(
+    reference: Reference, view: View, T_ref_cam: Float64, target: Float32, levels: int
+) -> tuple[Float32, Bool]:
+    """Corners to sub-pixel from the keyframe's patches as a camera at `T_ref_cam` would see them."""
+    inverse = float(np.median(reference.points.inverse)) if len(reference.ids) else 0.0
+    homography = plane_homography(T_ref_cam, inverse, view.lens)
+    return find_patches(
+        reference.view.tracking, view.tracking, homography, reference.pixels, target, levels
+    )
+
+
+def _through_essential(
+    reference: Reference, pixels: Float32, found: Bool, lens: Camera
+) -> Float64 | None:
+    """Pose in the keyframe from the essential matrix (five points, RANSAC), its length from the
+    depths; None without parallax."""
+    used = found & ~reference.held_back
+    if np.count_nonzero(used) < MIN_CORNERS:
+        return None
+    points, rays = reference.points[used], rays_of(lens, pixels[used])
+    reach = 1.0 / float(np.sqrt(lens.fx * lens.fy))
+    essential, mask = cv2.findEssentialMat(
+        points.rays[:, :2], rays[:, :2], np.eye(3), cv2.RANSAC, 0.999, reach, 300
+    )
+    if essential is None or essential.shape != (3, 3):
+        return None
+    count, R, t, mask = cv2.recoverPose(
+        essential, points.rays[:, :2], rays[:, :2], np.eye(3), mask=mask
+    )
+    if count < MIN_CORNERS:
+        return None
+    inverse, parallax = inverse_depths(R, t[:, 0], points.rays, rays)
+    usable = (mask[:, 0] > 0) & (inverse > 0) & (parallax > 2.0 * reach) & (points.inverse > 0)
+    if np.count_nonzero(usable) < MIN_CORNERS:
+        return None
+    length = float(np.median(inverse[usable] / points.inverse[usable]))
+    return invert(rigid(R, t[:, 0] * length))
+
+
+def _posed(
+    reference: Reference, pixels: Float32, found: Bool, rough: Float64, lens: Camera
+) -> Tracked:
+    """Pose from the corners that are not held back, and what those that are say of it."""
+    used = found & ~reference.held_back
+    observed = pixels.astype(np.float64)
+    fit, T = None, rough
+    if np.count_nonzero(used) >= MIN_CORNERS:
+        fit = fit_camera_pose(reference.points[used], observed[used], lens, rough, TRACK_SIGMA, 8)
+        T = fit.T
+    belongs = project_points(reference.points, T, lens)
+    with np.errstate(invalid="ignore"):
+        edge = np.array([lens.width, lens.height]) - WINDOW / 2.0
+        inside = ((belongs > WINDOW / 2.0) & (belongs < edge)).all(axis=1)
+    distance = judge_camera_pose(reference.points, observed, lens, T, TRACK_SIGMA)
+    agreed = found & (distance < AGREED)
+    asked = inside & reference.held_back
+    where = np.where(np.isfinite(belongs), belongs, observed)
+    where[agreed] = observed[agreed]
+    return Tracked(
+        T_ref_cam=T,
+        fit=fit,
+        agreed=agreed,
+        pixels=where.astype(np.float32),
+        judged=distance[asked & found],
+        asked=int(np.count_nonzero(asked)),
+        expected=int(np.count_nonzero(inside)),
+    )
+
+
+def new_corners(view: View, taken: Float32, count: int) -> Float32:
+    """Further corners of a picture, `[M, 2]` pixels, away from those `taken` `[N, 2]`, up to `count`
+    in all."""
+    wanted = count - len(taken)
+    if wanted <= 0:
+        return np.empty((0, 2), np.float32)
+    height, width = view.tracking.shape
+    distance = max(6, round(0.55 * float(np.sqrt(height * width / count))))
+    mask = np.full((height, width), 255, np.uint8)
+    for x, y in taken:
+        cv2.circle(mask, (round(float(x)), round(float(y))), distance, 0, -1)
+    mask[:WINDOW], mask[-WINDOW:], mask[:, :WINDOW], mask[:, -WINDOW:] = 0, 0, 0, 0
+    found = cv2.goodFeaturesToTrack(view.tracking, wanted, 0.005, distance, mask=mask, blockSize=5)
+    return np.empty((0, 2), np.float32) if found is None else np.asarray(found, np.float32)[:, 0]
