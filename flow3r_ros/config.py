@@ -61,9 +61,7 @@ class EngineSettings(Settings):
     keyframe_distance: float = Field(
         0.08, gt=0, le=1, description="way to a new keyframe, as a share of the median depth"
     )
-    keyframe_angle: float = Field(
-        6.0, gt=0, le=45, description="degrees of turn to a new keyframe"
-    )
+    keyframe_angle: float = Field(6.0, gt=0, le=45, description="degrees of turn to a new keyframe")
     seam_min_inliers: float = Field(
         0.35, ge=0, le=1, description="inlier share below which a seam is refused"
     )

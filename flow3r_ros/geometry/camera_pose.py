@@ -1,8 +1,8 @@
 """Pose of a camera from points of a reference view whose depth is only roughly known.
 
 A point is a ray of the reference with an inverse depth and its sigma. Its image in the other camera
-is uncertain along the epipolar line by what the depth is uncertain, and by pixel noise across it, so
-a point of unknown depth still constrains rotation and the direction of motion, and a point at
+is uncertain along the epipolar line by what the depth is uncertain, and by pixel noise across it,
+so a point of unknown depth still constrains rotation and the direction of motion, and a point at
 infinity rotation alone: standing still, pure rotation and forward motion need no case of their own
 (the covariance of a reprojection with uncertain depth: Engel et al., "Direct Sparse Odometry",
 PAMI 2018, sec. 2.2 treats depth as such a parameter).
@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
-from flow3r_ros.geometry.lie import hat, invert, se3_exp
+from flow3r_ros.geometry.epipolar import inverse_depths
+from flow3r_ros.geometry.lie import hat, invert, rigid, se3_exp
 from flow3r_ros.types import Camera, Float64
 
 ROBUST = 3.0
@@ -22,10 +24,14 @@ ROBUST = 3.0
 lose all weight)"""
 
 
+MIN_POINTS = 12
+"""points without which no essential matrix is looked for"""
+
+
 @dataclass(frozen=True)
 class DepthPoints:
-    """Points of a reference view: `rays` float64 `[N, 3]` with z = 1 in its optical frame, `inverse`
-    `[N]` inverse depth and `sigma` `[N]` its 1-sigma, 1 / unit."""
+    """Points of a reference view: `rays` float64 `[N, 3]` with z = 1 in its optical frame,
+    `inverse` `[N]` inverse depth and `sigma` `[N]` its 1-sigma, 1 / unit."""
 
     rays: Float64
     inverse: Float64
@@ -35,17 +41,18 @@ class DepthPoints:
         return len(self.inverse)
 
     def __getitem__(self, index: object) -> DepthPoints:
-        return DepthPoints(self.rays[index], self.inverse[index], self.sigma[index])  # type: ignore[index]
+        # type: ignore[index]
+        return DepthPoints(self.rays[index], self.inverse[index], self.sigma[index])
 
 
 @dataclass(frozen=True)
 class PoseFit:
     """A fitted pose.
 
-    `T` `[4, 4]` maps points of the camera to the reference; `information` `[6, 6]` of a perturbation
-    (translation, rotation) in the camera's own axes, unit and rad, robustly weighted; `whitened`
-    `[N, 2]` residuals over their sigma, along and across the epipolar line; `inliers` share of them
-    within three sigma.
+    `T` `[4, 4]` maps points of the camera to the reference; `information` `[6, 6]` of a
+    perturbation (translation, rotation) in the camera's own axes, unit and rad, robustly weighted;
+    `whitened` `[N, 2]` residuals over their sigma, along and across the epipolar line; `inliers`
+    share of them within three sigma.
     """
 
     T: Float64
@@ -110,9 +117,38 @@ def fit_camera_pose(
 def judge_camera_pose(
     points: DepthPoints, observed: Float64, camera: Camera, T: Float64, sigma_px: float
 ) -> Float64:
-    """Mahalanobis length of each reprojection residual `[N]` at a pose that is not fitted to them."""
+    """Mahalanobis length of each reprojection residual `[N]` at a pose that is not fitted to
+    them."""
     whitened, _ = _linearised(points, observed, camera, invert(T), sigma_px)
     return np.asarray(np.sqrt(np.sum(whitened**2, axis=1)))
+
+
+def pose_without_depth(points: DepthPoints, observed: Float64, camera: Camera) -> Float64 | None:
+    """Pose `[4, 4]` in the reference from the essential matrix (five points: Nister, PAMI 2004;
+    RANSAC), whose length alone comes from the depths; None with too few points or no parallax."""
+    if len(points) < MIN_POINTS:
+        return None
+    centre, focal = np.array([camera.cx, camera.cy]), np.array([camera.fx, camera.fy])
+    rays = np.concatenate([(observed - centre) / focal, np.ones((len(observed), 1))], axis=1)
+    reach = 1.0 / float(np.sqrt(camera.fx * camera.fy))
+    essential, mask = cv2.findEssentialMat(
+        points.rays[:, :2], rays[:, :2], np.eye(3), cv2.RANSAC, 0.999, reach, 300
+    )
+    if essential is None or essential.shape != (3, 3):
+        return None
+    count, R, t, mask = cv2.recoverPose(
+        essential, points.rays[:, :2], rays[:, :2], np.eye(3), mask=mask
+    )
+    if count < MIN_POINTS:
+        return None
+    rotation, direction = np.asarray(R, np.float64), np.asarray(t, np.float64)[:, 0]
+    inverse, parallax = inverse_depths(rotation, direction, points.rays, rays)
+    inlier = np.asarray(mask)[:, 0] > 0
+    usable = inlier & (inverse > 0) & (parallax > 2.0 * reach) & (points.inverse > 0)
+    if np.count_nonzero(usable) < MIN_POINTS:
+        return None
+    length = float(np.median(inverse[usable] / points.inverse[usable]))
+    return invert(rigid(rotation, direction * length))
 
 
 def _linearised(
@@ -146,9 +182,7 @@ def _linearised(
     projection = np.zeros((len(q), 2, 3))
     projection[:, 0, 0], projection[:, 1, 1] = camera.fx / z, camera.fy / z
     projection[:, 0, 2], projection[:, 1, 2] = -camera.fx * u / z, -camera.fy * v / z
-    moved = np.concatenate(
-        [points.inverse[:, None, None] * np.eye(3)[None], -hat(q)], axis=2
-    )
+    moved = np.concatenate([points.inverse[:, None, None] * np.eye(3)[None], -hat(q)], axis=2)
     whitened = np.einsum("nij,nj->ni", turn, residual)
     jacobian = turn @ (projection @ moved)
     whitened = np.where(front[:, None], whitened, 100.0)

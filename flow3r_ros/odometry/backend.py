@@ -36,6 +36,7 @@ from flow3r_ros.odometry.depth import (
 from flow3r_ros.odometry.inference import Answer, ask_network
 from flow3r_ros.odometry.keyframes import Ids, Keyframe, KeyframeMap, Points, rays_of
 from flow3r_ros.odometry.mapping import adjust_map, find_again
+from flow3r_ros.odometry.relocalisation import Features, describe
 from flow3r_ros.odometry.tracking import Reference
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Bool, Float32, Float64, Predictor, Seam
@@ -58,8 +59,8 @@ MIN_SHARE = 0.15
 @dataclass(frozen=True)
 class Order:
     """A keyframe to build: its `view` and `pose` `[4, 4]` as the front end found it; `ids` and
-    `pixels` of the corners followed into it; `new_ids`, `new_pixels` of new ones, with `inverse` and
-    `sigma` `[M]` as far as known (NaN, inf)."""
+    `pixels` of the corners followed into it; `new_ids`, `new_pixels` of new ones, with `inverse`
+    and `sigma` `[M]` as far as known (NaN, inf)."""
 
     view: View
     pose: Float64
@@ -73,11 +74,13 @@ class Order:
 
 @dataclass(frozen=True)
 class Built:
-    """A built keyframe: the `reference` the front end goes on with; `seam` and `window` of the
-    network's answer (None, empty: it gave none); `step` covariance `[6, 6]` of its pose relative to
-    the keyframe before it, in its own axes (translation, rotation); the milliseconds of each stage."""
+    """A built keyframe: the `reference` the front end goes on with; its `features`; `seam` and
+    `window` of the network's answer (None, empty: it gave none); `step` covariance `[6, 6]` of its
+    pose relative to the keyframe before it, in its own axes (translation, rotation); the
+    milliseconds of each stage."""
 
     reference: Reference
+    features: Features
     seam: Seam | None
     window: tuple[int, ...]
     answered: bool
@@ -182,8 +185,16 @@ class Backend:
         self._release_images()
         seam = None if answer is None else answer.seam
         window = () if answer is None else answer.window
+        features = describe(keyframe.view)
+        clock.lap("features")
         return Built(
-            self._reference(keyframe), seam, window, answer is not None, step, clock.stages
+            self._reference(keyframe),
+            features,
+            seam,
+            window,
+            answer is not None,
+            step,
+            clock.stages,
         )
 
     def _insert(self, order: Order) -> Keyframe:
@@ -212,8 +223,8 @@ class Backend:
         return keyframe
 
     def _measured_depth(self, keyframe: Keyframe, others: Sequence[Keyframe]) -> DepthMap | None:
-        """Depth that geometry knows: carried over from the keyframe before, and triangulated against
-        the last ones; finds the pixels that move."""
+        """Depth that geometry knows: carried over from the keyframe before, and triangulated
+        against the last ones; finds the pixels that move."""
         earlier = [
             each for each in others
             if each.view.gray.shape == keyframe.view.gray.shape
@@ -305,8 +316,8 @@ class Backend:
 
 
 def starting_sigma(inverse: Float64, sigma: Float64) -> Float64:
-    """1-sigma `[N]` of inverse depths that no parallax has shown yet, whatever the map they come from
-    says: near points are told too far as easily as the other way round."""
+    """1-sigma `[N]` of inverse depths that no parallax has shown yet, whatever the map they come
+    from says: near points are told too far as easily as the other way round."""
     typical = float(np.median(inverse)) if len(inverse) else 0.0
     return np.maximum(sigma, PRIOR_SIGMA * np.maximum(inverse, typical))
 

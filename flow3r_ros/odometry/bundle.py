@@ -31,9 +31,10 @@ Index = NDArray[np.intp]
 class Problem:
     """What is adjusted, by index.
 
-    `poses` float64 `[K, 4, 4]` camera-to-world, `free` bool `[K]`; points: `host` int `[P]` keyframe
-    index, `rays` `[P, 3]`, `inverse` `[P]`, `prior` and `prior_sigma` `[P]`; observations: `point` and
-    `target` int `[E]` (never the point's own host), `observed` `[E, 2]` pixels, `weight` `[E]`.
+    `poses` float64 `[K, 4, 4]` camera-to-world, `free` bool `[K]`; points: `host` int `[P]`
+    keyframe index, `rays` `[P, 3]`, `inverse` `[P]`, `prior` and `prior_sigma` `[P]`; observations:
+    `point` and `target` int `[E]` (never the point's own host), `observed` `[E, 2]` pixels,
+    `weight` `[E]`.
     """
 
     poses: Float64
@@ -189,7 +190,8 @@ def _schur(system: _System, damping: float) -> tuple[Float64, Float64, Float64]:
 
 
 def _step(problem: Problem, system: _System, damping: float) -> Problem:
-    """The problem after one damped step; no inverse depth changes by more than a factor of three."""
+    """The problem after one damped step; no inverse depth changes by more than a factor of
+    three."""
     reduced, gradient, inverted = _schur(system, damping)
     twist = -np.linalg.solve(reduced, gradient)
     change = -inverted * (system.point_gradient + system.coupling.T @ twist)

@@ -72,8 +72,8 @@ class DepthMap:
         return DepthMap(np.where(keep, self.inverse, nan), np.where(keep, self.sigma, inf))
 
     def at(self, pixels: Float32, ratio: Float32) -> tuple[Float64, Float64]:
-        """Inverse depth and sigma `[N]` at pixels `[N, 2]` of an image that is `ratio` `[2]` times as
-        large; NaN and inf where unknown."""
+        """Inverse depth and sigma `[N]` at pixels `[N, 2]` of an image that is `ratio` `[2]` times
+        as large; NaN and inf where unknown."""
         height, width = self.inverse.shape
         places = np.floor((pixels + 0.5) / ratio).astype(int)
         column, row = np.clip(places[:, 0], 0, width - 1), np.clip(places[:, 1], 0, height - 1)
@@ -177,8 +177,8 @@ def carry(source: DepthMap, T_a_b: Float64, camera: Camera) -> tuple[DepthMap, F
     """a's map seen from b, whose pose in a is `T_a_b`: where each pixel of b came from is found by
     fixed-point iteration over the displacement that a's own depth causes.
 
-    Returns the map, unknown where b looks beyond a and where a hides what b sees (the iteration does
-    not close), and float32 `[h, w, 2]` the pixel of a that each pixel of b came from.
+    Returns the map, unknown where b looks beyond a and where a hides what b sees (the iteration
+    does not close), and float32 `[h, w, 2]` the pixel of a that each pixel of b came from.
     """
     height, width = source.inverse.shape
     T = invert(T_a_b).astype(np.float32)

@@ -1,4 +1,5 @@
-"""The odometry: frames in, estimates out; every frame gets one or is counted as dropped with a reason.
+"""The odometry: frames in, estimates out; every frame gets one or is counted as dropped with a
+reason.
 
 Each frame is followed from the latest keyframe and verified at once; a new keyframe is built by the
 back end in its own thread, and taken in at a join that the frames alone decide: `JOIN_AFTER` frames
@@ -35,8 +36,8 @@ from flow3r_ros.types import Camera, Estimate, Frame, Predictor, Segment
 log = logging.getLogger(__name__)
 
 JOIN_AFTER = 12
-"""frames after a keyframe at which its result is taken in: .4 s of a 30 Hz camera, which the back end
-needs on two shared cores"""
+"""frames after a keyframe at which its result is taken in: .4 s of a 30 Hz camera, which the back
+end needs on two shared cores"""
 
 
 class Engine:

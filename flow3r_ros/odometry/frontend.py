@@ -1,13 +1,13 @@
 """The front end: every frame gets its pose, verdict and depth at once, from the latest keyframe.
 
-Owns the motion, the choice of keyframes, and what is followed; `Tracker` measures, `Verifier` judges,
-`Relocaliser` finds remembered places. The back end's keyframes come in through `join`.
+Owns the motion, the choice of keyframes, and what is followed; `Tracker` measures, `Verifier`
+judges, `Relocaliser` finds remembered places. The back end's keyframes come in through `join`.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -32,7 +32,13 @@ from flow3r_ros.odometry.uncertainty import (
     step_covariance,
     unseen,
 )
-from flow3r_ros.odometry.verification import Verdict, Verifier, informative, judge
+from flow3r_ros.odometry.verification import (
+    Verdict,
+    Verifier,
+    informative,
+    judge,
+    recognised,
+)
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Bool, Float32, Float64, PoseSource, TrackingState
 
@@ -43,7 +49,8 @@ FEW_CORNERS = 0.5
 MIN_GAP = 4
 """frames from one keyframe to the next, unless corners run out"""
 GIVE_UP_AFTER = 20
-"""frames without a believed pose, while pictures show something, after which a new segment begins"""
+"""frames without a believed pose, while pictures show something, after which a new segment
+begins"""
 REST_SPEED, REST_TURN = 0.02, 0.02
 """median depths and rad a second below which a camera is at rest"""
 
@@ -90,7 +97,8 @@ class FrontEnd:
 
     @property
     def gives_up(self) -> bool:
-        """Whether the pictures have shown an unknown place for so long that a new segment is due."""
+        """Whether the pictures have shown an unknown place for so long that a new segment is
+        due."""
         return self._unseen_informative >= GIVE_UP_AFTER
 
     @property
@@ -121,7 +129,7 @@ class FrontEnd:
                 return self._believed(view, tracked, reference, depth, came_from, verdict, busy)
         else:
             verdict = judge(view, None, None, None, None, predicted)
-        return self._bridged(view, reference, verdict, seconds)
+        return self._bridged(view, reference, verdict, seconds, busy)
 
     def _nothing_yet(self, view: View) -> Settled:
         """The first frame of a segment becomes a keyframe, once it shows something."""
@@ -176,7 +184,7 @@ class FrontEnd:
         if self._trouble:
             state, reason, self._trouble = TrackingState.DEGRADED, self._trouble, ""
         else:
-            reason = verdict.reason
+            reason = self._verifier.reason
         wanted = self._wants_keyframe(view, tracked, reference)
         self.wants_join = wanted and busy
         keyframe = wanted and not busy
@@ -188,54 +196,53 @@ class FrontEnd:
         )  # fmt: skip
 
     def _bridged(
-        self, view: View, reference: Reference, verdict: Verdict, seconds: float
+        self, view: View, reference: Reference, verdict: Verdict, seconds: float, busy: bool
     ) -> Settled:
-        """A frame whose pose nothing confirms: motion goes on, and remembered places are tried."""
+        """A frame whose tracked pose nothing confirms: remembered places are tried, else motion
+        goes on."""
         shows = informative(view.tracking)
+        found = self._recognised(view) if shows else None
+        if found is not None:
+            place, tracked, depth, came_from, believed = found
+            self._tracker.follow(place, tracked.T_ref_cam, tracked)
+            self._anchor = _Anchor(place.pose, self._built_anchor.covariance)
+            self._since = MIN_GAP
+            settled = self._believed(view, tracked, place, depth, came_from, believed, busy)
+            return replace(settled, source=PoseSource.RELOCALISED)
         typical = _median_depth(reference)
         state = self._verifier.accept(verdict)
-        if shows and self._verifier.unbelieved >= 2:
-            found = self._relocalised(view, seconds)
-            if found is not None:
-                return found
         self._unseen_informative += shows
         self._unseen_s += seconds
         self._motion = self._motion.bridged(view.frame.stamp_ns)
         pose = self._motion.pose
         self._tracker.follow(reference, invert(reference.pose) @ pose)
         self._tracked = None
-        grown = unseen(self._unseen_s, typical)
-        covariance = lost() if state is TrackingState.LOST else self._covariance + grown
+        covariance = self._covariance + unseen(self._unseen_s, typical)
         depth, came_from = carry(reference.depth, invert(reference.pose) @ pose, view.camera)
         return Settled(
-            view, pose, covariance, unseen(seconds, typical) + self._noise, None, seconds, depth,
+            view, pose, lost() if state is TrackingState.LOST else covariance,
+            unseen(seconds, typical) + self._noise, None, seconds, depth,
             _sampled(reference.moving, came_from), state, PoseSource.PREDICTED, verdict.reason,
             keyframes=self._keyframes,
         )  # fmt: skip
 
-    def _relocalised(self, view: View, seconds: float) -> Settled | None:
-        """The frame at a remembered place that the verifier believes; None where there is none."""
+    def _recognised(
+        self, view: View
+    ) -> tuple[Reference, Tracked, DepthMap, Float32, Verdict] | None:
+        """A remembered place that a view shows and the verifier believes."""
         found = self._relocaliser.find(view)
-        if found is None:
+        if found is None or not recognised(found.judged):
             return None
-        place, T_ref_cam = found
-        tracked = self._tracker.look(view, place, T_ref_cam)
+        place, fit = found.reference, found.fit
+        tracked = self._tracker.look(view, place, fit.T)
         depth, came_from, verdict = _examined(view, tracked, place, None)
-        if not verdict.believed:
-            return None
-        pose = place.pose @ tracked.T_ref_cam
-        self._tracker.follow(place, tracked.T_ref_cam, tracked)
-        self._motion, self._tracked = at_rest(pose, view.frame.stamp_ns), tracked
-        self._since, self._unseen_informative, self._unseen_s = 0, 0, 0.0
-        self._anchor = _Anchor(place.pose, self._built_anchor.covariance)
-        self.relocalisations += 1
-        state = self._verifier.found_again("a remembered place; the next frame must confirm it")
+        if not verdict.believed:  # the corners look too different from there; the features do not
+            tracked = replace(tracked, T_ref_cam=fit.T, fit=fit)
+            depth, came_from = carry(place.depth, fit.T, view.camera)
+            verdict = replace(verdict, believed=True, reason="")
         log.info("frame %d: keyframe %d recognised", view.id, place.view.id)
-        return Settled(
-            view, pose, lost(), unseen(seconds, _median_depth(place)), None, seconds, depth,
-            _sampled(place.moving, came_from), state, PoseSource.RELOCALISED, self._verifier.reason,
-            keyframes=self._keyframes,
-        )  # fmt: skip
+        self.relocalisations += self._verifier.state is TrackingState.LOST
+        return place, tracked, depth, came_from, verdict
 
     def repeat(self, view: View) -> tuple[TrackingState, str, Float64]:
         """State, reason and what nobody saw, `[6, 6]`, for a picture that came again."""
@@ -270,8 +277,8 @@ class FrontEnd:
         return bool(few) or ((moved or turned) and self._since >= MIN_GAP)
 
     def order(self, view: View) -> Order:
-        """The keyframe of a frame that was just settled; the front end goes on from it at once, with
-        what it knows."""
+        """The keyframe of a frame that was just settled; the front end goes on from it at once,
+        with what it knows."""
         reference, tracked, pose = self._tracker.reference, self._tracked, self._motion.pose
         if reference is None or tracked is None:
             corners = new_corners(view, np.empty((0, 2), np.float32), self._corners)
@@ -319,7 +326,7 @@ class FrontEnd:
     def join(self, built: Built) -> None:
         """Take in a keyframe that the back end has built."""
         reference, before = built.reference, self._built_anchor
-        self._relocaliser.remember(reference)
+        self._relocaliser.remember(reference, built.features)
         typical = _median_depth(reference)
         way = reference.pose[:3, 3] - before.pose[:3, 3]
         step = in_world(step_covariance(built.step, STEP_FACTOR, typical), reference.pose[:3, :3])

@@ -26,8 +26,8 @@ class Keyframe:
     """A remembered view.
 
     `pose` float64 `[4, 4]` camera-to-world, odometry units; `ids` int64 `[M]` of the points seen in
-    it (its own included), sorted, and `pixels` float32 `[M, 2]` where, in its tracking image; `depth`
-    on the depth grid; `moving` bool `[h, w]`, pixels that move by themselves.
+    it (its own included), sorted, and `pixels` float32 `[M, 2]` where, in its tracking image;
+    `depth` on the depth grid; `moving` bool `[h, w]`, pixels that move by themselves.
     """
 
     view: View
@@ -58,8 +58,8 @@ class Keyframe:
 @dataclass(frozen=True)
 class Points:
     """Points as columns, sorted by id: `ids`; `hosts` the ids of their keyframes; `rays` float64
-    `[N, 3]` in the host's optical frame with z = 1; `inverse` and `sigma` `[N]` inverse depth there;
-    `prior` and `prior_sigma` what was known before any adjustment."""
+    `[N, 3]` in the host's optical frame with z = 1; `inverse` and `sigma` `[N]` inverse depth
+    there; `prior` and `prior_sigma` what was known before any adjustment."""
 
     ids: Ids
     hosts: Ids

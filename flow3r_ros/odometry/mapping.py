@@ -108,8 +108,8 @@ def _visible(map_: KeyframeMap, source: Keyframe, target: Keyframe) -> tuple[Ids
 def adjust_map(map_: KeyframeMap) -> tuple[Adjusted, list[int]] | None:
     """Adjust the newest keyframes and the points they see; outlying observations go.
 
-    Returns the outcome and the ids of the keyframes that were free, oldest first; None where nothing
-    can be adjusted.
+    Returns the outcome and the ids of the keyframes that were free, oldest first; None where
+    nothing can be adjusted.
     """
     newest = map_.keyframes[-ADJUSTED:]
     free = newest if len(map_.keyframes) > ADJUSTED else newest[1:]
@@ -191,7 +191,8 @@ def _involved(map_: KeyframeMap, free: list[Keyframe], seen: Ids, hosts: Ids) ->
 def _observations(
     views: list[Keyframe], seen: Ids, hosts: Ids
 ) -> tuple[np.ndarray, np.ndarray, Float64]:
-    """Point index, keyframe index and pixel of every observation but those in a point's own host."""
+    """Point index, keyframe index and pixel of every observation but those in a point's own
+    host."""
     point, target, observed = [], [], []
     for index, keyframe in enumerate(views):
         common, mine, theirs = np.intersect1d(

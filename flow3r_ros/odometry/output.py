@@ -36,8 +36,8 @@ class Settled:
     """One frame as the odometry leaves it, in odometry units.
 
     `pose` `[4, 4]` camera-to-world; `covariance` and `step` `[6, 6]` in world axes, of the pose
-    against the origin and of the motion since the frame before; `velocity` `[6]` a twist a second in
-    the camera's axes (None: not known); `depth` and `moving` on the depth grid.
+    against the origin and of the motion since the frame before; `velocity` `[6]` a twist a second
+    in the camera's axes (None: not known); `depth` and `moving` on the depth grid.
     """
 
     view: View

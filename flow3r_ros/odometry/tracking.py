@@ -1,9 +1,10 @@
 """The front end: follows corners from the latest keyframe into each frame and finds its pose.
 
 A coarse-to-fine search from the frame before says roughly where each corner went, whatever the
-motion, and a first pose follows. Each corner is then found to sub-pixel by the keyframe's own patch, turned and
-scaled to that pose, so nothing drifts from frame to frame. One corner in four is held back: followed
-like the others but never used for the pose, it is what verification judges the pose by.
+motion, and a first pose follows. Each corner is then found to sub-pixel by the keyframe's own
+patch, turned and scaled to that pose, so nothing drifts from frame to frame. One corner in four is
+held back: followed like the others but never used for the pose, it is what verification judges the
+pose by.
 
 The tracker owns the followed corners (`Reference`) and where they were seen last.
 """
@@ -22,12 +23,10 @@ from flow3r_ros.geometry.camera_pose import (
     PoseFit,
     fit_camera_pose,
     judge_camera_pose,
+    pose_without_depth,
     project_points,
 )
-from flow3r_ros.geometry.epipolar import inverse_depths
-from flow3r_ros.geometry.lie import invert, rigid
 from flow3r_ros.odometry.depth import DepthMap
-from flow3r_ros.odometry.keyframes import rays_of
 from flow3r_ros.odometry.patches import (
     MAX_RETURN_PX,
     WINDOW,
@@ -80,13 +79,15 @@ class Reference:
 class Tracked:
     """What the corners say about one frame.
 
-    `T_ref_cam` `[4, 4]` pose of the frame in the keyframe; `fit` of the corners that gave it (None:
+    `ids` int64 `[N]` of the keyframe's corners; `T_ref_cam` `[4, 4]` pose of the frame in the
+    keyframe; `fit` of the corners that gave it (None:
     too few were found); `agreed` bool `[N]` corners seen where they belong, `pixels` float32
     `[N, 2]` where corners were found or belong; `judged` float64 `[M]` distances in sigmas of the
-    held-back corners that were found; `asked` the number of held-back corners that the pose puts into
-    the image; `expected` the number of all such corners.
+    held-back corners that were found; `asked` the number of held-back corners that the pose puts
+    into the image; `expected` the number of all such corners.
     """
 
+    ids: NDArray[np.int64]
     T_ref_cam: Float64
     fit: PoseFit | None
     agreed: Bool
@@ -115,19 +116,19 @@ class Tracker:
             T_ref_cam: pose of the latest frame in it.
             last: where the latest frame saw the corners that were followed so far.
         """
-        before, self.reference = self.reference, reference
+        self.reference = reference
         where = project_points(reference.points, T_ref_cam, reference.view.lens)
         pixels = np.where(np.isfinite(where), where, reference.pixels).astype(np.float32)
-        if before is not None and last is not None:
+        if last is not None:
             _, mine, theirs = np.intersect1d(
-                reference.ids, before.ids[last.agreed], return_indices=True
+                reference.ids, last.ids[last.agreed], return_indices=True
             )
             pixels[mine] = last.pixels[last.agreed][theirs]
         self._pixels = pixels
 
     def track(self, view: View, start: Float64) -> Tracked | None:
-        """Corners and pose of a frame; `start` `[4, 4]` is its pose in the keyframe as motion predicts
-        it. None without a keyframe of this size."""
+        """Corners and pose of a frame; `start` `[4, 4]` is its pose in the keyframe as motion
+        predicts it. None without a keyframe of this size."""
         reference, before = self.reference, self._before
         self._before = view
         if reference is None or reference.view.tracking.shape != view.tracking.shape:
@@ -137,7 +138,10 @@ class Tracker:
         if not sure and before is not None:
             home, returned = follow_patches(view.tracking, before.tracking, guess)
             followed &= returned & (np.linalg.norm(home - self._pixels, axis=1) < MAX_RETURN_PX)
-            essential = _through_essential(reference, guess, followed, view.lens)
+            used = followed & ~reference.held_back
+            essential = pose_without_depth(
+                reference.points[used], guess[used].astype(np.float64), view.lens
+            )
             starts = [start, np.eye(4), *([] if essential is None else [essential])]
             rough, sure = _rough_pose(reference, guess, followed, starts, view.lens)
         there = project_points(reference.points, rough, view.lens)
@@ -155,7 +159,11 @@ class Tracker:
         known = np.isfinite(there).all(axis=1)
         target = np.where(known[:, None], there, reference.pixels).astype(np.float32)
         pixels, found = _search(reference, view, T_ref_cam, target, 3)
-        return _posed(reference, pixels, found & known, T_ref_cam, view.lens)
+        distance = judge_camera_pose(
+            reference.points, pixels.astype(np.float64), view.lens, T_ref_cam, FOLLOWED_SIGMA
+        )
+        near = found & known & (distance < AGREED)
+        return _posed(reference, pixels, near, T_ref_cam, view.lens)
 
     def _followed(self, before: View | None, view: View) -> tuple[Float32, Bool]:
         """Where the corners went since the frame before, `[N, 2]` pixels, and whether each was
@@ -182,40 +190,13 @@ def _rough_pose(
 def _search(
     reference: Reference, view: View, T_ref_cam: Float64, target: Float32, levels: int
 ) -> tuple[Float32, Bool]:
-    """Corners to sub-pixel from the keyframe's patches as a camera at `T_ref_cam` would see them."""
+    """Corners to sub-pixel from the keyframe's patches as a camera at `T_ref_cam` would see
+    them."""
     inverse = float(np.median(reference.points.inverse)) if len(reference.ids) else 0.0
     homography = plane_homography(T_ref_cam, inverse, view.lens)
     return find_patches(
         reference.view.tracking, view.tracking, homography, reference.pixels, target, levels
     )
-
-
-def _through_essential(
-    reference: Reference, pixels: Float32, found: Bool, lens: Camera
-) -> Float64 | None:
-    """Pose in the keyframe from the essential matrix (five points, RANSAC), its length from the
-    depths; None without parallax."""
-    used = found & ~reference.held_back
-    if np.count_nonzero(used) < MIN_CORNERS:
-        return None
-    points, rays = reference.points[used], rays_of(lens, pixels[used])
-    reach = 1.0 / float(np.sqrt(lens.fx * lens.fy))
-    essential, mask = cv2.findEssentialMat(
-        points.rays[:, :2], rays[:, :2], np.eye(3), cv2.RANSAC, 0.999, reach, 300
-    )
-    if essential is None or essential.shape != (3, 3):
-        return None
-    count, R, t, mask = cv2.recoverPose(
-        essential, points.rays[:, :2], rays[:, :2], np.eye(3), mask=mask
-    )
-    if count < MIN_CORNERS:
-        return None
-    inverse, parallax = inverse_depths(R, t[:, 0], points.rays, rays)
-    usable = (mask[:, 0] > 0) & (inverse > 0) & (parallax > 2.0 * reach) & (points.inverse > 0)
-    if np.count_nonzero(usable) < MIN_CORNERS:
-        return None
-    length = float(np.median(inverse[usable] / points.inverse[usable]))
-    return invert(rigid(R, t[:, 0] * length))
 
 
 def _posed(
@@ -238,6 +219,7 @@ def _posed(
     where = np.where(np.isfinite(belongs), belongs, observed)
     where[agreed] = observed[agreed]
     return Tracked(
+        ids=reference.ids,
         T_ref_cam=T,
         fit=fit,
         agreed=agreed,
@@ -249,8 +231,8 @@ def _posed(
 
 
 def new_corners(view: View, taken: Float32, count: int) -> Float32:
-    """Further corners of a picture, `[M, 2]` pixels, away from those `taken` `[N, 2]`, up to `count`
-    in all."""
+    """Further corners of a picture, `[M, 2]` pixels, away from those `taken` `[N, 2]`, up to
+    `count` in all."""
     wanted = count - len(taken)
     if wanted <= 0:
         return np.empty((0, 2), np.float32)

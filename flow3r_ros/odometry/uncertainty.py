@@ -1,8 +1,8 @@
 """Covariance that a filter can use: of the pose against the origin of `odom`, growing with the way.
 
 A covariance `[6, 6]` here is of (translation, rotation) in the axes of the odometry world. What a
-keyframe does not know it hands on to the next one, together with the lever arm between them; a frame
-adds what its own corners leave open; time without a measurement adds more.
+keyframe does not know it hands on to the next one, together with the lever arm between them; a
+frame adds what its own corners leave open; time without a measurement adds more.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ class View:
     """A rectified frame.
 
     `frame` the full image and its pinhole; `tracking` gray uint8 `[H, W]` with the pinhole `lens`,
-    what corners are followed in; `rgb` and `gray` uint8 on the depth grid with the pinhole `camera`.
+    what corners are followed in; `rgb` and `gray` uint8 on the depth grid with the pinhole
+    `camera`.
     """
 
     frame: Frame
