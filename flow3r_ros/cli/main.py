@@ -105,6 +105,9 @@ def run(
         int | None, typer.Option(min=1, help="stop after this many frames")
     ] = None,
     topic: Topic = None,
+    save_confidence: Annotated[
+        bool, typer.Option("--save-confidence", help="also write confidence/ (8-bit PNG)")
+    ] = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -123,6 +126,7 @@ def run(
         every=every,
         max_frames=max_frames,
         quiet=as_json,
+        save_confidence=save_confidence,
     )
     print_result(summary, as_json)
 
