@@ -362,14 +362,30 @@ SUITES = {
     "replay": "flow3r_ros.bench.replay:bench_replay",
     "label": "flow3r_ros.bench.training:bench_label",
     "train": "flow3r_ros.bench.training:bench_train",
+    "faults": "flow3r_ros.bench.faults:bench_faults",
+    "consistency": "flow3r_ros.bench.consistency:bench_consistency",
 }
+ON_CLIPS = ("faults", "consistency")
+"""suites about trust instead of speed: they take `--clip`, and run when they are named"""
 
 
 @app.command()
 def bench(
     suite: Annotated[
-        list[str] | None, typer.Option("--suite", help=f"{', '.join(SUITES)}; default: all")
+        list[str] | None,
+        typer.Option(
+            "--suite", help=f"{', '.join(SUITES)}; default: all but {' and '.join(ON_CLIPS)}"
+        ),
     ] = None,
+    clip: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--clip",
+            help=f"clips of {' and '.join(ON_CLIPS)} (video, image folder, bag); repeat for "
+            "several; default: the bundled one and those of ../shared/video",
+        ),
+    ] = None,
+    model: Model = None,
     write: Annotated[
         Path | None, typer.Option(help="also write this page (docs/performance.md)")
     ] = None,
@@ -381,7 +397,7 @@ def bench(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure speed and memory beside their baselines."""
+    """Measure speed and memory beside their baselines, or (faults, consistency) honesty."""
     from importlib import import_module
 
     from flow3r_ros.bench.suites import render_suites, run_suites, write_performance
@@ -391,14 +407,18 @@ def bench(
         raise typer.BadParameter(
             f"{', '.join(sorted(unknown))}: no such suite; there are {', '.join(SUITES)}"
         )
+    names = suite or [name for name in SUITES if name not in ON_CLIPS]
+    if (clip or model) and set(names) - set(ON_CLIPS):
+        raise typer.BadParameter(f"--clip and --model are for --suite {' and '.join(ON_CLIPS)}")
 
     def load(name: str) -> Callable[[], dict[str, Any]]:
         module, _, function = SUITES[name].partition(":")
+        options = {"clips": clip, "model": model} if name in ON_CLIPS else {}
         return lambda: cast(
-            dict[str, Any], getattr(import_module(module), function)(thorough=thorough)
+            dict[str, Any], getattr(import_module(module), function)(thorough=thorough, **options)
         )
 
-    result = run_suites({name: load(name) for name in suite or SUITES})
+    result = run_suites({name: load(name) for name in names})
     if write:
         write_performance(write, result)
     print(json.dumps(result, default=str) if as_json else render_suites(result))
