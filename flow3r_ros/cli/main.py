@@ -364,24 +364,23 @@ SUITES = {
     "train": "flow3r_ros.bench.training:bench_train",
     "faults": "flow3r_ros.bench.faults:bench_faults",
     "consistency": "flow3r_ros.bench.consistency:bench_consistency",
+    "rooms": "flow3r_ros.bench.consistency:bench_rooms",
 }
-ON_CLIPS = ("faults", "consistency")
-"""suites about trust instead of speed: they take `--clip`, and run when they are named"""
+TRUST = {"faults": ("clips", "model"), "consistency": ("clips", "model"), "rooms": ("model",)}
+"""suites about trust instead of speed, and the options they take; they run when they are named"""
 
 
 @app.command()
 def bench(
     suite: Annotated[
         list[str] | None,
-        typer.Option(
-            "--suite", help=f"{', '.join(SUITES)}; default: all but {' and '.join(ON_CLIPS)}"
-        ),
+        typer.Option("--suite", help=f"{', '.join(SUITES)}; default: all but {', '.join(TRUST)}"),
     ] = None,
     clip: Annotated[
         list[Path] | None,
         typer.Option(
             "--clip",
-            help=f"clips of {' and '.join(ON_CLIPS)} (video, image folder, bag); repeat for "
+            help="clips of faults and consistency (video, image folder, bag); repeat for "
             "several; default: the bundled one and those of ../shared/video",
         ),
     ] = None,
@@ -407,15 +406,16 @@ def bench(
         raise typer.BadParameter(
             f"{', '.join(sorted(unknown))}: no such suite; there are {', '.join(SUITES)}"
         )
-    names = suite or [name for name in SUITES if name not in ON_CLIPS]
-    if (clip or model) and set(names) - set(ON_CLIPS):
-        raise typer.BadParameter(f"--clip and --model are for --suite {' and '.join(ON_CLIPS)}")
+    names = suite or [name for name in SUITES if name not in TRUST]
+    given = {name: value for name, value in (("clips", clip), ("model", model)) if value}
+    for name in names:
+        if refused := given.keys() - set(TRUST.get(name, ())):
+            raise typer.BadParameter(f"suite {name} takes no {' and no '.join(sorted(refused))}")
 
     def load(name: str) -> Callable[[], dict[str, Any]]:
         module, _, function = SUITES[name].partition(":")
-        options = {"clips": clip, "model": model} if name in ON_CLIPS else {}
         return lambda: cast(
-            dict[str, Any], getattr(import_module(module), function)(thorough=thorough, **options)
+            dict[str, Any], getattr(import_module(module), function)(thorough=thorough, **given)
         )
 
     result = run_suites({name: load(name) for name in names})
