@@ -92,6 +92,7 @@ class Outputs:
     def reset(self) -> None:
         """Forget path and map time."""
         self._path = PathBytes(self._settings.odom_frame, self._settings.max_path)
+        self._segment = 0
         self._map_ns: int | None = None
 
     def build(
@@ -101,7 +102,7 @@ class Outputs:
         `~/path` is bytes, the message in CDR.
 
         While LOST or RELOCALIZING there is no tf, no new path pose and no cloud, and the odometry's
-        covariance is huge.
+        covariance is huge. A new segment begins a new path.
         """
         make, settings = self._make, self._settings
         camera_frame = settings.camera_frame or estimate.source_frame
@@ -117,6 +118,9 @@ class Outputs:
         messages: dict[str, Any] = {}
         if "~/odometry" in wanted:
             messages["~/odometry"] = self._odometry(estimate, child, T, covariance)
+        if estimate.segment != self._segment:
+            self._path = PathBytes(settings.odom_frame, settings.max_path)
+            self._segment = estimate.segment
         if not lost:
             self._path.append(estimate.stamp_ns, T)
             if "/tf" in wanted and settings.publish_tf:

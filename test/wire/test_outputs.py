@@ -203,6 +203,8 @@ def test_path_is_bounded_and_reset_forgets() -> None:
     ]
     outputs.reset()
     assert len(build(outputs, estimate(7))["~/path"].poses) == 1
+    assert len(build(outputs, estimate(8))["~/path"].poses) == 2
+    assert len(build(outputs, estimate(9, segment=3))["~/path"].poses) == 1, "another origin"
 
 
 def test_cloud_is_the_depth_back_projected() -> None:
