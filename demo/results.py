@@ -108,6 +108,8 @@ def _estimate(parts: dict[str, Any]) -> Estimate:
         scale_sigma=float(status.scale_sigma),
         keyframe=bool(status.keyframe),
         window=tuple(int(id_) for id_ in status.window),
+        segment=int(status.segment),
+        reason=str(status.reason),
     )
 
 

@@ -105,6 +105,9 @@ def run(
         int | None, typer.Option(min=1, help="stop after this many frames")
     ] = None,
     topic: Topic = None,
+    save_confidence: Annotated[
+        bool, typer.Option("--save-confidence", help="also write confidence/ (8-bit PNG)")
+    ] = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -123,6 +126,7 @@ def run(
         every=every,
         max_frames=max_frames,
         quiet=as_json,
+        save_confidence=save_confidence,
     )
     print_result(summary, as_json)
 
@@ -358,14 +362,29 @@ SUITES = {
     "replay": "flow3r_ros.bench.replay:bench_replay",
     "label": "flow3r_ros.bench.training:bench_label",
     "train": "flow3r_ros.bench.training:bench_train",
+    "faults": "flow3r_ros.bench.faults:bench_faults",
+    "consistency": "flow3r_ros.bench.consistency:bench_consistency",
+    "rooms": "flow3r_ros.bench.consistency:bench_rooms",
 }
+TRUST = {"faults": ("clips", "model"), "consistency": ("clips", "model"), "rooms": ("model",)}
+"""suites about trust instead of speed, and the options they take; they run when they are named"""
 
 
 @app.command()
 def bench(
     suite: Annotated[
-        list[str] | None, typer.Option("--suite", help=f"{', '.join(SUITES)}; default: all")
+        list[str] | None,
+        typer.Option("--suite", help=f"{', '.join(SUITES)}; default: all but {', '.join(TRUST)}"),
     ] = None,
+    clip: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--clip",
+            help="clips of faults and consistency (video, image folder, bag); repeat for "
+            "several; default: the bundled one and those of ../shared/video",
+        ),
+    ] = None,
+    model: Model = None,
     write: Annotated[
         Path | None, typer.Option(help="also write this page (docs/performance.md)")
     ] = None,
@@ -377,7 +396,7 @@ def bench(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure speed and memory beside their baselines."""
+    """Measure speed and memory beside their baselines, or (faults, consistency) honesty."""
     from importlib import import_module
 
     from flow3r_ros.bench.suites import render_suites, run_suites, write_performance
@@ -387,14 +406,19 @@ def bench(
         raise typer.BadParameter(
             f"{', '.join(sorted(unknown))}: no such suite; there are {', '.join(SUITES)}"
         )
+    names = suite or [name for name in SUITES if name not in TRUST]
+    given = {name: value for name, value in (("clips", clip), ("model", model)) if value}
+    for name in names:
+        if refused := given.keys() - set(TRUST.get(name, ())):
+            raise typer.BadParameter(f"suite {name} takes no {' and no '.join(sorted(refused))}")
 
     def load(name: str) -> Callable[[], dict[str, Any]]:
         module, _, function = SUITES[name].partition(":")
         return lambda: cast(
-            dict[str, Any], getattr(import_module(module), function)(thorough=thorough)
+            dict[str, Any], getattr(import_module(module), function)(thorough=thorough, **given)
         )
 
-    result = run_suites({name: load(name) for name in suite or SUITES})
+    result = run_suites({name: load(name) for name in names})
     if write:
         write_performance(write, result)
     print(json.dumps(result, default=str) if as_json else render_suites(result))

@@ -18,7 +18,7 @@ from flow3r_ros.geometry.correspondence import Matcher
 from flow3r_ros.geometry.flow import geometric_flow, pixel_grid, resize_flow, sample, warp
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.geometry.motion import rotation_angle
-from flow3r_ros.types import Estimate, TrackingState
+from flow3r_ros.types import Estimate
 
 GAPS = (1, 5)
 """frames between the two pictures of a comparison"""
@@ -49,13 +49,10 @@ class Agreement:
         self.last = estimate
         self._recent.append(estimate)
         self._count += 1
-        if self._count % EVERY or estimate.tracking_state is TrackingState.LOST:
+        if self._count % EVERY or not estimate.tracking_state.has_pose:
             return
         for gap in GAPS:
-            if (
-                len(self._recent) > gap
-                and self._recent[-1 - gap].tracking_state is not TrackingState.LOST
-            ):
+            if len(self._recent) > gap and self._recent[-1 - gap].tracking_state.has_pose:
                 row = compare_pair(self._recent[-1 - gap], estimate, self.matcher)
                 if row is not None:
                     self.rows[gap].append(row)

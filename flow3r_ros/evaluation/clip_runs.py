@@ -27,13 +27,16 @@ import yaml
 from flow3r_ros.datasets.sources import open_source
 from flow3r_ros.errors import EvaluationError
 from flow3r_ros.evaluation.classical_vo import ClassicalOdometry
-from flow3r_ros.evaluation.clip_depth import measure_depth, median_depth
+from flow3r_ros.evaluation.clip_depth import measure_confidence, measure_depth, median_depth
+from flow3r_ros.evaluation.consistency import judge_run
 from flow3r_ros.evaluation.machine import describe_machine, fingerprint
 from flow3r_ros.evaluation.trajectory import evaluate_trajectory
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.geometry.motion import moves, path_length, rotation_angle
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.offline.run import peak_rss_mb
+from flow3r_ros.report.page import RECORD_FILE
+from flow3r_ros.report.record import RunRecord
 from flow3r_ros.types import Float64, Frame
 from flow3r_ros.wire.tum import read_tum, write_tum
 
@@ -44,7 +47,10 @@ ODOMETRY_SOURCES = (
     "network",
     "odometry",
     "offline",
+    "report/record.py",
+    "report/history.py",
     "evaluation/clip_depth.py",
+    "evaluation/calibration.py",
     "evaluation/depth.py",
 )
 CLASSICAL_SOURCES = ("geometry", "offline", "evaluation/classical_vo.py")
@@ -139,7 +145,8 @@ def run_clip(
             folder.mkdir(parents=True, exist_ok=True)
             write_json(kept, _measured(clip, contender, folder, max_frames, start))
         result = dict(json.loads(kept.read_text(encoding="utf-8")))
-        return {**result, "trajectory": str(trajectory), **measure(clip, read_tum(trajectory))}
+        result |= {"trajectory": str(trajectory), **measure(clip, read_tum(trajectory))}
+        return {**result, **_judged(clip, folder / RECORD_FILE)}
     except Exception as error:
         return {"error": " ".join(str(error).split()) or type(error).__name__}
 
@@ -173,6 +180,17 @@ def measure(clip: Clip, trajectory: Trajectory) -> dict[str, Any]:
         except EvaluationError as error:
             result["errors"] = {"error": str(error)}
     return result
+
+
+def _judged(clip: Clip, record: Path) -> dict[str, Any]:
+    """Honesty of a run with truth under the key `judged` (`consistency.judge_run`, or an
+    `error`)."""
+    if clip.truth is None or not record.exists():
+        return {}
+    try:
+        return {"judged": judge_run(RunRecord.load(record), read_tum(clip.truth))}
+    except EvaluationError as error:
+        return {"judged": {"error": str(error)}}
 
 
 def _measured(
@@ -214,6 +232,7 @@ def _run_odometry(
         "--json",
     ]
     command += ["--max-frames", str(max_frames)] if max_frames else []
+    command += ["--save-confidence"] if (source / "depth.txt").exists() else []
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired as error:
@@ -223,12 +242,14 @@ def _run_odometry(
             (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         )
     write_tum(folder / "trajectory.tum", read_tum(output / "trajectory.tum"))
+    shutil.copy(output / RECORD_FILE, folder / RECORD_FILE)
     result: dict[str, Any] = {
         "summary": json.loads((output / "summary.json").read_text(encoding="utf-8"))
     }
     result["median_depth"] = median_depth(output / "depth")
     try:
         result["depth"] = measure_depth(source, output / "depth")
+        result["confidence"] = measure_confidence(source, output)
     except EvaluationError as error:
         result["depth"] = {"error": str(error)}
     return result

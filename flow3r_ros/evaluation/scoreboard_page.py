@@ -91,8 +91,9 @@ class Board:
         )
 
 
-def write_page(output: Path, board: Board) -> None:
-    """The page and its pictures (trajectories only: no image of a clip is copied)."""
+def write_page(output: Path, board: Board, trust: str = "") -> None:
+    """The page and its pictures (trajectories only: no image of a clip is copied). `trust` are the
+    sections of `scoreboard_trust`."""
     machine = describe_machine()
     gpu = (
         machine["gpu"]
@@ -130,6 +131,7 @@ def write_page(output: Path, board: Board) -> None:
         "ATE of the same clip without its first 0, 2, 4, 6, 8 frames: median (lowest "
         "to highest).\n",
         _scatter(board, with_truth),
+        trust,
         "## Depth\n",
         "Depth of the same runs, median-aligned per frame, 0.1 to 10 m; the depth "
         "camera is another lens than the colour camera (offset "

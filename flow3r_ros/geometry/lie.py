@@ -117,6 +117,17 @@ def invert(T: ArrayLike) -> Float64:
     return inverse
 
 
+def adjoint(T: ArrayLike) -> Float64:
+    """Matrix `[6, 6]` that carries a twist (linear, angular) of one point of a rigid body to
+    another: `T_a_b [4, 4]` takes the velocity of b in the axes of b to that of a in the axes of
+    a."""
+    matrix = np.asarray(T, dtype=np.float64)
+    carry = np.zeros((6, 6))
+    carry[:3, :3] = carry[3:, 3:] = matrix[:3, :3]
+    carry[:3, 3:] = hat(matrix[:3, 3]) @ matrix[:3, :3]
+    return carry
+
+
 def apply(T: ArrayLike, points: NDArray[Any]) -> NDArray[Any]:
     """Transform points `[..., 3]` by a rigid motion or similarity `[4, 4]`; the points' dtype is
     kept."""

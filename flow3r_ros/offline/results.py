@@ -3,6 +3,7 @@ goes."""
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import yaml
 
 from flow3r_ros.config import Config
 from flow3r_ros.geometry.lie import quaternion_from_matrix
-from flow3r_ros.offline.depth_files import DepthFiles, seconds
+from flow3r_ros.offline.depth_files import ConfidenceFiles, DepthFiles, seconds
 from flow3r_ros.report.page import RECORD_FILE, write_report
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.types import Estimate, Float32, UInt8
@@ -34,23 +35,35 @@ class RunFolder:
 
     Args:
         record: the run's numbers; every estimate added here is added to it.
+        save_confidence: also write `confidence/`, 8-bit PNG.
     """
 
-    def __init__(self, folder: Path, record: RunRecord) -> None:
+    def __init__(self, folder: Path, record: RunRecord, save_confidence: bool = False) -> None:
         self.folder = folder
         self.record = record
         self._depth = DepthFiles(folder / "depth")
+        self._confidence = ConfidenceFiles(folder / "confidence") if save_confidence else None
         self._trajectory = (folder / "trajectory.tum").open("w", encoding="utf-8")
+        self._states = (folder / "states.csv").open("w", encoding="utf-8", newline="")
+        self._rows = csv.writer(self._states, lineterminator="\n")
+        self._rows.writerow(("stamp_ns", "state", "segment", "reason"))
 
     def add(self, estimate: Estimate) -> None:
-        """Write one estimate: a line of the trajectory and a depth image."""
+        """Write one estimate: its state, a depth image, and where it has a pose a line of the
+        trajectory."""
         self.record.add(estimate)
-        self._trajectory.write(tum_line(estimate))
+        state = estimate.tracking_state
+        self._rows.writerow((estimate.stamp_ns, state.value, estimate.segment, estimate.reason))
+        if state.has_pose:
+            self._trajectory.write(tum_line(estimate))
         self._depth.add(estimate)
+        if self._confidence is not None:
+            self._confidence.add(estimate)
 
     def close(self) -> None:
-        """Close the trajectory; safe to call twice."""
+        """Close trajectory and states; safe to call twice."""
         self._trajectory.close()
+        self._states.close()
 
     def finish(
         self,

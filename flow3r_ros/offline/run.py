@@ -100,18 +100,20 @@ def run(
     output: Path,
     arguments: dict[str, Any] | None = None,
     quiet: bool = False,
+    save_confidence: bool = False,
 ) -> dict[str, Any]:
     """Drive an open source through the engine and write the run folder `output`, complete or not at
     all.
 
-    `arguments` is what `run.yaml` records beside the engine's configuration. Returns the content of
+    `arguments` is what `run.yaml` records beside the engine's configuration; `save_confidence` also
+    writes `confidence/`. Returns the content of
     `summary.json`. Raises OutputError when the folder exists or cannot be written, InputError when
     no frame could be used, and what the source raises.
     """
     with OutputFolder(output) as unfinished:
         record = RunRecord(title_of(source.path))
         record.reference = _ground_truth(source.path)
-        folder = RunFolder(unfinished.path, record)
+        folder = RunFolder(unfinished.path, record, save_confidence)
         try:
             timing = drive(source, engine, folder.add, quiet)
             summary = summarise(source, engine, record, timing)
@@ -134,6 +136,7 @@ def run_to_folder(
     every: int = 1,
     max_frames: int | None = None,
     quiet: bool = False,
+    save_confidence: bool = False,
 ) -> dict[str, Any]:
     """`flow3r run`: open everything that `settings` name, run, and return the summary. Raises
     Flow3rError subclasses only."""
@@ -150,7 +153,7 @@ def run_to_folder(
             "every": every,
             "max_frames": max_frames,
         }
-        return run(opened, engine, output, arguments, quiet)
+        return run(opened, engine, output, arguments, quiet, save_confidence)
 
 
 def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing) -> dict[str, Any]:
@@ -174,6 +177,9 @@ def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing)
         "scale_state": engine.scale.state.value,
         "tracking_states": dict(engine.tracking_states),
         "pose_sources": dict(engine.pose_sources),
+        "segments": record.history.segments(),
+        "lost_spans": record.history.lost_spans(),
+        "relocalisations": record.history.relocalisations(),
         "fps": round(len(record) / timing.wall_s, 3),
         "latency_ms": {
             name: round(float(np.percentile(timing.latency_ms, share)), 3)

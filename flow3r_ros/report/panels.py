@@ -23,6 +23,7 @@ STATE_COLORS = {
     TrackingState.TRACKING: color(2),
     TrackingState.DEGRADED: color(5),
     TrackingState.LOST: color(4),
+    TrackingState.RELOCALIZING: color(3),
 }
 
 

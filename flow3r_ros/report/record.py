@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.geometry.trajectory import Trajectory
+from flow3r_ros.report.history import History
 from flow3r_ros.types import Bool, Estimate, Float32, Float64, PoseSource, TrackingState, UInt8
 
 STATES = tuple(TrackingState)
@@ -40,8 +41,11 @@ COLUMNS = (
     "seam_residual",
     "seam_inliers",
     "seam_accepted",
+    "segment",
 )
 MAX_THUMBNAILS = 8
+_UPPER = np.triu_indices(6)
+"""the 21 numbers of a symmetric [6, 6] that are kept"""
 THUMBNAIL_WIDTH = 256
 
 
@@ -63,7 +67,7 @@ class RunRecord:
     """The numbers of one run, in the order the estimates came out.
 
     `summary` holds the keys of `summary.json` (contracts), `settings` the configuration tree,
-    `reference` an optional ground truth.
+    `reference` an optional ground truth, `history` what happened (segments, lost spans).
     """
 
     title: str
@@ -73,9 +77,11 @@ class RunRecord:
     thumbnails: list[Thumbnail] = field(default_factory=list)
     stage_ms: dict[str, array[float]] = field(default_factory=dict)
     scale_states: Counter[str] = field(default_factory=Counter)
+    history: History = field(default_factory=History)
     _stamps: array[int] = field(default_factory=lambda: array("q"))
     _poses: array[float] = field(default_factory=lambda: array("d"))
     _rows: array[float] = field(default_factory=lambda: array("f"))
+    _covariances: array[float] = field(default_factory=lambda: array("d"))
     _every: int = 1
 
     def __len__(self) -> int:
@@ -87,6 +93,9 @@ class RunRecord:
         self._stamps.append(estimate.stamp_ns)
         self._poses.extend(estimate.T_odom_cam[:3].ravel().tolist())
         self._rows.extend(_row(estimate, (estimate.stamp_ns - self._stamps[0]) / 1e9))
+        self._covariances.extend(estimate.covariance[_UPPER])
+        self._covariances.extend(estimate.step_covariance[_UPPER])
+        self.history.add(estimate)
         self.scale_states[estimate.scale_state.value] += 1
         for stage, milliseconds in estimate.stage_ms.items():
             self.stage_ms.setdefault(stage, array("f")).append(milliseconds)
@@ -113,13 +122,24 @@ class RunRecord:
         """One number a frame, float32 `[N]`; names in COLUMNS, NaN where the frame has none."""
         return np.array(self._rows, np.float32).reshape(-1, len(COLUMNS))[:, COLUMNS.index(name)]
 
+    @property
+    def covariances(self) -> Float64:
+        """Covariances of pose and of step, float64 `[N, 2, 6, 6]`, as in `Estimate`."""
+        whole = np.zeros((len(self), 2, 6, 6))
+        upper = np.array(self._covariances, np.float64).reshape(-1, 2, len(_UPPER[0]))
+        whole[..., _UPPER[0], _UPPER[1]] = upper
+        whole[..., _UPPER[1], _UPPER[0]] = upper
+        return whole
+
     def trajectory(self) -> Trajectory:
-        """The estimated trajectory.
+        """The estimated trajectory: the frames that have a pose, of all segments.
 
         Raises:
-            EvaluationError: no frame was estimated.
+            EvaluationError: no frame has one.
         """
-        return Trajectory(self.stamps_ns, self.poses, self.title)
+        lost = [STATES.index(state) for state in STATES if not state.has_pose]
+        known = ~np.isin(self.column("state"), lost)
+        return Trajectory(self.stamps_ns[known], self.poses[known], self.title)
 
     def save(self, path: Path) -> None:
         """Write the record as one compressed `.npz`.
@@ -135,6 +155,7 @@ class RunRecord:
             "every": self._every,
             "thumbnails": [[thumbnail.index, thumbnail.stamp_ns] for thumbnail in self.thumbnails],
             "stages": list(self.stage_ms),
+            "history": self.history.as_rows(),
             "columns": COLUMNS,
         }
         arrays: dict[str, NDArray[Any]] = {
@@ -142,6 +163,7 @@ class RunRecord:
             "stamps": self.stamps_ns,
             "poses": np.array(self._poses, np.float64),
             "rows": np.array(self._rows, np.float32),
+            "covariances": np.array(self._covariances, np.float64),
         }
         arrays |= {
             f"stage{i}": np.array(values, np.float32)
@@ -187,6 +209,8 @@ class RunRecord:
             record._stamps.extend(data["stamps"].tolist())
             record._poses.extend(data["poses"].tolist())
             record._rows.extend(data["rows"].tolist())
+            record._covariances.extend(data["covariances"].tolist())
+            record.history = History.of_rows(meta["history"])
             record._every = meta["every"]
             for i, stage in enumerate(meta["stages"]):
                 record.stage_ms[stage] = array("f", data[f"stage{i}"].tolist())
@@ -224,6 +248,7 @@ def _row(estimate: Estimate, seconds: float) -> tuple[float, ...]:
         seam.residual if seam else float("nan"),
         seam.inliers if seam else float("nan"),
         float(seam.accepted) if seam else float("nan"),
+        float(estimate.segment),
     )
 
 

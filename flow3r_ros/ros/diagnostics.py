@@ -99,6 +99,8 @@ class Health:
             estimate = self._last.estimate
             values |= {
                 "tracking state": estimate.tracking_state.value,
+                "reason": estimate.reason,
+                "segment": str(estimate.segment),
                 "scale state": estimate.scale_state.value,
                 "scale sigma": f"{estimate.scale_sigma:.3g}",
                 "pose source": estimate.pose_source.value,
@@ -131,14 +133,15 @@ class Health:
         if self._last is None:
             return DiagnosticStatus.WARN, "no estimate yet"
         estimate = self._last.estimate
-        if estimate.tracking_state is TrackingState.LOST:
+        why = f" ({estimate.reason})" if estimate.reason else ""
+        if not estimate.tracking_state.has_pose:
             return (
                 DiagnosticStatus.ERROR,
-                "tracking lost: poses are not to be used; move back to a place seen "
-                "before, or call ~/reset",
+                f"tracking {estimate.tracking_state.value}{why}: poses are not to be used; move "
+                "back to a place seen before, or call ~/reset",
             )
         if estimate.tracking_state is TrackingState.DEGRADED:
-            return DiagnosticStatus.WARN, "tracking degraded"
+            return DiagnosticStatus.WARN, f"tracking degraded{why}"
         metric = (
             ""
             if estimate.scale_state is ScaleState.METRIC

@@ -20,7 +20,7 @@ from flow3r_ros.geometry.lie import quaternion_from_matrix
 from flow3r_ros.ros.loading import Loaded
 from flow3r_ros.ros.publishers import MapPoints
 from flow3r_ros.ros.worker import Tally
-from flow3r_ros.types import Estimate, TrackingState
+from flow3r_ros.types import Estimate
 from flow3r_ros.wire.ply import write_ply
 
 MAX_POSES = 200_000
@@ -37,7 +37,7 @@ class Trail:
 
     def add(self, estimate: Estimate) -> None:
         """Append one estimate's pose."""
-        if estimate.tracking_state is TrackingState.LOST:
+        if not estimate.tracking_state.has_pose:
             return
         with self._lock:
             self._stamps.append(estimate.stamp_ns)

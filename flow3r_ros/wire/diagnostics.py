@@ -13,7 +13,11 @@ from flow3r_ros.wire.transforms import header_of
 TYPE = "diagnostic_msgs/msg/DiagnosticArray"
 PERIOD_NS = 1_000_000_000
 _OK, _WARN, _ERROR = 0, 1, 2
-_LEVELS = {TrackingState.DEGRADED: _WARN, TrackingState.LOST: _ERROR}
+_LEVELS = {
+    TrackingState.DEGRADED: _WARN,
+    TrackingState.LOST: _ERROR,
+    TrackingState.RELOCALIZING: _WARN,
+}
 
 
 def diagnostics(make: Make, estimate: Estimate, status: RunStatus, name: str) -> Any:
@@ -25,6 +29,8 @@ def diagnostics(make: Make, estimate: Estimate, status: RunStatus, name: str) ->
         **{f"dropped: {reason}": str(count) for reason, count in sorted(status.drops.items())},
         "seams refused": str(status.seams_refused),
         "tracking state": estimate.tracking_state.value,
+        "reason": estimate.reason,
+        "segment": str(estimate.segment),
         "scale state": estimate.scale_state.value,
         "scale sigma": f"{estimate.scale_sigma:.3g}",
         "pose source": estimate.pose_source.value,
@@ -35,7 +41,8 @@ def diagnostics(make: Make, estimate: Estimate, status: RunStatus, name: str) ->
         "diagnostic_msgs/msg/DiagnosticStatus",
         level=_LEVELS.get(estimate.tracking_state, _OK),
         name=f"{name.lstrip('/')}: visual odometry",
-        message=f"{estimate.tracking_state.value}, scale {estimate.scale_state.value}",
+        message=f"{estimate.tracking_state.value}, scale {estimate.scale_state.value}"
+        + (f": {estimate.reason}" if estimate.reason else ""),
         hardware_id=status.model,
         values=[
             make("diagnostic_msgs/msg/KeyValue", key=key, value=value)

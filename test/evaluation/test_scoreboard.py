@@ -79,6 +79,9 @@ def test_other_checkpoints_are_columns_of_every_table(run: Run) -> None:
     assert text.count("no such folder") == 2
     assert "*pi3 without assist*" in text
     assert "Every clip was stopped after 6 frames" in text
+    lies = next(line for line in text.split("## Confident lies")[1].splitlines() if "room" in line)
+    assert " of 6) |" in lies, lies
+    assert "Not measured: the clips of this page are cut short." in text
     assert (run.page.parent / "images" / "room.svg").read_text().count("<path") >= 4
 
 

@@ -40,6 +40,8 @@ def test_a_report_holds_every_part(tmp_path: Path) -> None:
         "network",
         "corrupt_image",
         "settings",
+        "Not tracking",
+        "20 to 24",
     ):
         assert part in text
     for fact in ("60 / 62", "3 / 59", "flow3r_nano", "Apache-2.0", "window: 4"):
