@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from flow3r_ros.geometry.epipolar import inverse_depths
 from flow3r_ros.geometry.lie import hat, invert, rigid, se3_exp
@@ -40,9 +41,9 @@ class DepthPoints:
     def __len__(self) -> int:
         return len(self.inverse)
 
-    def __getitem__(self, index: object) -> DepthPoints:
-        # type: ignore[index]
-        return DepthPoints(self.rays[index], self.inverse[index], self.sigma[index])
+    def only(self, keep: NDArray[np.bool_]) -> DepthPoints:
+        """Some of them, by a mask `[N]`."""
+        return DepthPoints(self.rays[keep], self.inverse[keep], self.sigma[keep])
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from time import perf_counter
 from types import TracebackType
 
@@ -261,7 +262,7 @@ class Backend:
         ]  # fmt: skip
         companions = same[-(self._config.engine.window - 1) :]
         views = [*companions, keyframe]
-        steps = [self._links.get((a.id, b.id)) for a, b in zip(views[:-1], views[1:], strict=True)]
+        steps = [self._links.get((a.id, b.id)) for a, b in pairwise(views)]
         return ask_network(self._predictor, companions, keyframe, steps, known, self._config.engine)
 
     def _complete(self, keyframe: Keyframe, known: DepthMap | None, answer: Answer | None) -> None:

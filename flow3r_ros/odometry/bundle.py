@@ -91,7 +91,7 @@ def adjust(problem: Problem, iterations: int = 6) -> Adjusted:
             damping *= 10.0
     system = _normal_equations(problem)
     schur = _schur(system, 0.0)[0]
-    covariance = np.linalg.pinv(schur, rcond=1e-12, hermitian=True)
+    covariance = np.asarray(np.linalg.pinv(schur, rcond=1e-12, hermitian=True), dtype=np.float64)
     residual, _, _, _ = _residuals(problem)
     sigma = 1.0 / np.sqrt(np.maximum(system.points, 1e-12))
     distance = np.sqrt(np.sum(residual**2, axis=1))
@@ -158,8 +158,8 @@ def _normal_equations(problem: Problem) -> _System:
 
     prior = 1.0 / problem.prior_sigma**2
     own = np.bincount(point, weight * np.sum(by_inverse**2, axis=1), size) + prior
-    pull = np.bincount(point, weight * np.sum(by_inverse * residual, axis=1), size)
-    pull += prior * (problem.inverse - problem.prior)
+    seen = np.bincount(point, weight * np.sum(by_inverse * residual, axis=1), size)
+    pull = np.asarray(seen + prior * (problem.inverse - problem.prior), dtype=np.float64)
     matrix = poses.transpose(0, 2, 1, 3).reshape(6 * count, 6 * count)
     return _System(matrix, gradient.ravel(), coupling.reshape(6 * count, size), own, pull)
 

@@ -296,7 +296,7 @@ class FrontEnd:
             view, pose, reference.ids[kept], pixels, self._numbered(len(corners)), corners, inverse,
             sigma,
         )  # fmt: skip
-        points = _moved(reference.points[kept], tracked.T_ref_cam)
+        points = _moved(reference.points.only(kept), tracked.T_ref_cam)
         measured = np.isfinite(inverse) & (inverse > 0)
         typical = float(np.median(points.inverse)) if len(points) else 1.0
         start = np.where(measured, inverse, typical)

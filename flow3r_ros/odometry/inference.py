@@ -104,7 +104,7 @@ def _evidence(
 ) -> Evidence:
     grid = predictor.input_size(*views[-1].view.frame.rgb.shape[1::-1])
     poses = np.stack([view.pose for view in views])
-    depths = [_sure(view.depth) for view in views[:-1]]
+    depths: list[EvidenceDepth | None] = [_sure(view.depth) for view in views[:-1]]
     depths.append(None if known is None else _sure(known))
     backwards = [None if step is None else step.reversed() for step in steps]
     return build_evidence(

@@ -71,13 +71,14 @@ class Points:
 
     def only(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> Points:
         """Some of them."""
-        return Points(*(column[keep] for column in self.columns()))
+        return Points(**{name: column[keep] for name, column in vars(self).items()})
 
-    def columns(self) -> tuple[NDArray[np.generic], ...]:
-        """All columns, in the order of the fields."""
-        return (
-            self.ids, self.hosts, self.rays, self.inverse, self.sigma, self.prior, self.prior_sigma,
-        )  # fmt: skip
+    def with_more(self, others: Points) -> Points:
+        """These and others, whose ids are larger."""
+        more = vars(others)
+        return Points(
+            **{name: np.concatenate([column, more[name]]) for name, column in vars(self).items()}
+        )
 
     def rows(self, ids: Ids) -> NDArray[np.intp]:
         """Rows of points that exist."""
@@ -109,12 +110,7 @@ class KeyframeMap:
         """Take in a keyframe and its own new points (hosted there, ids beyond all others); over
         capacity the oldest keyframe goes, with its points."""
         self.keyframes.append(keyframe)
-        self.points = Points(
-            *(
-                np.concatenate(pair)
-                for pair in zip(self.points.columns(), new.columns(), strict=True)
-            )
-        )
+        self.points = self.points.with_more(new)
         if len(self.keyframes) > self.capacity:
             gone = self.keyframes.pop(0)
             self._drop(self.points.hosts == gone.id)

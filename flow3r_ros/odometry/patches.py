@@ -71,7 +71,7 @@ def find_patches(
 def follow_patches(before: UInt8, after: UInt8, pixels: Float32) -> tuple[Float32, Bool]:
     """Where patches at `pixels` `[N, 2]` of one picture are in the next, coarse to fine, and
     whether each was found."""
-    moved, status, _ = cv2.calcOpticalFlowPyrLK(
+    moved, status, _ = cv2.calcOpticalFlowPyrLK(  # type: ignore[call-overload]
         before, after, pixels[:, None], None, winSize=(FOLLOW_WINDOW, FOLLOW_WINDOW),
         maxLevel=FOLLOW_LEVELS, criteria=_FOLLOW_TERM,
     )  # fmt: skip

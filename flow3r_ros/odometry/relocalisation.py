@@ -131,14 +131,16 @@ class Relocaliser:
         points = _points(reference, there)
         observed = mine.astype(np.float64)
         used = np.arange(len(good)) % HELD_BACK != 0
-        starts = [np.eye(4), pose_without_depth(points[used], observed[used], view.lens)]
+        starts = [np.eye(4), pose_without_depth(points.only(used), observed[used], view.lens)]
         fits = [
-            fit_camera_pose(points[used], observed[used], view.lens, start, MATCH_SIGMA, 12)
+            fit_camera_pose(points.only(used), observed[used], view.lens, start, MATCH_SIGMA, 12)
             for start in starts
             if start is not None
         ]
         fit = max(fits, key=lambda each: each.inliers)
-        judged = judge_camera_pose(points[~used], observed[~used], view.lens, fit.T, MATCH_SIGMA)
+        judged = judge_camera_pose(
+            points.only(~used), observed[~used], view.lens, fit.T, MATCH_SIGMA
+        )
         return Found(reference, fit, judged)
 
 

@@ -140,12 +140,12 @@ class Tracker:
             followed &= returned & (np.linalg.norm(home - self._pixels, axis=1) < MAX_RETURN_PX)
             used = followed & ~reference.held_back
             essential = pose_without_depth(
-                reference.points[used], guess[used].astype(np.float64), view.lens
+                reference.points.only(used), guess[used].astype(np.float64), view.lens
             )
             starts = [start, np.eye(4), *([] if essential is None else [essential])]
             rough, sure = _rough_pose(reference, guess, followed, starts, view.lens)
         there = project_points(reference.points, rough, view.lens)
-        known = np.isfinite(there).all(axis=1)
+        known = np.asarray(np.all(np.isfinite(there), axis=1))
         target = np.where(known[:, None] & ~followed[:, None], there, guess).astype(np.float32)
         pixels, found = _search(reference, view, rough, target, 1 if sure else 3)
         tracked = _posed(reference, pixels, found & known, rough, view.lens)
@@ -156,7 +156,7 @@ class Tracker:
         """What the corners of some keyframe say about a frame that is thought to be at `T_ref_cam`
         `[4, 4]` in it; changes nothing."""
         there = project_points(reference.points, T_ref_cam, view.lens)
-        known = np.isfinite(there).all(axis=1)
+        known = np.asarray(np.all(np.isfinite(there), axis=1))
         target = np.where(known[:, None], there, reference.pixels).astype(np.float32)
         pixels, found = _search(reference, view, T_ref_cam, target, 3)
         distance = judge_camera_pose(
@@ -181,7 +181,7 @@ def _rough_pose(
     used = followed & ~reference.held_back
     if np.count_nonzero(used) < MIN_CORNERS:
         return starts[0], False
-    points, observed = reference.points[used], guess[used].astype(np.float64)
+    points, observed = reference.points.only(used), guess[used].astype(np.float64)
     fits = [fit_camera_pose(points, observed, lens, each, FOLLOWED_SIGMA, 8) for each in starts]
     fit = max(fits, key=lambda each: each.inliers)
     return (fit.T, True) if fit.inliers > EXPLAINED else (starts[0], False)
@@ -207,12 +207,14 @@ def _posed(
     observed = pixels.astype(np.float64)
     fit, T = None, rough
     if np.count_nonzero(used) >= MIN_CORNERS:
-        fit = fit_camera_pose(reference.points[used], observed[used], lens, rough, TRACK_SIGMA, 8)
+        fit = fit_camera_pose(
+            reference.points.only(used), observed[used], lens, rough, TRACK_SIGMA, 8
+        )
         T = fit.T
     belongs = project_points(reference.points, T, lens)
     with np.errstate(invalid="ignore"):
         edge = np.array([lens.width, lens.height]) - WINDOW / 2.0
-        inside = ((belongs > WINDOW / 2.0) & (belongs < edge)).all(axis=1)
+        inside = np.all((belongs > WINDOW / 2.0) & (belongs < edge), axis=1)
     distance = judge_camera_pose(reference.points, observed, lens, T, TRACK_SIGMA)
     agreed = found & (distance < AGREED)
     asked = inside & reference.held_back

@@ -35,9 +35,8 @@ class View:
     @property
     def ratio(self) -> Float32:
         """Size of the tracking image over that of the depth grid, `[2]` (x, y)."""
-        return np.array(self.tracking.shape[::-1], np.float32) / np.array(
-            self.gray.shape[::-1], np.float32
-        )
+        (high, wide), (rows, columns) = self.tracking.shape, self.gray.shape
+        return np.array([wide / columns, high / rows], dtype=np.float32)
 
     @cached_property
     def picture(self) -> Picture:
