@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow3r_ros.geometry.epipolar import inverse_depths
-from flow3r_ros.geometry.lie import hat, invert, rigid, se3_exp
+from flow3r_ros.geometry.lie import hat, invert, rigid, se3_exp, se3_log
 from flow3r_ros.types import Camera, Float64
 
 ROBUST = 3.0
@@ -73,6 +73,15 @@ class PoseFit:
         return np.asarray(np.sqrt(np.sum(self.whitened**2, axis=1)))
 
 
+@dataclass(frozen=True)
+class PosePrior:
+    """A pose `T` `[4, 4]` in the reference that is likely, and the `information` `[6, 6]` about it
+    (translation, rotation in the camera's axes)."""
+
+    T: Float64
+    information: Float64
+
+
 def project_points(points: DepthPoints, T: Float64, camera: Camera) -> Float64:
     """Pixels `[N, 2]` of points in a camera whose pose in the reference is `T`; NaN behind it."""
     T_cam_ref = invert(T)
@@ -89,6 +98,7 @@ def fit_camera_pose(
     start: Float64,
     sigma_px: float,
     iterations: int = 10,
+    prior: PosePrior | None = None,
 ) -> PoseFit:
     """Pose that reprojects the points best, by robust Gauss-Newton from `start` `[4, 4]`.
 
@@ -96,6 +106,7 @@ def fit_camera_pose(
         observed: pixels `[N, 2]` in the camera whose pose is wanted.
         camera: pinhole of the observed pixels.
         sigma_px: 1-sigma of an observation, pixels.
+        prior: what is known of the pose beforehand; it settles what the points leave open.
     """
     T_cam_ref = invert(start)
     information = np.zeros((6, 6))
@@ -108,8 +119,13 @@ def fit_camera_pose(
         if not left:
             break
         gradient = np.einsum("nij,ni->j", weighted, whitened)
+        normal = information
+        if prior is not None:
+            normal = information + prior.information
+            off = se3_log(T_cam_ref @ prior.T)
+            gradient = gradient + prior.information @ off
         damping = 1e-6 * np.trace(information) / 6.0 + 1e-12
-        step = np.linalg.solve(information + damping * np.eye(6), -gradient)
+        step = np.linalg.solve(normal + damping * np.eye(6), -gradient)
         T_cam_ref = se3_exp(step) @ T_cam_ref
     inliers = float(np.mean(np.sum(whitened**2, axis=1) < 9.0)) if len(points) else 0.0
     return PoseFit(invert(T_cam_ref), information, whitened, inliers)

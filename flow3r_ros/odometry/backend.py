@@ -48,9 +48,9 @@ BUILD_TIMEOUT_S = 60.0
 """a keyframe that takes longer is given up: the back end hangs"""
 MATCHED = 2
 """keyframes before it that a new one is densely matched with"""
-PRIOR_SIGMA = 0.7
-"""relative sigma of the inverse depth a new point starts with, at least: priors of neighbouring
-points share their error"""
+FIRST_SIGMA, NEW_SIGMA = 0.7, 0.4
+"""relative sigma at least of the inverse depth that a point starts with: of a single picture, and of a
+later keyframe's depth map; neighbouring points share their error, and corners sit on edges"""
 UNKNOWN_SIGMA = 1.0
 """relative sigma of a point whose depth nobody knows; it starts at the median"""
 MIN_SHARE = 0.15
@@ -290,7 +290,8 @@ class Backend:
         pixels = keyframe.pixels[np.searchsorted(keyframe.ids, points.ids[rows])]
         inverse, sigma = keyframe.depth.at(pixels, keyframe.view.ratio)
         good = np.isfinite(inverse) & (inverse > 0) & np.isfinite(sigma)
-        start = starting_sigma(inverse[good], sigma[good])
+        least = FIRST_SIGMA if len(self._map) == 1 else NEW_SIGMA
+        start = starting_sigma(inverse[good], sigma[good], least)
         self._map.reset_prior(rows[good], inverse[good], start)
 
     def _release_images(self) -> None:
@@ -316,11 +317,11 @@ class Backend:
         )
 
 
-def starting_sigma(inverse: Float64, sigma: Float64) -> Float64:
+def starting_sigma(inverse: Float64, sigma: Float64, least: float = NEW_SIGMA) -> Float64:
     """1-sigma `[N]` of inverse depths that no parallax has shown yet, whatever the map they come
     from says: near points are told too far as easily as the other way round."""
     typical = float(np.median(inverse)) if len(inverse) else 0.0
-    return np.maximum(sigma, PRIOR_SIGMA * np.maximum(inverse, typical))
+    return np.maximum(sigma, least * np.maximum(inverse, typical))
 
 
 class _Clock:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from flow3r_ros.config import Config
-from flow3r_ros.geometry.camera_pose import DepthPoints
+from flow3r_ros.geometry.camera_pose import DepthPoints, PosePrior
 from flow3r_ros.geometry.lie import invert, rotation_angle
 from flow3r_ros.odometry.backend import Built, Order, starting_sigma
 from flow3r_ros.odometry.depth import DepthMap, carry, unknown
@@ -117,11 +117,14 @@ class FrontEnd:
         """Pose, verdict and depth of a frame; `busy` is whether the back end builds a keyframe."""
         reference = self._tracker.reference
         if reference is None:
+            self._tracker.start(view)
             return self._nothing_yet(view)
         self._since += 1
         stamp, seconds = view.frame.stamp_ns, self._seconds_to(view)
         predicted = invert(reference.pose) @ self._motion.predict(stamp)
-        tracked = self._tracker.track(view, predicted)
+        information = self._motion.prior(stamp, _median_depth(reference))
+        prior = None if information is None else PosePrior(predicted, information)
+        tracked = self._tracker.track(view, predicted, prior)
         self.wants_join = False
         if tracked is not None:
             depth, came_from, verdict = _examined(view, tracked, reference, predicted)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from flow3r_ros.geometry.camera_pose import (
     DepthPoints,
     PoseFit,
+    PosePrior,
     fit_camera_pose,
     judge_camera_pose,
     pose_without_depth,
@@ -47,6 +48,9 @@ AGREED = 4.0
 """sigmas from the pose within which a corner was seen where it belongs"""
 MIN_CORNERS = 12
 """corners without which there is no pose"""
+SURE, ENOUGH_SURE = 0.15, 50
+"""relative sigma of inverse depth that parallax has shown; corners like that which are enough for a
+pose"""
 EXPLAINED = 0.65
 """share of the corners that a first pose must explain; below it they are followed back as well, and
 other starts are tried: the essential matrix needs no depth"""
@@ -108,6 +112,11 @@ class Tracker:
         self.reference: Reference | None = None
         self._before: View | None = None
         self._pixels = np.empty((0, 2), np.float32)
+        self._last = np.eye(4)
+
+    def start(self, view: View) -> None:
+        """The frame before the next one, while there is no keyframe."""
+        self._before = view
 
     def follow(self, reference: Reference, T_ref_cam: Float64, last: Tracked | None = None) -> None:
         """Follow the corners of another keyframe, or of the same one with better depths.
@@ -124,9 +133,9 @@ class Tracker:
                 reference.ids, last.ids[last.agreed], return_indices=True
             )
             pixels[mine] = last.pixels[last.agreed][theirs]
-        self._pixels = pixels
+        self._pixels, self._last = pixels, T_ref_cam
 
-    def track(self, view: View, start: Float64) -> Tracked | None:
+    def track(self, view: View, start: Float64, prior: PosePrior | None = None) -> Tracked | None:
         """Corners and pose of a frame; `start` `[4, 4]` is its pose in the keyframe as motion
         predicts it. None without a keyframe of this size."""
         reference, before = self.reference, self._before
@@ -134,7 +143,9 @@ class Tracker:
         if reference is None or reference.view.tracking.shape != view.tracking.shape:
             return None
         guess, followed = self._followed(before, view)
-        rough, sure = _rough_pose(reference, guess, followed, [start], view.lens)
+        rough, sure = _rough_pose(
+            reference, guess, followed, [start, self._last], view.lens, prior
+        )
         if not sure and before is not None:
             home, returned = follow_patches(view.tracking, before.tracking, guess)
             followed &= returned & (np.linalg.norm(home - self._pixels, axis=1) < MAX_RETURN_PX)
@@ -142,14 +153,14 @@ class Tracker:
             essential = pose_without_depth(
                 reference.points.only(used), guess[used].astype(np.float64), view.lens
             )
-            starts = [start, np.eye(4), *([] if essential is None else [essential])]
+            starts = [start, self._last, np.eye(4), *([] if essential is None else [essential])]
             rough, sure = _rough_pose(reference, guess, followed, starts, view.lens)
         there = project_points(reference.points, rough, view.lens)
         known = np.asarray(np.all(np.isfinite(there), axis=1))
         target = np.where(known[:, None] & ~followed[:, None], there, guess).astype(np.float32)
         pixels, found = _search(reference, view, rough, target, 1 if sure else 3)
-        tracked = _posed(reference, pixels, found & known, rough, view.lens)
-        self._pixels = tracked.pixels
+        tracked = _posed(reference, pixels, found & known, rough, view.lens, prior)
+        self._pixels, self._last = tracked.pixels, tracked.T_ref_cam
         return tracked
 
     def look(self, view: View, reference: Reference, T_ref_cam: Float64) -> Tracked:
@@ -173,17 +184,32 @@ class Tracker:
         return follow_patches(before.tracking, view.tracking, self._pixels)
 
 
+def _sure_ones(reference: Reference, usable: Bool) -> Bool:
+    """The usable corners whose depth parallax has shown, where they are enough; else all of them:
+    guessed depths agree with each other on wrong motions."""
+    points = reference.points
+    sure = usable & (points.sigma < SURE * points.inverse)
+    return sure if np.count_nonzero(sure) >= ENOUGH_SURE else usable
+
+
 def _rough_pose(
-    reference: Reference, guess: Float32, followed: Bool, starts: Sequence[Float64], lens: Camera
+    reference: Reference,
+    guess: Float32,
+    followed: Bool,
+    starts: Sequence[Float64],
+    lens: Camera,
+    prior: PosePrior | None = None,
 ) -> tuple[Float64, bool]:
     """First pose from the corners that were followed, the best over several starts, and whether it
     explains them."""
-    used = followed & ~reference.held_back
+    used = _sure_ones(reference, followed & ~reference.held_back)
     if np.count_nonzero(used) < MIN_CORNERS:
         return starts[0], False
     points, observed = reference.points.only(used), guess[used].astype(np.float64)
-    fits = [fit_camera_pose(points, observed, lens, each, FOLLOWED_SIGMA, 8) for each in starts]
-    fit = max(fits, key=lambda each: each.inliers)
+    fits = [
+        fit_camera_pose(points, observed, lens, each, FOLLOWED_SIGMA, 8, prior) for each in starts
+    ]
+    fit = min(fits, key=lambda each: each.cost)
     return (fit.T, True) if fit.inliers > EXPLAINED else (starts[0], False)
 
 
@@ -200,15 +226,20 @@ def _search(
 
 
 def _posed(
-    reference: Reference, pixels: Float32, found: Bool, rough: Float64, lens: Camera
+    reference: Reference,
+    pixels: Float32,
+    found: Bool,
+    rough: Float64,
+    lens: Camera,
+    prior: PosePrior | None = None,
 ) -> Tracked:
     """Pose from the corners that are not held back, and what those that are say of it."""
-    used = found & ~reference.held_back
+    used = _sure_ones(reference, found & ~reference.held_back)
     observed = pixels.astype(np.float64)
     fit, T = None, rough
     if np.count_nonzero(used) >= MIN_CORNERS:
         fit = fit_camera_pose(
-            reference.points.only(used), observed[used], lens, rough, TRACK_SIGMA, 8
+            reference.points.only(used), observed[used], lens, rough, TRACK_SIGMA, 8, prior
         )
         T = fit.T
     belongs = project_points(reference.points, T, lens)
