@@ -49,7 +49,7 @@ BUILD_TIMEOUT_S = 60.0
 MATCHED = 2
 """keyframes before it that a new one is densely matched with"""
 FIRST_SIGMA, NEW_SIGMA = 0.7, 0.4
-"""relative sigma at least of the inverse depth that a point starts with: of a single picture, and of a
+"""relative sigma at least of the inverse depth that a point starts with: of one picture, and of a
 later keyframe's depth map; neighbouring points share their error, and corners sit on edges"""
 UNKNOWN_SIGMA = 1.0
 """relative sigma of a point whose depth nobody knows; it starts at the median"""
@@ -61,7 +61,8 @@ MIN_SHARE = 0.15
 class Order:
     """A keyframe to build: its `view` and `pose` `[4, 4]` as the front end found it; `ids` and
     `pixels` of the corners followed into it; `new_ids`, `new_pixels` of new ones, with `inverse`
-    and `sigma` `[M]` as far as known (NaN, inf)."""
+    and `sigma` `[M]` as far as known (NaN, inf);
+    `sigma_px` of a corner's position."""
 
     view: View
     pose: Float64
@@ -71,6 +72,7 @@ class Order:
     new_pixels: Float32
     inverse: Float64
     sigma: Float64
+    sigma_px: float
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ class Backend:
         if with_older:
             find_again(self._map, keyframe)
             clock.lap("find again")
-            adjusted = adjust_map(self._map)
+            adjusted = adjust_map(self._map, order.sigma_px)
             if adjusted is not None:
                 step = _step_covariance(adjusted[0].covariance)
             clock.lap("bundle")

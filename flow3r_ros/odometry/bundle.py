@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from flow3r_ros.geometry.lie import hat, invert, se3_exp
 from flow3r_ros.types import Camera, Float64
 
-SIGMA_PX = 0.5
-"""1-sigma of an observation, pixels of the tracking image"""
 CAUCHY = 2.0
 """whitened residuals beyond it are outliers"""
 BEHIND = 30.0
@@ -49,6 +47,7 @@ class Problem:
     observed: Float64
     weight: Float64
     lens: Camera
+    sigma_px: float
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def _residuals(problem: Problem) -> tuple[Float64, Float64, Float64, Float64]:
     q = np.where(front[:, None], q, np.array([0.0, 0.0, 1.0]))
     lens = problem.lens
     predicted = q[:, :2] / q[:, 2:] * np.array([lens.fx, lens.fy]) + np.array([lens.cx, lens.cy])
-    residual = (predicted - problem.observed) / SIGMA_PX
+    residual = (predicted - problem.observed) / problem.sigma_px
     residual = np.where(front[:, None], residual, BEHIND)
     robust = 1.0 / (1.0 + np.sum(residual**2, axis=1) / CAUCHY**2)
     return residual, problem.weight * robust * front, q, relative
@@ -129,7 +128,7 @@ def _normal_equations(problem: Problem) -> _System:
     host, point, target = problem.host[problem.point], problem.point, problem.target
     inverse = problem.inverse[point][:, None, None]
     lens = problem.lens
-    gain = np.array([lens.fx, lens.fy]) / (SIGMA_PX * q[:, 2:])
+    gain = np.array([lens.fx, lens.fy]) / (problem.sigma_px * q[:, 2:])
     project = np.zeros((len(q), 2, 3))
     project[:, 0, 0], project[:, 1, 1] = gain[:, 0], gain[:, 1]
     project[:, :, 2] = -gain * q[:, :2] / q[:, 2:]

@@ -288,7 +288,7 @@ class FrontEnd:
             nothing = np.full(len(corners), np.nan)
             return Order(
                 view, pose, np.empty(0, np.int64), np.empty((0, 2), np.float32),
-                self._numbered(len(corners)), corners, nothing, np.full(len(corners), np.inf),
+                self._numbered(len(corners)), corners, nothing, np.full(len(corners), np.inf), self._tracker.sigma_px,
             )  # fmt: skip
         kept = tracked.agreed
         pixels = tracked.pixels[kept]
@@ -297,7 +297,7 @@ class FrontEnd:
         inverse, sigma = depth.at(corners, view.ratio)
         order = Order(
             view, pose, reference.ids[kept], pixels, self._numbered(len(corners)), corners, inverse,
-            sigma,
+            sigma, self._tracker.sigma_px,
         )  # fmt: skip
         points = _moved(reference.points.only(kept), tracked.T_ref_cam)
         measured = np.isfinite(inverse) & (inverse > 0)

@@ -105,8 +105,9 @@ def _visible(map_: KeyframeMap, source: Keyframe, target: Keyframe) -> tuple[Ids
     return ids, pixels, there.astype(np.float32)
 
 
-def adjust_map(map_: KeyframeMap) -> tuple[Adjusted, list[int]] | None:
-    """Adjust the newest keyframes and the points they see; outlying observations go.
+def adjust_map(map_: KeyframeMap, sigma_px: float) -> tuple[Adjusted, list[int]] | None:
+    """Adjust the newest keyframes and the points they see; outlying observations go. `sigma_px` is
+    the 1-sigma of an observation.
 
     Returns the outcome and the ids of the keyframes that were free, oldest first; None where
     nothing can be adjusted.
@@ -141,6 +142,7 @@ def adjust_map(map_: KeyframeMap) -> tuple[Adjusted, list[int]] | None:
         observed=observed,
         weight=np.ones(len(point)),
         lens=free[-1].view.lens,
+        sigma_px=sigma_px,
     )
     result = adjust(problem)
     if np.count_nonzero(~problem.free) < 2:

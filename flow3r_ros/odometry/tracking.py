@@ -40,10 +40,14 @@ from flow3r_ros.types import Bool, Camera, Float32, Float64
 
 HELD_BACK = 4
 """one corner in so many judges the pose instead of finding it"""
-FOLLOWED_SIGMA = 1.0
-"""pixels of the tracking image: 1-sigma of a corner followed from the frame before"""
-TRACK_SIGMA = 0.5
-"""pixels of the tracking image: 1-sigma of a corner's position"""
+FOLLOWED = 2.0
+"""sigmas of a corner followed from the frame before, over those of one found by the keyframe's
+patch"""
+SIGMA_PX, LEAST_SIGMA_PX, MOST_SIGMA_PX = 0.5, 0.4, 1.2
+"""pixels of the tracking image: 1-sigma of a corner's position at the start, and its bounds; a
+camera that blurs or bends measures worse, and how much worse shows in the corners that agree"""
+SIGMA_MEMORY = 0.9
+"""share of the measured sigma that is kept from frame to frame"""
 AGREED = 4.0
 """sigmas from the pose within which a corner was seen where it belongs"""
 MIN_CORNERS = 12
@@ -102,7 +106,8 @@ class Tracked:
 
 
 class Tracker:
-    """Follows the corners of one keyframe; `reference` is None until there is one."""
+    """Follows the corners of one keyframe; `reference` is None until there is one, `sigma_px` the
+    measured 1-sigma of a corner's position."""
 
     def __init__(self) -> None:
         self.reset()
@@ -113,6 +118,7 @@ class Tracker:
         self._before: View | None = None
         self._pixels = np.empty((0, 2), np.float32)
         self._last = np.eye(4)
+        self.sigma_px = SIGMA_PX
 
     def start(self, view: View) -> None:
         """The frame before the next one, while there is no keyframe."""
@@ -144,7 +150,7 @@ class Tracker:
             return None
         guess, followed = self._followed(before, view)
         rough, sure = _rough_pose(
-            reference, guess, followed, [start, self._last], view.lens, prior
+            reference, guess, followed, [start, self._last], view.lens, self.sigma_px, prior
         )
         if not sure and before is not None:
             home, returned = follow_patches(view.tracking, before.tracking, guess)
@@ -154,14 +160,25 @@ class Tracker:
                 reference.points.only(used), guess[used].astype(np.float64), view.lens
             )
             starts = [start, self._last, np.eye(4), *([] if essential is None else [essential])]
-            rough, sure = _rough_pose(reference, guess, followed, starts, view.lens)
+            rough, sure = _rough_pose(reference, guess, followed, starts, view.lens, self.sigma_px)
         there = project_points(reference.points, rough, view.lens)
         known = np.asarray(np.all(np.isfinite(there), axis=1))
         target = np.where(known[:, None] & ~followed[:, None], there, guess).astype(np.float32)
         pixels, found = _search(reference, view, rough, target, 1 if sure else 3)
-        tracked = _posed(reference, pixels, found & known, rough, view.lens, prior)
+        tracked = _posed(reference, pixels, found & known, rough, view.lens, self.sigma_px, prior)
         self._pixels, self._last = tracked.pixels, tracked.T_ref_cam
+        self._measure(tracked)
         return tracked
+
+    def _measure(self, tracked: Tracked) -> None:
+        """Follow the noise of the corners that agree: 1.48 times the median across their epipolar
+        lines, where depth does not count."""
+        if tracked.fit is None or len(tracked.fit.whitened) < 2 * MIN_CORNERS:
+            return
+        across = np.abs(tracked.fit.whitened[tracked.fit.distance < AGREED, 1]) * self.sigma_px
+        if len(across) >= MIN_CORNERS:
+            seen = float(np.clip(1.48 * np.median(across), LEAST_SIGMA_PX, MOST_SIGMA_PX))
+            self.sigma_px = SIGMA_MEMORY * self.sigma_px + (1.0 - SIGMA_MEMORY) * seen
 
     def look(self, view: View, reference: Reference, T_ref_cam: Float64) -> Tracked:
         """What the corners of some keyframe say about a frame that is thought to be at `T_ref_cam`
@@ -171,10 +188,14 @@ class Tracker:
         target = np.where(known[:, None], there, reference.pixels).astype(np.float32)
         pixels, found = _search(reference, view, T_ref_cam, target, 3)
         distance = judge_camera_pose(
-            reference.points, pixels.astype(np.float64), view.lens, T_ref_cam, FOLLOWED_SIGMA
+            reference.points,
+            pixels.astype(np.float64),
+            view.lens,
+            T_ref_cam,
+            FOLLOWED * self.sigma_px,
         )
         near = found & known & (distance < AGREED)
-        return _posed(reference, pixels, near, T_ref_cam, view.lens)
+        return _posed(reference, pixels, near, T_ref_cam, view.lens, self.sigma_px)
 
     def _followed(self, before: View | None, view: View) -> tuple[Float32, Bool]:
         """Where the corners went since the frame before, `[N, 2]` pixels, and whether each was
@@ -198,6 +219,7 @@ def _rough_pose(
     followed: Bool,
     starts: Sequence[Float64],
     lens: Camera,
+    sigma_px: float,
     prior: PosePrior | None = None,
 ) -> tuple[Float64, bool]:
     """First pose from the corners that were followed, the best over several starts, and whether it
@@ -207,7 +229,8 @@ def _rough_pose(
         return starts[0], False
     points, observed = reference.points.only(used), guess[used].astype(np.float64)
     fits = [
-        fit_camera_pose(points, observed, lens, each, FOLLOWED_SIGMA, 8, prior) for each in starts
+        fit_camera_pose(points, observed, lens, each, FOLLOWED * sigma_px, 8, prior)
+        for each in starts
     ]
     fit = min(fits, key=lambda each: each.cost)
     return (fit.T, True) if fit.inliers > EXPLAINED else (starts[0], False)
@@ -231,6 +254,7 @@ def _posed(
     found: Bool,
     rough: Float64,
     lens: Camera,
+    sigma_px: float,
     prior: PosePrior | None = None,
 ) -> Tracked:
     """Pose from the corners that are not held back, and what those that are say of it."""
@@ -239,14 +263,14 @@ def _posed(
     fit, T = None, rough
     if np.count_nonzero(used) >= MIN_CORNERS:
         fit = fit_camera_pose(
-            reference.points.only(used), observed[used], lens, rough, TRACK_SIGMA, 8, prior
+            reference.points.only(used), observed[used], lens, rough, sigma_px, 8, prior
         )
         T = fit.T
     belongs = project_points(reference.points, T, lens)
     with np.errstate(invalid="ignore"):
         edge = np.array([lens.width, lens.height]) - WINDOW / 2.0
         inside = np.all((belongs > WINDOW / 2.0) & (belongs < edge), axis=1)
-    distance = judge_camera_pose(reference.points, observed, lens, T, TRACK_SIGMA)
+    distance = judge_camera_pose(reference.points, observed, lens, T, sigma_px)
     agreed = found & (distance < AGREED)
     asked = inside & reference.held_back
     where = np.where(np.isfinite(belongs), belongs, observed)
