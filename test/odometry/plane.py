@@ -132,4 +132,4 @@ def bytes_of(estimates: Iterable[Estimate]) -> list[bytes]:
 
 def position_error(estimate: Estimate, first: int, index: int) -> float:
     """Distance from the true position, whose unit the network's is."""
-    return float(np.linalg.norm((estimate.T_odom_cam[:3, 3] - relative(first, index)[:3, 3])))
+    return float(np.linalg.norm(estimate.T_odom_cam[:3, 3] - relative(first, index)[:3, 3]))

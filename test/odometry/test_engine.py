@@ -230,9 +230,7 @@ def test_the_network_at_every_frame_answers_every_frame() -> None:
 def test_the_scale_is_on_everything() -> None:
     frames = frames_of(range(12))
     plain, _ = stepped(Network(WALK), frames)
-    thrice, _ = stepped(
-        Network(WALK), frames, settings(scale__source="fixed", scale__factor=3.0)
-    )
+    thrice, _ = stepped(Network(WALK), frames, settings(scale__source="fixed", scale__factor=3.0))
     for a, b in zip(plain, thrice, strict=True):
         np.testing.assert_allclose(3.0 * a.T_odom_cam[:3, 3], b.T_odom_cam[:3, 3])
         np.testing.assert_allclose(3.0 * a.depth, b.depth, rtol=1e-6)
