@@ -30,6 +30,7 @@ from flow3r_ros.odometry.frontend import FrontEnd
 from flow3r_ros.odometry.input import Input, same_picture
 from flow3r_ros.odometry.output import Output
 from flow3r_ros.odometry.scale import Scale
+from flow3r_ros.odometry.verification import informative
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Camera, Estimate, Frame, Predictor, Segment
 
@@ -193,11 +194,12 @@ class Engine:
 
     def _advance(self, view: View, stages: dict[str, float]) -> Estimate:
         """One frame through the front end, and a keyframe to the back end where one is wanted."""
-        if self._previous is not None and same_picture(view.gray, self._previous.gray):
+        again = self._previous is not None and same_picture(view.gray, self._previous.gray)
+        if again and informative(view.tracking):  # two black pictures are no repetition
             repeated = self._front.repeat(view)
-            again = self._output.repeat(view, *repeated)
-            if again is not None:
-                return again
+            estimate = self._output.repeat(view, *repeated)
+            if estimate is not None:
+                return estimate
         self._previous = view
         self._since_keyframe += 1
         if self._back.busy and (self._front.wants_join or self._since_keyframe >= JOIN_AFTER):
