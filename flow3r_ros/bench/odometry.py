@@ -82,9 +82,8 @@ def _looped_video(folder: Path, frames: int) -> Path:
 
 
 def _run_video(video: Path) -> None:
-    with open_source(video) as source:
-        with Engine(knowing_predictor(), small_config()) as engine:
-            run(source, engine, video.parent / "run", quiet=True)
+    with open_source(video) as source, Engine(knowing_predictor(), small_config()) as engine:
+        run(source, engine, video.parent / "run", quiet=True)
 
 
 def _measure(frames: int) -> dict[str, Any]:

@@ -52,7 +52,8 @@ _A_MINUTE = 300
 
 def bench_replay(thorough: bool = False) -> dict[str, Any]:
     """I/O per 640x480 image beside plain rosbags, shares of a nano replay's wall time, the
-    network at every frame beside keyframes only, peak memory of one minute of bag beside 3 (20 when `thorough`)."""
+    network at every frame beside keyframes only, peak memory of one minute of bag beside 3 (20 when
+    `thorough`)."""
     pictures = [plane_picture(index) for index in range(60)]
     facts: dict[str, Any] = {"image": "640x480 rgb8 and jpeg, mcap"}
     with tempfile.TemporaryDirectory(prefix="flow3r_bench_") as name:

@@ -19,6 +19,7 @@ from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.replay import replay
 from flow3r_ros.offline.run import run
 from flow3r_ros.report.page import load_record
+from flow3r_ros.report.record import STATES
 from flow3r_ros.types import TrackingState, UInt8
 from test.conftest import shared_path
 from test.odometry.plane import Network, frame_of, picture, settings, stepped
@@ -55,7 +56,7 @@ def test_run_says_it(bags: Path, kind: str, tmp_path: Path) -> None:
     with open_source(bags / kind) as source, Engine(network(), settings()) as engine:
         summary = run(source, engine, tmp_path / "out", quiet=True)
     record = load_record(tmp_path / "out")
-    right([str(state) for state in record.column("tracking_state")])
+    right([STATES[int(state)].value for state in record.column("state")])
     assert summary["lost_spans"]
     assert summary["tracking_states"]["lost"] == BLIND - 4
 
