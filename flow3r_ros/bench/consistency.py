@@ -87,8 +87,8 @@ def _clip_rows(
     folder: Path,
 ) -> list[dict[str, Any]]:
     predictor.reset()
-    with open_source(clip, max_frames=max_frames) as source:
-        run(source, Engine(predictor, config), folder / "run", quiet=True, save_confidence=True)
+    with open_source(clip, max_frames=max_frames) as source, Engine(predictor, config) as engine:
+        run(source, engine, folder / "run", quiet=True, save_confidence=True)
     record = load_record(folder / "run")
     rows = []
     if record.reference is not None:
@@ -125,14 +125,15 @@ def _run_scene(
     clip: SceneClip, predictor: Predictor, config: Config, calibration: Calibration
 ) -> dict[str, Any]:
     predictor.reset()
-    engine, record = Engine(predictor, config), RunRecord("scene")
+    record = RunRecord("scene")
     stamps = np.arange(len(clip.rgb), dtype=np.int64) * PERIOD_NS
     frames = [
         Frame(index, int(stamp), rgb, clip.camera)
         for index, (stamp, rgb) in enumerate(zip(stamps, clip.rgb, strict=True))
     ]
-    estimates = [estimate for frame in frames for estimate in engine.step(frame)]
-    estimates += engine.finish()
+    with Engine(predictor, config) as engine:
+        estimates = [estimate for frame in frames for estimate in engine.step(frame)]
+        estimates += engine.finish()
     height, width = estimates[0].depth.shape
     truth = clip.resized(width, height).depth
     for estimate in estimates:

@@ -60,15 +60,13 @@ LIMIT_S = 1800.0
 
 @dataclass(frozen=True)
 class Contender:
-    """Who runs: the odometry with a model and with or without geometric assist, or (no model) the
-    classical odometry."""
+    """Who runs: the odometry with a model, or (no model) the classical odometry."""
 
     key: str
     """what its results are kept under"""
     title: str
     """what the page calls it"""
     model: str = ""
-    assist: bool = True
     weights: str | None = None
     """its weights file"""
 
@@ -213,12 +211,7 @@ def _run_odometry(
     source: Path, contender: Contender, folder: Path, max_frames: int | None
 ) -> dict[str, Any]:
     settings, output = folder / "settings.yaml", folder / "scratch" / "run"
-    settings.write_text(
-        yaml.safe_dump(
-            {"model": {"name": contender.model}, "assist": {"enabled": contender.assist}}
-        ),
-        encoding="utf-8",
-    )
+    settings.write_text(yaml.safe_dump({"model": {"name": contender.model}}), encoding="utf-8")
     command = [
         sys.executable,
         "-m",

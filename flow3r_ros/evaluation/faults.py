@@ -130,14 +130,9 @@ def drive(case: Splice, predictor: Predictor, config: Config) -> dict[int, Estim
     predictor.reset()
     faulty = range(case.first, case.end)
     network = FaultyNetwork(predictor, case.network, faulty) if case.network else predictor
-    engine = Engine(network, config)
-    try:
+    with Engine(network, config) as engine:
         estimates = [estimate for frame in case.frames for estimate in engine.step(frame)]
         estimates += engine.finish()
-    finally:
-        close = getattr(engine, "close", None)
-        if close is not None:
-            close()
     return {estimate.frame_id: estimate for estimate in estimates}
 
 

@@ -74,7 +74,7 @@ def evaluate_recording(
     if html is not None and not html.parent.is_dir():
         raise OutputError(f"{html}: its folder does not exist", "make the folder first")
     truth_depth = _TrueDepth(depth_from_bag(recording, depth_topic)) if depth_topic else None
-    matcher = Matcher(width=settings.assist.width)
+    matcher = Matcher(width=settings.tracking.depth_width)
     agreement, record = Agreement(matcher), RunRecord(title_of(recording))
 
     def take(estimate: Estimate) -> None:
@@ -83,8 +83,10 @@ def evaluate_recording(
         if truth_depth is not None:
             truth_depth.match(estimate)
 
-    with open_source(recording, topic, camera, max_frames=max_frames) as source:
-        engine = Engine(predictor, settings)
+    with (
+        open_source(recording, topic, camera, max_frames=max_frames) as source,
+        Engine(predictor, settings) as engine,
+    ):
         timing = drive(source, engine, take, quiet=True)
         record.summary = summarise(source, engine, record, timing)
     record.settings = settings.model_dump()

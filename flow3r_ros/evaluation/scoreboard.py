@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.model,
         *(other_models(options.model) if options.checkpoint is None else options.checkpoint),
     ]
-    contenders = [*(contender for model in models for contender in contenders_of(model)), CLASSICAL]
+    contenders = [*map(contender_of, models), CLASSICAL]
     if len({contender.key for contender in contenders}) < len(contenders):
         raise EvaluationError(
             f"two of the models {', '.join(models)} have the same name", "rename a folder"
@@ -137,19 +137,10 @@ def other_models(scored: str) -> list[str]:
     ]
 
 
-def contenders_of(model: str) -> list[Contender]:
-    """The odometry with a model, with and without geometric assist."""
-    weights, name = model_info(model).get("weights"), Path(model).name
-    return [
-        Contender(
-            f"{name}-{'assisted' if assist else 'alone'}",
-            name if assist else f"{name} without assist",
-            model,
-            assist,
-            weights,
-        )
-        for assist in (True, False)
-    ]
+def contender_of(model: str) -> Contender:
+    """The odometry with a model."""
+    name = Path(model).name
+    return Contender(f"{name}-odometry", name, model, model_info(model).get("weights"))
 
 
 def measure_clips(board: Board, folder: Path) -> None:

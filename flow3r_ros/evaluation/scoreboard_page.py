@@ -119,9 +119,7 @@ def write_page(output: Path, board: Board, trust: str = "") -> None:
         "RUN/trajectory.tum CLIP/groundtruth.tum --align sim3`. ATE, and "
         "RPE over one frame: RMSE in metres (nerf_fox_50: arbitrary units) and "
         "degrees, after Sim(3) alignment. † stands still, so that "
-        "its scale is undefined: aligned by SE(3) (a network that was trained to "
-        "correct a prior pose is given none without assist). Best "
-        "in bold.\n",
+        "its scale is undefined: aligned by SE(3). Best in bold.\n",
         _accuracy(board, with_truth),
         *[
             write_ways(clip, board.contenders, board.results, board.truth, output.parent / "images")
@@ -163,12 +161,7 @@ def _described(contender: Contender) -> str:
             f"*{contender.title}* (`evaluation/classical_vo.py`: OpenCV KLT, essential "
             "matrix, triangulated scale; same intrinsics)"
         )
-    how = (
-        "default settings"
-        if contender.assist
-        else "`assist.enabled: false`: poses of the network alone"
-    )
-    return f"*{contender.title}* (model `{contender.model}`, {how})"
+    return f"*{contender.title}* (model `{contender.model}`, default settings)"
 
 
 def _accuracy(board: Board, clips: Sequence[Clip]) -> str:

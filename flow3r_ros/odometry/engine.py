@@ -30,11 +30,13 @@ from flow3r_ros.odometry.frontend import FrontEnd
 from flow3r_ros.odometry.input import Input, same_picture
 from flow3r_ros.odometry.output import Output
 from flow3r_ros.odometry.scale import Scale
+from flow3r_ros.odometry.verification import informative
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Camera, Estimate, Frame, Predictor, Segment
 
 log = logging.getLogger(__name__)
 
+FAILED = "the back end failed at the first keyframe and starts anew"
 JOIN_AFTER = 12
 """frames after a keyframe at which its result is taken in: .4 s of a 30 Hz camera, which the back
 end needs on two shared cores"""
@@ -192,11 +194,12 @@ class Engine:
 
     def _advance(self, view: View, stages: dict[str, float]) -> Estimate:
         """One frame through the front end, and a keyframe to the back end where one is wanted."""
-        if self._previous is not None and same_picture(view.gray, self._previous.gray):
+        again = self._previous is not None and same_picture(view.gray, self._previous.gray)
+        if again and informative(view.tracking):  # two black pictures are no repetition
             repeated = self._front.repeat(view)
-            again = self._output.repeat(view, *repeated)
-            if again is not None:
-                return again
+            estimate = self._output.repeat(view, *repeated)
+            if estimate is not None:
+                return estimate
         self._previous = view
         self._since_keyframe += 1
         if self._back.busy and (self._front.wants_join or self._since_keyframe >= JOIN_AFTER):
@@ -213,6 +216,8 @@ class Engine:
             self._since_keyframe = 0
             if self._front.waits_for_first:
                 self._join(stages)
+                if self._front.waits_for_first:  # the back end failed: the next frame is asked
+                    return self._output.publish(settled.without_keyframe(FAILED), stages)
                 settled = self._front.first(view)
         elif self.config.engine.network == "every_frame" and settled.state.has_pose:
             depth, moving = self._back.look(view, settled.pose)

@@ -60,6 +60,10 @@ class Settled:
         """The same with the seam and window of the keyframe that was taken in with it."""
         return replace(self, seam=seam, window=window)
 
+    def without_keyframe(self, reason: str) -> Settled:
+        """The same where no keyframe could be made of it."""
+        return replace(self, keyframe=False, reason=reason)
+
     def with_depth(self, depth: DepthMap, moving: Bool) -> Settled:
         """The same with another depth."""
         return replace(self, depth=depth, moving=moving)

@@ -210,10 +210,12 @@ def replay_bags(
         )
         try:
             with_odometry = settings.scale.source == "odometry"
-            with BagSource(
-                bag, topic, camera_file, every, None, start, duration, with_odometry
-            ) as source:
-                engine = Engine(predictor, settings)
+            with (
+                BagSource(
+                    bag, topic, camera_file, every, None, start, duration, with_odometry
+                ) as source,
+                Engine(predictor, settings) as engine,
+            ):
                 engine.reset()
                 summaries[str(target)] = replay(source, engine, target, arguments, recording, quiet)
         except Flow3rError as error:

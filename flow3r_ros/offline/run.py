@@ -145,7 +145,6 @@ def run_to_folder(
     with open_source(
         source, topic, camera_file, every, max_frames, odometry=with_odometry
     ) as opened:
-        engine = Engine(open_predictor(settings.model), settings)
         arguments = {
             "input": str(source),
             "camera": str(camera_file or ""),
@@ -153,7 +152,8 @@ def run_to_folder(
             "every": every,
             "max_frames": max_frames,
         }
-        return run(opened, engine, output, arguments, quiet, save_confidence)
+        with Engine(open_predictor(settings.model), settings) as engine:
+            return run(opened, engine, output, arguments, quiet, save_confidence)
 
 
 def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing) -> dict[str, Any]:

@@ -61,12 +61,18 @@ def load(config: Config) -> Loaded:
 
     manifest = find_model(config.model.name).manifest
     runner = open_predictor(config.model)
+    engine = Engine(runner, config)
+
+    def free() -> None:
+        engine.close()
+        runner.close()
+
     return Loaded(
-        engine=Engine(runner, config),
+        engine=engine,
         model=manifest.name,
         weights_sha256=manifest.sha256,
         weights_license=manifest.license,
         device=str(runner.device),
         memory_mb=runner.memory_mb,
-        free=runner.close,
+        free=free,
     )

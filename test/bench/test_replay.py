@@ -49,9 +49,9 @@ def test_shares_speed_and_error_of_a_clip(tmp_path: Path) -> None:
         + shares["building messages, written behind in a thread"]
     )
     assert 90 < parts + shares["engine busy"] <= 100.1
-    assert rows["chunked mode, speed"]["ratio"] > 0
-    assert rows["chunked mode, ATE"]["median"] < 0.05
-    assert rows["chunked mode, ATE"]["note"] == "bundled clip, 8 frames"
+    assert rows["network at every frame, speed"]["ratio"] > 0
+    assert rows["network at every frame, ATE"]["median"] < 0.05
+    assert rows["network at every frame, ATE"]["note"] == "bundled clip, 8 frames"
 
 
 def test_without_the_clip_the_suite_says_so(tmp_path: Path) -> None:

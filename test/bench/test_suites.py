@@ -86,8 +86,8 @@ def test_the_odometry_suite_lists_every_stage(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(bench_odometry, "video_memory", lambda frames: measured(frames // 15))
     result = bench_odometry.bench_odometry(frames=14)
     names = [entry["name"] for entry in result["rows"]]
-    assert "outside network and assist" in names
-    assert {"stage align", "stage depth", "stage network"} <= set(names)
+    assert "a frame, rectified, followed and verified" in names
+    assert {"stage track", "stage depth", "stage network"} <= set(names)
     assert result["seams_refused"] == 0
     memory = next(entry for entry in result["rows"] if "40 frames" in entry["name"])
     assert memory["baseline"] == "4 frames"

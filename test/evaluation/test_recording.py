@@ -102,9 +102,7 @@ def test_pictures_judge_where_there_is_no_truth(bag: Path) -> None:
 
 def test_a_predictor_of_another_scene_is_found_out(bag: Path) -> None:
     bent = PlanePredictor(SCENE, lambda frame: SCENE.pose(90 - 3 * moment(frame)))
-    wrong = evaluate_recording(
-        bag, bent, Config.model_validate({"assist": {"enabled": False}}), topic="/cam/image"
-    )
+    wrong = evaluate_recording(bag, bent, Config(), topic="/cam/image")
     assert wrong["agreement"].get("gap_1", {"flow_epe_px": 99.0})["flow_epe_px"] > 1.0
 
 

@@ -71,13 +71,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_other_checkpoints_are_columns_of_every_table(run: Run) -> None:
     text = run.page.read_text()
-    titles = "tiny | tiny without assist | pi3 | pi3 without assist | classical odometry"
+    titles = "tiny | pi3 | classical odometry"
     assert f"| clip |  | {titles} | standing still | straight line |" in text
     assert f"| clip | frames | {titles} |" in text
     assert "| room (6 frames, " in text
     assert "| 3 clips | " in text
     assert text.count("no such folder") == 2
-    assert "*pi3 without assist*" in text
+    assert "*pi3*" in text
     assert "Every clip was stopped after 6 frames" in text
     lies = next(line for line in text.split("## Confident lies")[1].splitlines() if "room" in line)
     assert " of 6) |" in lies, lies
@@ -99,7 +99,7 @@ def test_a_finished_scoreboard_measures_nothing_again(
     )
     assert first == second
     results = [json.loads(path.read_text()) for path in run.cache.rglob("result.json")]
-    assert len(results) == 5 + 2
+    assert len(results) == 3 + 2
     assert all(result["summary"]["fps"] > 0 for result in results)
 
 

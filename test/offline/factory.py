@@ -51,4 +51,4 @@ def clip_folder(folder: Path, clip: SceneClip) -> Path:
 
 
 def small_config() -> Config:
-    return load_config(None, {"assist.width": 168})
+    return load_config(None, {"tracking.depth_width": 168})

@@ -102,8 +102,8 @@ def canonical(data: bytes, type_name: str) -> bytes:
 def test_live_equals_replay(tmp_path: Path) -> None:
     bag = wall_bag(tmp_path / "bag")
     live = play_live(bag)
-    with BagSource(bag) as source:
-        summary = replay(source, Engine(WallPredictor(0.0), Config()), tmp_path / "out", quiet=True)
+    with BagSource(bag) as source, Engine(WallPredictor(0.0), Config()) as engine:
+        summary = replay(source, engine, tmp_path / "out", quiet=True)
     assert summary["frames_estimated"] == FRAMES
     replayed: dict[str, list[bytes]] = {}
     with Reader(tmp_path / "out") as reader:

@@ -57,7 +57,7 @@ class WallPredictor:
 
 def load(config: Config, seconds: float) -> Loaded:
     engine = Engine(WallPredictor(seconds), config)
-    return Loaded(engine, "wall", "0" * 64, "Apache-2.0", "cpu", lambda: 0.0, lambda: None)
+    return Loaded(engine, "wall", "0" * 64, "Apache-2.0", "cpu", lambda: 0.0, engine.close)
 
 
 if __name__ == "__main__":

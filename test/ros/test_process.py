@@ -365,14 +365,13 @@ def test_the_trajectory_equals_that_of_the_engine_alone():
         }
         played = client.pictures
         assert "dropped" not in process.output()
-    engine = Engine(WallPredictor(0.0), Config())
-    for index in range(played):
-        stamp = EPOCH_NS + (index + 1) * PERIOD_NS
-        for estimate in engine.step(Frame(index, stamp, picture(index), wall_camera())):
-            if estimate.stamp_ns in received:
-                np.testing.assert_allclose(
-                    received[estimate.stamp_ns], odom_from_optical(estimate.T_odom_cam), atol=1e-12
-                )
+    with Engine(WallPredictor(0.0), Config()) as engine:
+        for index in range(played):
+            stamp = EPOCH_NS + (index + 1) * PERIOD_NS
+            for estimate in engine.step(Frame(index, stamp, picture(index), wall_camera())):
+                if estimate.stamp_ns in received:
+                    expected = odom_from_optical(estimate.T_odom_cam)
+                    np.testing.assert_allclose(received[estimate.stamp_ns], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

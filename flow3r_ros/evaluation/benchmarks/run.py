@@ -175,7 +175,6 @@ def _through_odometry(
     sequence: Sequence, predictor: Predictor, config: Config | None
 ) -> list[_View]:
     predictor.reset()
-    engine = Engine(predictor, config or Config())
     scored = set(_scored_for_depth(sequence))
     views: list[_View] = []
 
@@ -184,9 +183,10 @@ def _through_odometry(
             points = estimate.points() if estimate.frame_id in scored else None
             views.append(_View(estimate.frame_id, estimate.T_odom_cam, points, estimate.camera))
 
-    for frame_id, shot in enumerate(sequence.shots):
-        keep(engine.step(load_frame(frame_id, shot)))
-    keep(engine.finish())
+    with Engine(predictor, config or Config()) as engine:
+        for frame_id, shot in enumerate(sequence.shots):
+            keep(engine.step(load_frame(frame_id, shot)))
+        keep(engine.finish())
     return views
 
 

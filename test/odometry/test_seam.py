@@ -11,7 +11,7 @@ import pytest
 from flow3r_ros.config import EngineSettings
 from flow3r_ros.geometry.camera import rays
 from flow3r_ros.geometry.lie import rotation_angle, se3_exp, sim3, so3_exp
-from flow3r_ros.odometry.align import Known, fit_seam, robust_depth_scale, to_odometry
+from flow3r_ros.odometry.seam import Known, fit_seam, robust_depth_scale, to_odometry
 from flow3r_ros.types import Camera, Float64, Prediction
 
 CAMERA = Camera(84, 63, 70.0, 70.0, 41.5, 31.0)
