@@ -5,6 +5,7 @@ happens in between (errors, Ctrl-C, a full disk, kill -9).
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -25,6 +26,14 @@ def shared_files(name: str) -> list[Path]:
         path
         for path in (root / name for root in dict.fromkeys([PACKAGE.parent, *shares]))
         if path.exists()
+    ]
+
+
+def natural_key(path: Path) -> list[tuple[int, int, str]]:
+    """Sort key of a file's name that puts `part_2` before `part_10`."""
+    return [
+        (0, int(piece), "") if piece.isdecimal() else (1, 0, piece)
+        for piece in re.split(r"(\d+)", path.name)
     ]
 
 

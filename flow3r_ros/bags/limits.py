@@ -1,4 +1,4 @@
-"""How much a bag may unpack to, and the only functions that unpack: piece by piece, never beyond it.
+"""How much a bag may unpack to, and the only functions that unpack: piece by piece, never more.
 
 A few kilobytes of zstd, lz4 or bz2 can hold gigabytes of zeros. Whoever unpacks says how many bytes
 are expected; unpacking stops there, and at `MAX_UNPACKED` whatever was announced.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Literal
 
 import lz4.frame  # type: ignore[import-untyped]
@@ -57,12 +58,10 @@ def unpack_as_far_as_possible(packed: bytes, packing: Packing, size: int) -> byt
     if size > MAX_UNPACKED:
         return b""
     found = []
-    try:
+    with suppress(UnpackError):
         blocks = (packed[at : at + _BLOCK] for at in range(0, len(packed), _BLOCK))
         for piece in pieces(blocks, packing, size):
             found.append(piece)
-    except UnpackError:
-        pass
     return b"".join(found)
 
 

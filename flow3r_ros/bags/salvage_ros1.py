@@ -42,11 +42,7 @@ class SalvagedRos1:
         """Messages of the connections with start <= time < stop (ns), in file order."""
         wanted = {connection.id: connection for connection in connections}
         for key, time, data in self._walk():
-            if (
-                key in wanted
-                and (start is None or time >= start)
-                and (stop is None or time < stop)
-            ):
+            if key in wanted and (start is None or time >= start) and (stop is None or time < stop):
                 yield wanted[key], time, data
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ in words what is not.
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -27,6 +26,7 @@ from flow3r_ros.bags.salvage import SalvagedMcap, SalvagedSqlite, has_log
 from flow3r_ros.bags.salvage_ros1 import SalvagedRos1
 from flow3r_ros.bags.types import ros1_types, ros2_types
 from flow3r_ros.errors import BagError
+from flow3r_ros.paths import natural_key
 
 METADATA = "metadata.yaml"
 _READ: dict[BagFormat, Any] = {
@@ -282,16 +282,8 @@ class _Part:
 def bag_files(folder: Path) -> list[Path]:
     """Bag files of a folder in natural order; of `x.db3` and `x.db3.zstd`, which are one file, the
     unpacked one."""
-    found = sorted((file for file in folder.iterdir() if bag_format(file)), key=natural)
+    found = sorted((file for file in folder.iterdir() if bag_format(file)), key=natural_key)
     return [file for file in found if not is_packed(file) or file.with_suffix("") not in found]
-
-
-def natural(path: Path) -> list[tuple[int, int, str]]:
-    """Sort key that puts part_2 before part_10."""
-    return [
-        (0, int(piece), "") if piece.isdecimal() else (1, 0, piece)
-        for piece in re.split(r"(\d+)", path.name)
-    ]
 
 
 def _present(file: Path) -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from flow3r_ros.bags.reader import BagReader, OdometrySample
 from flow3r_ros.datasets import pictures, video
+from flow3r_ros.datasets.identify import bag_at, identify
 from flow3r_ros.datasets.prefetch import Prefetch
 from flow3r_ros.errors import FrameError, InputError
 from flow3r_ros.geometry.camera import load_camera
@@ -24,7 +25,6 @@ from flow3r_ros.types import Camera, Frame
 Event = Frame | OdometrySample | FrameError
 """what a source yields; a FrameError stands in the place of an unusable image"""
 
-_BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 CAMERA_FILE = "camera.json"
 
 
@@ -127,9 +127,23 @@ class PictureSource(Source):
     def _events(self) -> Iterator[Event]:
         camera: Camera | None = None
         for frame_id, (stamp, rgb) in enumerate(islice(iter(self._reader), self.max_frames)):
-            if frame_id == 0 and self._camera_file is not None:
-                camera = load_camera(self._camera_file, (rgb.shape[1], rgb.shape[0]))
+            if frame_id == 0:
+                camera = self._camera((rgb.shape[1], rgb.shape[0]))
             yield Frame(frame_id, stamp, rgb, camera)
+
+    def _camera(self, size: tuple[int, int]) -> Camera | None:
+        """That of the camera file, else the data set's, where it fits the pictures."""
+        if self._camera_file is not None:
+            return load_camera(self._camera_file, size)
+        listing = self._reader.listing if isinstance(self._reader, pictures.Pictures) else None
+        published = listing.camera if listing else None
+        if published is not None and (published.width, published.height) != size:
+            self.notes.append(
+                f"the published calibration is for {published.width}x{published.height}, the "
+                f"pictures are {size[0]}x{size[1]}; it is not used"
+            )
+            return None
+        return published
 
 
 class BagSource(Source):
@@ -148,7 +162,7 @@ class BagSource(Source):
         odometry: bool = False,
     ) -> None:
         super().__init__(path, every, max_frames)
-        self.reader = BagReader(path, topic)
+        self.reader = BagReader(bag_at(path), topic)
         self._camera = load_camera(camera) if camera else None
         self._camera_file = camera
         self._start, self._duration, self._odometry = start, duration, odometry
@@ -216,42 +230,21 @@ def open_source(
 
     Raises InputError (BagError for bags) when there is nothing to read.
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder", "check the path")
-    if is_bag(path):
-        return BagSource(path, topic, camera, every, max_frames, odometry=odometry)
-    reader = _picture_reader(path, every)
-    beside = (path if path.is_dir() else path.parent, reader.path.parent)
-    found = next(
+    found = identify(Path(path))
+    if found.kind == "bag":
+        return BagSource(found.path, topic, camera, every, max_frames, odometry=odometry)
+    if topic is not None:
+        raise InputError(
+            f"{path}: is {'a video' if found.kind == 'video' else 'a folder of pictures'}",
+            "--topic is for bags; leave it out",
+        )
+    if found.kind == "video":
+        reader: video.Video | pictures.Pictures = video.Video(found.path, every)
+    else:
+        reader = pictures.Pictures(found.path, every, found.listing)
+    inside = Path(path) if Path(path).is_dir() else Path(path).absolute().parent
+    beside = (inside, found.path.absolute().parent, found.path)
+    own = next(
         (folder / CAMERA_FILE for folder in beside if (folder / CAMERA_FILE).is_file()), None
     )
-    return PictureSource(reader, camera or found, max_frames)
-
-
-def is_bag(path: Path) -> bool:
-    """Whether `path` is a bag file, or a folder with bag files or rosbag2 metadata."""
-    if path.is_file():
-        return path.suffix in _BAG_SUFFIXES
-    return (path / "metadata.yaml").is_file() or any(
-        set(file.suffixes) & set(_BAG_SUFFIXES) for file in path.iterdir()
-    )
-
-
-def _picture_reader(path: Path, every: int) -> video.Video | pictures.Pictures:
-    if path.is_file():
-        if path.suffix.lower() in pictures.SUFFIXES:
-            raise InputError(f"{path}: one image is not a sequence", "give the folder")
-        return video.Video(path, every)
-    videos = sorted(file for file in path.iterdir() if file.suffix.lower() in video.SUFFIXES)
-    if len(videos) == 1:
-        return video.Video(videos[0], every)
-    for folder in (path, path / "frames", path / "images"):
-        if folder.is_dir() and pictures.images_in(folder):
-            return pictures.Pictures(folder, every)
-    what = (
-        f"several videos: {', '.join(file.name for file in videos)}"
-        if videos
-        else "no images, video or bag in it"
-    )
-    raise InputError(f"{path}: {what}", "give the file itself")
+    return PictureSource(reader, camera or own, max_frames)

@@ -18,12 +18,12 @@ _SECONDS_AND_NANOSECONDS = re.compile(r"[A-Za-z_-]*?(\d{10})[_.-](\d{9})")
 _DATED = re.compile(r"[A-Za-z_]*?(\d{4}-\d\d-\d\d[ T_]\d\d[:-]\d\d[:-]\d\d\.\d+Z?)")
 
 
-def read_stamps(path: Path) -> tuple[list[int], str]:
-    """Stamps of a text file, one a line, in int nanoseconds, and the unit they are written in;
-    empty lines and `#` comments are skipped.
+def read_stamps(path: Path, notes: list[str] | None = None) -> list[int]:
+    """Stamps of a text file, one a line, in int nanoseconds; empty lines and `#` comments are
+    skipped.
 
-    Seconds, and every other unit of `wire.stamp_text`. Raises InputError naming the line that is no
-    stamp, or saying that no unit of time fits.
+    Seconds, and every other unit of `wire.stamp_text`, which `notes` is told then. Raises
+    InputError naming the line that is no stamp, or saying that no unit of time fits.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -35,7 +35,7 @@ def read_stamps(path: Path) -> tuple[list[int], str]:
         if (text := line.split("#", 1)[0].strip().rstrip(","))
     ]
     try:
-        return nanoseconds([text for _, text in found])
+        stamps, unit = nanoseconds([text for _, text in found])
     except ValueError as error:
         at = error.args[0]
         if at < 0:
@@ -44,6 +44,9 @@ def read_stamps(path: Path) -> tuple[list[int], str]:
             ) from error
         number, text = found[at]
         raise InputError(f"{path}:{number}: '{text[:40]}' is not a stamp", _CURE) from error
+    if notes is not None and unit != "seconds":
+        notes.append(f"{path.name} is read as {unit}")
+    return stamps
 
 
 def stamps_of_names(names: Sequence[str]) -> list[int] | None:

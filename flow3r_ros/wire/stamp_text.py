@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from math import log10
 from statistics import median
 from typing import Literal
@@ -69,7 +70,7 @@ def epoch_unit(value: Decimal) -> Unit | None:
 
 
 def _unit(values: list[Decimal]) -> Unit:
-    steps = [b - a for a, b in zip(values, values[1:], strict=False) if b > a]
+    steps = [b - a for a, b in pairwise(values) if b > a]
     step = float(median(steps)) if steps else 0.0
     near = {epoch_unit(value) for value in values}
     first = next(iter(near)) if len(near) == 1 else None
