@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from zlib import crc32
 
-from flow3r_ros.bags.limits import MAX_UNPACKED, unpack_as_far_as_possible
+from flow3r_ros.bags.limits import MAX_UNPACKED, Packing, unpack_as_far_as_possible
 
 MAGIC = b"\x89MCAP0\r\n"
 _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x03, 0x04, 0x05, 0x06, 0x0F
@@ -150,8 +150,9 @@ def _unpack_chunk(body: bytes) -> tuple[bytes, bool]:
     except (struct.error, UnicodeDecodeError):
         return b"", False
     raw = packed
-    if compression == "zstd" or compression == "lz4":
-        raw = unpack_as_far_as_possible(packed, compression, size)
+    if compression in ("zstd", "lz4"):
+        packing: Packing = "zstd" if compression == "zstd" else "lz4"
+        raw = unpack_as_far_as_possible(packed, packing, size)
     return raw, len(raw) == size and (not crc or crc32(raw) == crc)
 
 

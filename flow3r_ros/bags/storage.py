@@ -263,7 +263,10 @@ class _Part:
             self._salvage(error)
             wanted = [connection for connection in self.connections if connection.topic in topics]
             yield from self.reader.messages(wanted, start if last is None else last + 1, stop)
-        if isinstance(self.reader, tuple(_SALVAGE.values())) and self.reader.lost:
+        if (
+            isinstance(self.reader, SalvagedMcap | SalvagedSqlite | SalvagedRos1)
+            and self.reader.lost
+        ):
             self.lost = f"{self.file.name}: {self.reader.lost}"
 
     def _salvage(self, error: Exception) -> None:

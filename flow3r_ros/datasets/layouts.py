@@ -87,4 +87,5 @@ def _pinhole(width: int, height: int, projection: Float64) -> Camera | None:
     if projection.size != 12:
         return None
     P = projection.reshape(3, 4)
-    return Camera(width, height, *(float(P[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2))))
+    fx, fy, cx, cy = (float(P[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    return Camera(width, height, fx, fy, cx, cy)
