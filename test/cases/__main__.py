@@ -1,5 +1,5 @@
-"""`python -m test.cases CASES [--only WORD] [--keep DIR]`: makes every input, runs the product on it,
-prints what is right and what was got; exit code 1 when something is wrong."""
+"""`python -m test.cases CASES [--only WORD] [--keep DIR]`: makes every input, runs the product on
+it, prints what is right and what was got; exit code 1 when something is wrong."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def frames(
             got.append(f"first {stamps[0] / 1e9:.3f}")
             right &= stamps[0] == first_ns
         if steps_ms is not None:
-            steps = [round((b - a) / 1e6) for a, b in zip(stamps, stamps[1:], strict=False)]
+            steps = [round((b - a) / 1e6) for a, b in pairwise(stamps)]
             got.append(f"steps {sorted(set(steps))} ms")
             right &= steps == ([steps_ms] * len(steps) if isinstance(steps_ms, int) else steps_ms)
         if ate is not None:
@@ -88,7 +89,7 @@ def _depth_size(output: Path) -> tuple[int, int]:
 
 
 def refused(*words: str, command: str = "run") -> Check:
-    """Exit 1 and one line that names one of the words (regular expressions), and no useless cure."""
+    """Exit 1 and one line that names one of the words (patterns), and no useless cure."""
 
     def check(shop: Workshop, source: Path) -> Answer:
         done = shop.run(source) if command == "run" else shop.replay(source)

@@ -1,4 +1,4 @@
-"""Makes the inputs of `../shared/cases` and runs `flow3r` on them, in this process, as a user would."""
+"""Makes the inputs of `../shared/cases` and runs `flow3r` on them, in this process."""
 
 from __future__ import annotations
 

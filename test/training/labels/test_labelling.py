@@ -246,3 +246,22 @@ def test_a_camera_that_does_not_move_gives_no_clips(tmp_path: Path) -> None:
     )
     assert (report.clips, report.pairs) == (0, 0)
     assert report.frames == {"frames": 5, "chosen": 1, "repeated": 4, "alone": 1}
+
+
+def test_several_sources_go_on_past_a_bad_one(images: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "notes.txt"
+    bad.write_text("it rained")
+    report = label([bad, images], tmp_path / "cache", settings())
+    assert list(report.failed) == [str(bad)]
+    assert "is a text file" in report.failed[str(bad)]
+    assert report.labelled == report.pairs > 0
+
+
+def test_nothing_to_label_leaves_nothing(tmp_path: Path) -> None:
+    bad = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    for path in bad:
+        path.write_text("it rained")
+    assert len(label(bad, tmp_path / "cache", settings()).failed) == 2
+    with pytest.raises(InputError, match="is a text file"):
+        label(bad[:1], tmp_path / "cache", settings())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt"]
