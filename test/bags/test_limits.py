@@ -97,7 +97,7 @@ def test_a_bomb_in_a_chunk_costs_that_chunk(tmp_path: Path) -> None:
 def test_a_packed_file_that_is_a_bomb_is_refused(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The head is a bag's, so that only its size gives it away; nothing stays in the temp folder."""
+    """It begins like a bag: only its size gives it away; nothing stays in the temp folder."""
     bag = write_bag(tmp_path / "bag", standard_topics(2), {"db3": "sqlite3"}.get(suffix, "mcap"))
     temporary = tmp_path / "tmp"
     temporary.mkdir()

@@ -22,8 +22,9 @@ def test_the_salvager_finds_what_rosbags_reads(tmp_path: Path, compression: str)
     with Ros1Reader(path) as reader:
         expected = [(c.topic, c.msgtype, ns, bytes(data)) for c, ns, data in reader.messages()]
         if compression:
-            with Ros1Writer(tmp_path / "b.bag") as writer:
-                writer.set_compression(getattr(Ros1Writer.CompressionFormat, compression))
+            writer = Ros1Writer(tmp_path / "b.bag")
+            writer.set_compression(getattr(Ros1Writer.CompressionFormat, compression))
+            with writer:
                 known = {
                     c.id: writer.add_connection(
                         c.topic, c.msgtype, msgdef=c.msgdef.data, md5sum=c.digest

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from flow3r_ros.cli import main as cli
+from flow3r_ros.cli.main import main
 from test.cases.workshop import flow3r
 
 
@@ -18,10 +19,10 @@ def test_an_error_nobody_foresaw(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(sys.modules[main.__module__], "app", fail)
     monkeypatch.setattr("sys.argv", ["flow3r", "run", *(["--debug"] if debug else [])])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        main()
     lines = capsys.readouterr().err.splitlines()
     assert end.value.code == 1
     assert lines[-1].startswith("flow3r: ")
