@@ -268,6 +268,21 @@ def _inner_view(camera: Camera) -> tuple[float, float, float, float]:
     return limits[0], limits[1], limits[2], limits[3]
 
 
+def undistortion_maps(
+    source: Camera, target: Camera, kind: int
+) -> tuple[cv2.typing.MatLike, cv2.typing.MatLike]:
+    """Maps of OpenCV's `kind` for `cv2.remap`: where in an image of `source` each pixel of the
+    pinhole `target`, at the same place, is found."""
+    build = (
+        cv2.fisheye.initUndistortRectifyMap
+        if source.distortion_model == "equidistant"
+        else cv2.initUndistortRectifyMap
+    )
+    size = (target.width, target.height)
+    coefficients = np.array(source.distortion)
+    return build(source.matrix, coefficients, np.eye(3), target.matrix, size, kind)
+
+
 class Rectifier:
     """Removes lens distortion with maps computed once.
 
@@ -278,7 +293,11 @@ class Rectifier:
     def __init__(self, camera: Camera) -> None:
         self.camera = check_camera(camera)
         self.rectified = pinhole(self.camera)
-        self._maps = None if self.camera.distortion_model == "none" else self._build_maps()
+        self._maps = (
+            None
+            if self.camera.distortion_model == "none"
+            else undistortion_maps(self.camera, self.rectified, cv2.CV_16SC2)
+        )
 
     def apply(self, rgb: UInt8) -> UInt8:
         """Rectified copy of an image `[H, W]` or `[H, W, 3]` (the image itself without distortion);
@@ -296,18 +315,6 @@ class Rectifier:
                 rgb, *self._maps, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
             ),
             dtype=np.uint8,
-        )
-
-    def _build_maps(self) -> tuple[cv2.typing.MatLike, cv2.typing.MatLike]:
-        size = (self.camera.width, self.camera.height)
-        coefficients = np.array(self.camera.distortion)
-        build = (
-            cv2.fisheye.initUndistortRectifyMap
-            if self.camera.distortion_model == "equidistant"
-            else cv2.initUndistortRectifyMap
-        )
-        return build(
-            self.camera.matrix, coefficients, np.eye(3), self.rectified.matrix, size, cv2.CV_16SC2
         )
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from flow3r_ros.geometry.correspondence import Correspondence
+from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.evidence import DepthMap as EvidenceDepth
 from flow3r_ros.geometry.evidence import build_evidence, depth_confidence
 from flow3r_ros.odometry.assist import Track
 from flow3r_ros.odometry.bundle import Bundle
-from flow3r_ros.odometry.depth import DepthMap
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Evidence
 

@@ -13,9 +13,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flow3r_ros.datasets.labelled import LabelledSequence
+from flow3r_ros.datasets.sequence import Sequence as RecordedSequence
 from flow3r_ros.errors import TrainingError
-from flow3r_ros.geometry.flow import nearest_resize
 from flow3r_ros.training.augmentation import Example, Pair, fitting_window, to_sample
 from flow3r_ros.training.held_out import Stretch, hold_out, stretches_of
 from flow3r_ros.training.labels.cache import LabelCache, LabelUnit
@@ -138,7 +137,8 @@ class CachedClips:
 
 
 class LabelledClips:
-    """Windows of labelled sequences; flow comes from a teacher, by default from their geometry.
+    """Windows of recorded sequences whose frames all have truth; flow comes from a teacher, by
+    default from their geometry.
 
     `window` frames form a clip, `hop` frames lie between the starts of two; `width` is what frames
     are shrunk to.
@@ -146,7 +146,7 @@ class LabelledClips:
 
     def __init__(
         self,
-        sequences: Sequence[LabelledSequence],
+        sequences: Sequence[RecordedSequence],
         teacher: FlowTeacher | None = None,
         window: int = 48,
         hop: int = 24,
@@ -179,17 +179,15 @@ class LabelledClips:
     ) -> Example:
         """See `ClipSource.read`."""
         sequence, start = int(self._starts[index, 0]), int(self._starts[index, 1])
-        read = [self._sequences[sequence].read(start + frame) for frame in frames]
-        h, w = read[0].rgb.shape[:2]
+        recorded = self._sequences[sequence]
+        read = [recorded.labelled(start + frame) for frame in frames]
         clip = Clip(
-            key=f"{self._sequences[sequence].name}/{start}/{list(frames)}",
-            source=self._sequences[sequence].name,
+            key=f"{recorded.name}/{start}/{list(frames)}",
+            source=recorded.name,
             rgb=np.stack([frame.rgb for frame in read]),
-            stamps_ns=np.array(
-                [self._sequences[sequence].stamps_ns[start + frame] for frame in frames], np.int64
-            ),
+            stamps_ns=np.array([recorded.shots[start + f].stamp_ns for f in frames], np.int64),
             camera=read[0].camera,
-            depth=np.stack([nearest_resize(frame.depth, w, h) for frame in read]),
+            depth=np.stack([frame.depth for frame in read]),
             poses=np.stack([frame.pose for frame in read]),
         )
         return _with_labels(_shrunk(clip, self._width), self._teacher, rng, pairs)
