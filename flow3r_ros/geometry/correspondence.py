@@ -29,6 +29,9 @@ from flow3r_ros.types import Float32, UInt8
 
 _TEXTURE = 3.0
 """gray levels per pixel: gradient at which flow is half trusted; sensor noise stays below"""
+FLOW_NOISE_PX = 0.5
+"""1-sigma of a covisible flow vector, pixels of the correspondence grid: what triangulation, pose
+refinement and bundle adjustment whiten by"""
 ENOUGH = 0.35
 """covisible share below which dense flow has failed"""
 

@@ -120,10 +120,7 @@ def _handed_on(view: View, track: Track) -> DepthMap:
 def _rigid_part(map_: DepthMap, view: View) -> DepthMap:
     if not view.moving.any():
         return map_
-    return DepthMap(
-        np.where(view.moving, np.float32(np.nan), map_.inverse),
-        np.where(view.moving, np.float32(np.inf), map_.sigma),
-    )
+    return map_.where(~view.moving)
 
 
 def _scale(z: Float32, seam: Seam | None, median_depth: float | None) -> float:

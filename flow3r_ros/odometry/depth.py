@@ -59,14 +59,10 @@ def from_network(
 def triangulated(correspondence: Correspondence, camera: Camera, T_a_b: Float64) -> DepthMap:
     """Map of image a from the correspondence a -> b and the pose of b in a; unknown where nothing
     could be triangulated."""
-    depth, sigma = triangulate(correspondence, camera, T_a_b)
-    known = np.isfinite(depth) & (correspondence.texture > MIN_TEXTURE)
-    inverse = np.where(known, 1.0 / np.where(known, depth, 1.0), np.nan)
-    floor = SIGMA_FLOOR * inverse
-    return DepthMap(
-        inverse.astype(np.float32),
-        np.where(known, np.hypot(sigma, floor), np.inf).astype(np.float32),
-    )
+    found = triangulate(correspondence, camera, T_a_b)
+    sigma = np.hypot(found.sigma, SIGMA_FLOOR * found.inverse)
+    known = np.isfinite(found.inverse) & (correspondence.texture > MIN_TEXTURE)
+    return DepthMap(found.inverse, sigma).where(known)
 
 
 def gather(

@@ -23,8 +23,6 @@ from flow3r_ros.training.labels.clips import Clip, FlowLabel
 from flow3r_ros.training.labels.teacher import FlowTeacher
 from flow3r_ros.training.labels.teachers import GeometricTeacher
 from flow3r_ros.training.labels.worker import label_unit
-from flow3r_ros.training.scenes.renderer import render_clip
-from flow3r_ros.training.scenes.textures import Split
 from flow3r_ros.training.shards import ShardError
 
 
@@ -191,58 +189,6 @@ class LabelledClips:
             poses=np.stack([frame.pose for frame in read]),
         )
         return _with_labels(_shrunk(clip, self._width), self._teacher, rng, pairs)
-
-
-class SyntheticClips:
-    """Scenes of the factory, rendered as they are drawn; exact flow, also of moving objects."""
-
-    def __init__(
-        self,
-        clips: int,
-        seed: int = 0,
-        width: int = 336,
-        height: int = 252,
-        textures: Split = "train",
-    ) -> None:
-        self.name = "synthetic"
-        self._seed, self._size, self._textures = seed, (width, height), textures
-        self._lengths = np.full(clips, 24, np.int64)
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """24 frames a scene; only the drawn ones are rendered."""
-        return self._lengths
-
-    def strides(self) -> tuple[int, ...]:
-        """Labels exist for every distance."""
-        return (1, 2, 3)
-
-    def read(
-        self, index: int, frames: Sequence[int], rng: np.random.Generator, pairs: int
-    ) -> Example:
-        """See `ClipSource.read`."""
-        width, height = self._size
-        times = np.array(frames, np.float64)
-        made = render_clip(
-            self._seed + index, len(frames), width, height, textures=self._textures, times=times
-        )
-        clip = Clip(
-            f"{self._seed + index}",
-            "synthetic",
-            made.rgb,
-            times.astype(np.int64),
-            made.camera,
-            made.depth,
-            made.poses,
-        )
-        chosen = _draw_pairs(len(frames), rng, pairs)
-        labels = []
-        for i, j in chosen:
-            flow, covisible = made.flow(i, j)
-            labels.append(
-                FlowLabel(flow, covisible.astype(np.float32), covisible.astype(np.float32))
-            )
-        return Example(clip, tuple(chosen), tuple(labels))
 
 
 def _shrunk(clip: Clip, width: int) -> Clip:

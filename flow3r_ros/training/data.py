@@ -25,7 +25,7 @@ from flow3r_ros.training.data_config import DataSettings
 from flow3r_ros.training.dataset import Mixture, whole_sample, window_evidence
 from flow3r_ros.training.labels.cache import LabelCache
 from flow3r_ros.training.labels.labelling import label
-from flow3r_ros.training.sample import Sample
+from flow3r_ros.training.sample import Sample, SampleSource
 from flow3r_ros.training.scenes.shards import SceneShards
 from flow3r_ros.training.shards import ShardError
 
@@ -42,20 +42,12 @@ class HeldOut(Protocol):
         ...
 
 
-class Source(Protocol):
-    """Samples for training."""
-
-    def batch(self, step: int, part: slice = ...) -> list[Sample]:
-        """The samples of a step, or a part of them: a pure function of the step."""
-        ...
-
-
 @dataclass(frozen=True)
 class TrainingData:
     """Samples to train on, clips to validate on (None when there are none), and where they came
     from, for the manifest."""
 
-    source: Source
+    source: SampleSource
     held_out: HeldOut | None
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -79,7 +71,7 @@ def open_data(
         report = label(recordings, workspace / "labels", settings.labels)
         provenance |= {"teacher": settings.labels.teacher, "labels": report.as_dict()}
     weight_of = _weights(paths, settings)
-    parts: list[tuple[Source, float]] = []
+    parts: list[tuple[SampleSource, float]] = []
     held_out: list[HeldOut] = []
     for path in [path for path in paths if path not in recordings] + (
         [workspace / "labels"] if recordings else []
@@ -175,7 +167,9 @@ class Alternating:
     """Several sources; each step is drawn whole from one of them, by weight, as a function of the
     step."""
 
-    def __init__(self, sources: Sequence[Source], weights: Sequence[float], seed: int) -> None:
+    def __init__(
+        self, sources: Sequence[SampleSource], weights: Sequence[float], seed: int
+    ) -> None:
         share = np.asarray(weights, np.float64)
         if not (share >= 0).all() or share.sum() <= 0:
             raise TrainingError(

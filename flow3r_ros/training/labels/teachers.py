@@ -10,7 +10,6 @@ first stated limit), so every refusal is counted by its reason.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -139,28 +138,6 @@ class AgreeingTeachers:
             confidence=np.minimum(ours.confidence, agree),
             reason=reason,
         )
-
-
-class CountedTeacher:
-    """A teacher that also keeps count: `asked` pairs and `refused` by reason."""
-
-    def __init__(self, teacher: FlowTeacher) -> None:
-        self.teacher, self.name = teacher, teacher.name
-        self.asked = 0
-        self.refused: Counter[str] = Counter()
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The identity of the teacher inside."""
-        return self.teacher.identity
-
-    def flow(self, clip: Clip, i: int, j: int) -> FlowLabel:
-        """Ask the teacher and count."""
-        label = self.teacher.flow(clip, i, j)
-        self.asked += 1
-        if label.reason:
-            self.refused[label.reason] += 1
-        return label
 
 
 def open_teacher(name: str, **options: Any) -> FlowTeacher:
