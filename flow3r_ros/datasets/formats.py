@@ -1,4 +1,4 @@
-"""Which public data set a folder belongs to, told by the files that only it has, and its sequences.
+"""Which public data set a folder belongs to, by the files that only it has, and its sequences.
 
 `find_sequences(root)` is the one way in for `flow3r run`, training and whoever else is given a data
 set's root or the folder of one sequence. Labelled bags are not recognised by content (their topics

@@ -25,7 +25,7 @@ from flow3r_ros.geometry.flow import (
     warp,
 )
 from flow3r_ros.geometry.sparse import flow_through_matches, match_features
-from flow3r_ros.types import Float32, UInt8
+from flow3r_ros.types import Bool, Float32, UInt8
 
 _TEXTURE = 3.0
 """gray levels per pixel: gradient at which flow is half trusted; sensor noise stays below"""
@@ -60,6 +60,11 @@ class Correspondence:
     def share(self) -> float:
         """Covisible share of image a, 0..1."""
         return float(self.covisibility.mean())
+
+    @property
+    def covisible(self) -> Bool:
+        """Pixels of image a that image b sees, bool `[h, w]`: more likely than not."""
+        return np.asarray(self.covisibility > 0.5)
 
     def reversed(self) -> Correspondence:
         """The same correspondence from b to a."""

@@ -24,6 +24,7 @@ from flow3r_ros.geometry.camera import rays, scaled
 from flow3r_ros.geometry.correspondence import Correspondence, Matcher
 from flow3r_ros.geometry.depth_map import HALF_SIGMA, DepthMap
 from flow3r_ros.geometry.lie import invert
+from flow3r_ros.geometry.robust import weighted_median
 from flow3r_ros.geometry.two_view import PairPose, hybrid_pose, triangulate
 from flow3r_ros.types import Camera, Evidence, Float32, Float64, PoseSource, UInt8
 
@@ -69,8 +70,9 @@ def build_evidence(
                 planes[index, channel : channel + 3] = _pooled_flow(
                     correspondence, camera, width, height
                 )
-    log_scale = _weighted_median(planes[:, 2], planes[:, 3])
-    planes[:, 2] = np.where(planes[:, 3] > 0, np.clip(planes[:, 2] - log_scale, -4.0, 4.0), 0.0)
+    known = planes[:, 3] > 0
+    log_scale = weighted_median(planes[:, 2][known], planes[:, 3][known])
+    planes[:, 2] = np.where(known, np.clip(planes[:, 2] - log_scale, -4.0, 4.0), 0.0)
     scale = float(np.exp(log_scale))
     relative = invert(poses[0]) @ poses
     relative[:, :3, 3] /= scale
@@ -104,16 +106,6 @@ def _pooled_flow(
     return np.asarray(
         cv2.resize(stacked, (width, height), interpolation=cv2.INTER_AREA), dtype=np.float32
     ).transpose(2, 0, 1)
-
-
-def _weighted_median(values: Float32, weight: Float32) -> float:
-    known = weight > 0
-    if not known.any():
-        return 0.0
-    v, w = values[known], weight[known]
-    order = np.argsort(v)
-    total = np.cumsum(w[order])
-    return float(v[order][min(int(np.searchsorted(total, 0.5 * total[-1])), len(v) - 1)])
 
 
 def evidence_from_images(

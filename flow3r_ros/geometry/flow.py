@@ -83,13 +83,16 @@ def squared_length(flow: Float32) -> Float32:
     return np.asarray(cv2.transform(cv2.multiply(flow, flow), _ADD), dtype=np.float32)
 
 
+HIDDEN = 0.05
+"""relative difference of depths beyond which a point lies behind what the other image sees"""
+
+
 def geometric_flow(
     depth_a: Float32,
     T_a_b: Float64,
     camera_a: Camera,
     camera_b: Camera,
     depth_b: Float32 | None = None,
-    tolerance: float = 0.05,
 ) -> tuple[Float32, Bool]:
     """Flow from a to b that a rigid scene causes, and where both images see the same point.
 
@@ -98,7 +101,7 @@ def geometric_flow(
         T_a_b: pose of camera b in camera a (maps points of b to a), same unit as the depth.
         camera_a, camera_b: pinholes.
         depth_b: z on the grid of `camera_b`; with it, points hidden in b (relative depth differs by
-            more than `tolerance`) drop out.
+            more than `HIDDEN`) drop out.
 
     Returns flow float32 `[h, w, 2]` in pixels (0 where depth is unknown or behind b) and
     covisibility bool `[h, w]`.
@@ -119,7 +122,7 @@ def geometric_flow(
     covisible = known & inside(target, camera_b.width, camera_b.height)
     if depth_b is not None:
         seen = sample(depth_b.astype(np.float32), target)
-        covisible &= np.abs(seen - z) < tolerance * safe
+        covisible &= np.abs(seen - z) < HIDDEN * safe
     return flow, covisible
 
 

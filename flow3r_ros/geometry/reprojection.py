@@ -58,13 +58,16 @@ class RefinedPose:
     objective: float
 
 
+TARGET_POINTS = 1000
+"""points that a pose is refined on for each reference"""
+
+
 def make_target(
     correspondence: Correspondence,
     camera: Camera,
     T_world_a: Float64,
     depth_a: Float32,
     sigma_a: Float32,
-    count: int = 1000,
 ) -> Target:
     """Target from a correspondence a -> b and depth of a on the same grid.
 
@@ -72,7 +75,7 @@ def make_target(
     unknown depth stay in, with the median depth and a sigma as large as their inverse depth, and so
     constrain the epipolar direction.
     """
-    matches = select_matches(correspondence, camera, count)
+    matches = select_matches(correspondence, camera, TARGET_POINTS)
     return target_from_matches(
         matches,
         T_world_a,

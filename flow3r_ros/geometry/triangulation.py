@@ -61,9 +61,7 @@ def _solve(
     sigma = np.float32(FLOW_NOISE_PX) / (
         gain * np.sqrt(np.maximum(correspondence.covisibility, 1e-3)) + np.float32(1e-12)
     )
-    good = (
-        front & (correspondence.covisibility > 0.5) & (across < max_residual_px) & (sigma < 0.5 * d)
-    )
+    good = front & correspondence.covisible & (across < max_residual_px) & (sigma < 0.5 * d)
     nan = np.float32(np.nan)
     depth = np.where(good, 1.0 / np.where(good, d, 1.0), nan).astype(np.float32)
     return (
@@ -89,7 +87,7 @@ def moving_mask(
     height, width = correspondence.covisibility.shape
     coarse, camera, depth_a = _every_second(correspondence, camera, depth_a)
     threshold_px = 0.5 * MAX_ACROSS_PX
-    trusted = (coarse.covisibility > 0.5) & (coarse.texture > 0.2)
+    trusted = coarse.covisible & (coarse.texture > 0.2)
     rotation = np.eye(4)
     rotation[:3, :3] = T_a_b[:3, :3]
     at_infinity, _ = geometric_flow(np.ones_like(coarse.covisibility), rotation, camera, camera)

@@ -38,6 +38,7 @@ from flow3r_ros.geometry.reprojection import (
     refine_pose,
     sharpened,
 )
+from flow3r_ros.geometry.robust import weighted_median
 from flow3r_ros.geometry.triangulation import ScaleRatio, moving_mask, scale_ratio, triangulate
 from flow3r_ros.types import Camera, Float32, Float64, PoseSource
 
@@ -93,7 +94,7 @@ def hybrid_pose(
     With fewer than 30 matches the pose is identity, marked PREDICTED.
     """
     matches = select_matches(correspondence, camera)
-    flow_px = _median(
+    flow_px = weighted_median(
         np.linalg.norm(correspondence.flow[matches.rows, matches.columns], axis=1), matches.weight
     )
     if len(matches) < 30:
@@ -114,7 +115,7 @@ def hybrid_pose(
         matches,
         *(part[0] for part in fit_epipolar(best.R[None], best.t[None], matches, 12)),
     )
-    if _median(rotation_residual(best.R, matches), matches.weight) < MIN_PARALLAX_PX:
+    if weighted_median(rotation_residual(best.R, matches), matches.weight) < MIN_PARALLAX_PX:
         return _without_parallax(matches, R_far, pnp, flow_px)
     ratio = None if depth is None else _scale(best, depth, matches)
     scale = ratio.scale if ratio is not None else _length(pnp)
@@ -164,7 +165,7 @@ def _describe(
     inliers = float(
         np.sum(matches.weight * (np.abs(residual) < 1.5)) / max(float(matches.weight.sum()), 1e-9)
     )
-    parallax = _median(rotation_residual(T_b_a[:3, :3], matches), matches.weight)
+    parallax = weighted_median(rotation_residual(T_b_a[:3, :3], matches), matches.weight)
     return PairPose(
         T,
         source,
@@ -190,11 +191,3 @@ def _depth_of(depth_a: Float32, correspondence: Correspondence, matches: Matches
 
 def _length(T: Float64 | None) -> float | None:
     return None if T is None else float(np.linalg.norm(T[:3, 3]))
-
-
-def _median(values: Float64, weight: Float64) -> float:
-    if len(values) == 0:
-        return 0.0
-    order = np.argsort(values)
-    total = np.cumsum(weight[order])
-    return float(values[order][min(int(np.searchsorted(total, 0.5 * total[-1])), len(values) - 1)])

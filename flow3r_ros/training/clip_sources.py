@@ -25,6 +25,11 @@ from flow3r_ros.training.labels.teachers import GeometricTeacher
 from flow3r_ros.training.labels.worker import label_unit
 from flow3r_ros.training.shards import ShardError
 
+WINDOW, HOP = 48, 24
+"""frames in a clip of a labelled sequence, and between the starts of two"""
+WIDTH = 336
+"""pixels that its frames are shrunk to"""
+
 
 class ClipSource(Protocol):
     """Clips of one origin; frames of a clip are addressed by position."""
@@ -60,12 +65,11 @@ class CachedClips:
     def __init__(
         self,
         folder: Path,
-        name: str = "",
         part: Literal["all", "train", "held_out"] = "all",
         held_out_share: float = 0.2,
         shortest: int = 2,
     ) -> None:
-        self.name = name or folder.name
+        self.name = folder.name
         self.counts: Counter[str] = Counter()
         self._cache = LabelCache.existing(folder)
         stretches: dict[tuple[str, int], Stretch] = {}
@@ -135,32 +139,26 @@ class CachedClips:
 
 
 class LabelledClips:
-    """Windows of recorded sequences whose frames all have truth; flow comes from a teacher, by
-    default from their geometry.
+    """Windows of recorded sequences whose frames all have truth; flow comes from their geometry.
 
-    `window` frames form a clip, `hop` frames lie between the starts of two; `width` is what frames
-    are shrunk to.
+    `WINDOW` frames form a clip, `HOP` frames lie between the starts of two; frames are shrunk to a
+    width of `WIDTH`.
     """
 
     def __init__(
         self,
         sequences: Sequence[RecordedSequence],
-        teacher: FlowTeacher | None = None,
-        window: int = 48,
-        hop: int = 24,
-        width: int = 336,
     ) -> None:
         self.name = ", ".join(sorted({sequence.name for sequence in sequences}))
-        self._sequences, self._width = sequences, width
-        self._teacher = teacher or GeometricTeacher()
+        self._sequences, self._teacher = sequences, GeometricTeacher()
         starts = [
             (s, start)
             for s, sequence in enumerate(sequences)
-            for start in range(0, max(1, len(sequence) - 1), hop)
+            for start in range(0, max(1, len(sequence) - 1), HOP)
         ]
         self._starts = np.array(starts, np.int64).reshape(-1, 2)
         self._lengths = np.array(
-            [min(window, len(sequences[s]) - start) for s, start in starts], np.int64
+            [min(WINDOW, len(sequences[s]) - start) for s, start in starts], np.int64
         )
 
     @property
@@ -188,7 +186,7 @@ class LabelledClips:
             depth=np.stack([frame.depth for frame in read]),
             poses=np.stack([frame.pose for frame in read]),
         )
-        return _with_labels(_shrunk(clip, self._width), self._teacher, rng, pairs)
+        return _with_labels(_shrunk(clip, WIDTH), self._teacher, rng, pairs)
 
 
 def _shrunk(clip: Clip, width: int) -> Clip:

@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 Made = TypeVar("Made")
+AHEAD = 2
+"""steps that are kept ready"""
 
 
 class Loader(Generic[Made]):
@@ -21,13 +23,13 @@ class Loader(Generic[Made]):
 
     Args:
         make: step -> samples or batch, a pure function.
-        threads: makers at work; `ahead` steps are kept ready.
+        threads: makers at work; `AHEAD` steps are kept ready.
 
     `wait_s` is the time the last call waited, `waited_s` the sum, `served` the number of steps.
     """
 
-    def __init__(self, make: Callable[[int], Made], threads: int = 1, ahead: int = 2) -> None:
-        self._make, self._ahead = make, max(1, ahead)
+    def __init__(self, make: Callable[[int], Made], threads: int = 1) -> None:
+        self._make = make
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
         self._futures: dict[int, Future[Made]] = {}
         self.wait_s = 0.0
@@ -37,7 +39,7 @@ class Loader(Generic[Made]):
     def __call__(self, step: int) -> Made:
         """What `make(step)` returns; the next steps are started. Errors of the data surface
         here."""
-        for wanted in range(step, step + 1 + self._ahead):
+        for wanted in range(step, step + 1 + AHEAD):
             if wanted not in self._futures:
                 self._futures[wanted] = self._pool.submit(self._make, wanted)
         started = time.perf_counter()

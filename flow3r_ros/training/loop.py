@@ -200,7 +200,7 @@ def run(
         )
     finished = gather({**network.state_dict(), **average})
     if writes:
-        told = {**(provenance or {}), "steps": last, "metrics_before": _scores_before(output)}
+        facts = {**(provenance or {}), "steps": last, "metrics_before": _scores_before(output)}
         seconds = time.monotonic() - started
         export(
             network,
@@ -210,7 +210,7 @@ def run(
             steps=last,
             seconds=seconds,
             metrics=scores,
-            provenance=told,
+            provenance=facts,
         )
     return TrainResult(last, output / "model", scores)
 

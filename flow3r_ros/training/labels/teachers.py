@@ -29,6 +29,9 @@ ENTRY_POINTS = "flow3r_ros.flow_teachers"
 SAME_IMAGE = 0.25  # mean grey-level difference below which two frames are the same image
 
 
+AGREE_PX = 1.5  # end-point distance up to which two teachers agree, plus 5 % of the motion
+
+
 class DisTeacher:
     """OpenCV DIS both ways (`geometry.correspondence`, as odometry uses it): no weights, the
     default.
@@ -101,12 +104,12 @@ class AgreeingTeachers:
     """Two teachers; only pixels where both agree stay covisible. The first one's displacement is
     kept.
 
-    Agreement: end-point distance below `tolerance_px` plus 5 % of the motion. A pair that either
+    Agreement: end-point distance below `AGREE_PX` plus 5 % of the motion. A pair that either
     refuses, or on which fewer than `MIN_COVISIBLE` pixels agree, is refused (`disagreement`).
     """
 
-    def __init__(self, first: FlowTeacher, second: FlowTeacher, tolerance_px: float = 1.5) -> None:
-        self.first, self.second, self.tolerance_px = first, second, tolerance_px
+    def __init__(self, first: FlowTeacher, second: FlowTeacher) -> None:
+        self.first, self.second = first, second
         self.name = f"{first.name}+{second.name}"
 
     @property
@@ -115,7 +118,7 @@ class AgreeingTeachers:
         return {
             "name": self.name,
             "teachers": [self.first.identity, self.second.identity],
-            "tolerance_px": self.tolerance_px,
+            "tolerance_px": AGREE_PX,
         }
 
     def flow(self, clip: Clip, i: int, j: int) -> FlowLabel:
@@ -124,7 +127,7 @@ class AgreeingTeachers:
         h, w = ours.covisibility.shape
         other = resize_flow(theirs.displacement, w, h)
         seen = cv2.resize(theirs.covisibility, (w, h), interpolation=cv2.INTER_LINEAR)
-        allowed = self.tolerance_px + 0.05 * np.linalg.norm(ours.displacement, axis=-1)
+        allowed = AGREE_PX + 0.05 * np.linalg.norm(ours.displacement, axis=-1)
         agree = (np.linalg.norm(ours.displacement - other, axis=-1) < allowed).astype(
             np.float32
         ) * np.asarray(seen, np.float32)
