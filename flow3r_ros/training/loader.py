@@ -25,7 +25,7 @@ class Loader(Generic[Made]):
         make: step -> samples or batch, a pure function.
         threads: makers at work; `AHEAD` steps are kept ready.
 
-    `wait_s` is the time the last call waited, `waited_s` the sum, `served` the number of steps.
+    `wait_s` is the time the last call waited.
     """
 
     def __init__(self, make: Callable[[int], Made], threads: int = 1) -> None:
@@ -33,8 +33,6 @@ class Loader(Generic[Made]):
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
         self._futures: dict[int, Future[Made]] = {}
         self.wait_s = 0.0
-        self.waited_s = 0.0
-        self.served = 0
 
     def __call__(self, step: int) -> Made:
         """What `make(step)` returns; the next steps are started. Errors of the data surface
@@ -45,8 +43,6 @@ class Loader(Generic[Made]):
         started = time.perf_counter()
         made = self._futures.pop(step).result()
         self.wait_s = time.perf_counter() - started
-        self.waited_s += self.wait_s
-        self.served += 1
         return made
 
     def __enter__(self) -> Loader[Made]:
