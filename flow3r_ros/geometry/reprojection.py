@@ -32,8 +32,8 @@ class Target:
     """Points of one posed frame a, and where the new frame b sees them.
 
     `T_world_a` `[4, 4]`; `rays_a` `[n, 3]` with z = 1; `inverse_depth`, `sigma` `[n]` in 1 / world
-    unit; `rays_b` `[n, 2]` observed (x/z, y/z); `weight` `[n]` in 0..1; `sigma_px` the noise of an
-    observation in pixels.
+    unit; `rays_b` `[n, 2]` observed (x/z, y/z); `weight` `[n]` in 0..1. An observation has a noise
+    of `FLOW_NOISE_PX`.
     """
 
     T_world_a: Float64
