@@ -62,9 +62,12 @@ def numbers(path: Path) -> Float64:
     Raises:
         InputError: it cannot be read as numbers.
     """
+    lines = [line for _, line in read_lines(need(path, "table of numbers"))]
+    if not lines:
+        raise InputError(f"{path}: holds no numbers", DOWNLOAD_AGAIN)
     try:
-        return np.atleast_2d(np.loadtxt(path, dtype=np.float64))
-    except (OSError, ValueError) as error:
+        return np.atleast_2d(np.loadtxt(lines, dtype=np.float64))
+    except ValueError as error:
         raise InputError(f"{path}: is not a table of numbers ({error})", DOWNLOAD_AGAIN) from error
 
 

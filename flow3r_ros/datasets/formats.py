@@ -104,13 +104,11 @@ def find_sequences(root: Path) -> list[SequenceFolder]:
 
 
 def _search(folder: Path, depth: int) -> list[SequenceFolder]:
-    for known in FORMATS:
-        if known.matches(folder):
-            return [SequenceFolder(known.name, folder, known.read)]
-    if depth == 0:
-        return []
     try:
-        inside = sorted(path for path in folder.iterdir() if path.is_dir())
-    except OSError:
+        for known in FORMATS:
+            if known.matches(folder):
+                return [SequenceFolder(known.name, folder, known.read)]
+        inside = sorted(path for path in folder.iterdir() if path.is_dir()) if depth else []
+    except OSError:  # not ours to look into
         return []
     return [found for path in inside for found in _search(path, depth - 1)]

@@ -94,7 +94,7 @@ def read_seven_scenes(folder: Path) -> Sequence:
         shots.append(
             Shot(
                 image,
-                int(stem.rpartition("-")[2]) * FRAME_NS,
+                _number(image, stem.rpartition("-")[2]) * FRAME_NS,
                 colour,
                 pose_matrix(folder / f"{stem}.pose.txt") if posed else None,
                 _millimetres(folder / f"{stem}.{kind}.png", (0, 65535)) if deep else None,
@@ -158,8 +158,8 @@ def _millimetres(path: Path, invalid: tuple[int, ...] = (0,)) -> partial[Float32
     return partial(png_depth, need(path, "depth image"), 1000.0, invalid)
 
 
-def _number(image: Path) -> int:
-    digits = image.stem.removeprefix("img")
+def _number(image: Path, digits: str = "") -> int:
+    digits = digits or image.stem.removeprefix("img")
     if not digits.isdigit():
         raise InputError(f"{image}: its name is not a frame number", "leave it out of the folder")
     return int(digits)

@@ -76,10 +76,12 @@ def _projection(path: Path, number: int) -> Float64:
         if key.strip() != f"P{number}":
             continue
         try:
-            return np.array([float(value) for value in values.split()]).reshape(3, 4)
-        except ValueError as error:
+            matrix = np.array([float(value) for value in values.split()]).reshape(3, 4)
+            np.linalg.inv(matrix[:, :3])
+            return matrix
+        except ValueError as error:  # a singular matrix too
             raise InputError(
-                f"{path}:{line_number}: is not a 3x4 matrix", DOWNLOAD_AGAIN
+                f"{path}:{line_number}: is not a projection matrix of 12 numbers", DOWNLOAD_AGAIN
             ) from error
     raise InputError(f"{path}: has no P{number}", "download the calibration again")
 
@@ -122,9 +124,9 @@ def _sensor(path: Path) -> tuple[Camera, Float64]:
         coefficients = tuple(float(value) for value in sensor["distortion_coefficients"])
         model = str(sensor["distortion_model"])
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(
-            f"{path}: is not a EuRoC camera calibration ({type(error).__name__}: {error})",
-            DOWNLOAD_AGAIN,
+            f"{path}: is not a EuRoC camera calibration ({reason})", DOWNLOAD_AGAIN
         ) from error
     if model not in MODELS:
         raise InputError(
@@ -140,10 +142,12 @@ def _states(path: Path) -> tuple[list[int], list[Float64]]:
         fields = line.split(",")
         try:
             x, y, z, qw, qx, qy, qz = (float(value) for value in fields[1:8])
+            if not np.isfinite([x, y, z]).all() or not 0.5 < np.linalg.norm([qx, qy, qz, qw]) < 2:
+                raise ValueError("not a pose")
             stamps.append(int(fields[0]))
+            poses.append(rigid(matrix_from_quaternion([qx, qy, qz, qw]), [x, y, z]))
         except ValueError as error:
             raise InputError(
                 f"{path}:{number}: is not `stamp, position, quaternion, ...`", DOWNLOAD_AGAIN
             ) from error
-        poses.append(rigid(matrix_from_quaternion([qx, qy, qz, qw]), [x, y, z]))
     return stamps, poses

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,35 +44,23 @@ def epic_kitchens(root: Path) -> list[Sequence]:
 
 
 def _epic_video(folder: Path, fields: Path) -> Sequence:
+    shots, without = [], 0
     try:
         data = json.loads(fields.read_text(encoding="utf-8"))
-        camera, images = data["camera"], data["images"]
-    except (OSError, ValueError, KeyError) as error:
+        lens, images = _lens(data["camera"]), data["images"]
+        for image in need_any(folder, "frame_*.jpg", "frames of the video"):
+            if image.name not in images:
+                without += 1
+                continue
+            qw, qx, qy, qz, tx, ty, tz = images[image.name][:7]
+            pose = invert(rigid(matrix_from_quaternion([qx, qy, qz, qw]), [tx, ty, tz]))
+            stamp = round((int(image.stem.removeprefix("frame_")) - 1) * 1e9 / 59.94)
+            shots.append(Shot(image, stamp, _fitted(lens, image), pose))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{fields}: is not an EPIC Fields file ({error})", "download it again"
+            f"{fields}: is not an EPIC Fields file ({type(error).__name__}: {error})",
+            "download it again",
         ) from error
-    if camera["model"] != "OPENCV":
-        raise InputError(f"{fields}: camera model {camera['model']!r} is not OPENCV")
-    fx, fy, cx, cy, *distortion = (float(value) for value in camera["params"])
-    lens = Camera(
-        int(camera["width"]),
-        int(camera["height"]),
-        fx,
-        fy,
-        cx - 0.5,
-        cy - 0.5,
-        "plumb_bob",
-        (*distortion[:4], 0.0),
-    )
-    shots, without = [], 0
-    for image in need_any(folder, "frame_*.jpg", "frames of the video"):
-        if image.name not in images:
-            without += 1
-            continue
-        qw, qx, qy, qz, tx, ty, tz = images[image.name][:7]
-        pose = invert(rigid(matrix_from_quaternion([qx, qy, qz, qw]), [tx, ty, tz]))
-        stamp = round((int(image.stem.removeprefix("frame_")) - 1) * 1e9 / 59.94)
-        shots.append(Shot(image, stamp, _fitted(lens, image), pose))
     if not shots:
         raise InputError(f"{folder}: no frame is registered in {fields.name}")
     return Sequence(
@@ -79,6 +68,15 @@ def _epic_video(folder: Path, fields: Path) -> Sequence:
         tuple(shots),
         (f"{without} frames are not registered in EPIC Fields",) if without else (),
     )
+
+
+def _lens(camera: dict[str, Any]) -> Camera:
+    """COLMAP's OPENCV camera, whose pixel centres lie at halves."""
+    if camera["model"] != "OPENCV":
+        raise ValueError(f"camera model {camera['model']!r} is not OPENCV")
+    fx, fy, cx, cy, *distortion = (float(value) for value in camera["params"])
+    size = int(camera["width"]), int(camera["height"])
+    return Camera(*size, fx, fy, cx - 0.5, cy - 0.5, "plumb_bob", (*distortion[:4], 0.0))
 
 
 def _fitted(lens: Camera, image: Path) -> Camera:

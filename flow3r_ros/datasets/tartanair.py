@@ -43,6 +43,8 @@ def read_tartanair(folder: Path) -> Sequence:
             f"{len(images)} images",
             "download the trajectory again",
         )
+    if not np.isfinite(table).all() or (np.linalg.norm(table[:, 3:], axis=1) < 1e-6).any():
+        raise InputError(f"{folder / 'pose_left.txt'}: a pose is not finite", DOWNLOAD_AGAIN)
     camera = scaled(CAMERA, *image_size(images[0]))
     deep = (folder / "depth_left").is_dir()
     shots = []

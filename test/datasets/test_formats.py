@@ -313,3 +313,29 @@ def test_the_root_of_a_download_is_recognised(tmp_path: Path, name: str) -> None
     assert sequence.name == scored.name
     assert set(scored.shots[0].image.parts) == set(sequence.with_truth().shots[0].image.parts)
     assert next(sequence.frames()).rgb.ndim == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "text"),
+    [
+        ("kitti", "calib.txt", "P0: 1 2 3\nP2: 0 0 0 0 0 0 0 0 0 0 0 0\n"),
+        ("kitti", "times.txt", "noon\n"),
+        ("euroc", "sensor.yaml", "T_BS: [1, 2]\n"),
+        ("euroc", "sensor.yaml", "{: no yaml"),
+        ("scannet", "intrinsic_color.txt", "1 2 3\n"),
+        ("scannet", "3.txt", "1 2 3\n"),
+        ("nrgbd", "poses.txt", "x"),
+        ("sintel", "frame_0002.cam", "PIEH"),
+        ("7scenes", "frame-000002.pose.txt", ""),
+        ("tum_dynamics", "depth.txt", "1311868164.25\n"),
+    ],
+)
+def test_a_damaged_file_is_refused_in_one_line_that_names_it(
+    tmp_path: Path, name: str, file: str, text: str
+) -> None:
+    SAMPLES[name][0](tmp_path)
+    next(tmp_path.rglob(file)).write_text(text)
+    (found,) = find_sequences(tmp_path)
+    with pytest.raises(InputError, match=file.replace(".", r"\.")) as caught:
+        found.sequences()
+    assert "\n" not in str(caught.value)
