@@ -119,10 +119,11 @@ class CloudSettings(Settings):
     """Clouds and the voxel map."""
 
     min_confidence: float = Field(
-        0.2,
+        0.08,
         ge=0,
         le=1,
-        description="points below this confidence are left out of clouds and map",
+        description="points below this confidence are left out of clouds and map; 0.08 is a "
+        "relative sigma of 50 %",
         json_schema_extra=RUNTIME,
     )
     edge_ratio: float = Field(

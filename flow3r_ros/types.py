@@ -20,6 +20,11 @@ UInt8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
 
 
+LOST_VARIANCE = 1e9
+"""variance of every axis of a pose or twist that nothing is known about, m^2 (or output units
+squared) and rad^2; what `~/odometry` publishes while LOST"""
+
+
 class TrackingState(Enum):
     """How far the pose of a frame can be trusted."""
 

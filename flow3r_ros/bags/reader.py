@@ -33,7 +33,6 @@ class OdometrySample:
 
     stamp_ns: int
     T_odom_child: Float64
-    child_frame: str
 
 
 class BagReader:
@@ -158,7 +157,6 @@ class BagReader:
         return OdometrySample(
             self._stamp(message, received),
             matrix_of_pose(message.pose.pose),
-            str(message.child_frame_id),
         )
 
     def _stamp(self, message: Any, received: int) -> int:

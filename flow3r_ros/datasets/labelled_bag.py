@@ -4,7 +4,6 @@ odometry labels its own data."""
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,19 @@ from pydantic import Field
 
 from flow3r_ros.bags.storage import Storage
 from flow3r_ros.config import Settings
-from flow3r_ros.datasets.labelled import LabelledFrame, LabelledSequence
+from flow3r_ros.datasets.sequence import Sequence, Shot
 from flow3r_ros.errors import BagError, CameraError, FrameError, InputError
 from flow3r_ros.geometry.camera import pinhole
-from flow3r_ros.geometry.flow import nearest_resize
-from flow3r_ros.geometry.lie import interpolate
-from flow3r_ros.types import Camera, Float32, Float64
+from flow3r_ros.geometry.trajectory import nearest_stamp, pose_at
+from flow3r_ros.types import Camera, Float32, Float64, UInt8
 from flow3r_ros.wire.camera_info import camera_from_info
 from flow3r_ros.wire.images import decode_compressed, decode_image
 from flow3r_ros.wire.transforms import StaticTransforms, matrix_of_pose, stamp_ns
 
-_MAX_GAP_NS = 50_000_000
+_DEPTH_GAP_NS = 50_000_000
+"""largest distance of an image and its depth"""
+_POSE_GAP_NS = 500_000_000
+"""longest gap that poses are interpolated over"""
 _Message = tuple[int, int]
 """header stamp, receive time (int nanoseconds)"""
 
@@ -47,7 +48,7 @@ class BagTopics(Settings):
     )
 
 
-def open_labelled_bag(path: Path, topics: BagTopics | None = None) -> LabelledSequence:
+def open_labelled_bag(path: Path, topics: BagTopics | None = None) -> Sequence:
     """Frames of a bag that have depth within 50 ms and a pose on either side; poses are
     interpolated to the image's stamp.
 
@@ -58,19 +59,24 @@ def open_labelled_bag(path: Path, topics: BagTopics | None = None) -> LabelledSe
     reader = _LabelledBag(path, topics)
     depths = reader.stamps(topics.depth)
     poses = reader.poses()
-    pose_stamps, depth_stamps = [stamp for stamp, _ in poses], [stamp for stamp, _ in depths]
-    readers, stamps = [], []
+    depth_stamps = [stamp for stamp, _ in depths]
+    pose_stamps, tracked = [stamp for stamp, _ in poses], [pose for _, pose in poses]
+    shots = []
     for image in reader.stamps(topics.image):
-        depth, pose = _nearest(depth_stamps, image[0]), _pose_at(pose_stamps, poses, image[0])
+        depth = nearest_stamp(depth_stamps, image[0], _DEPTH_GAP_NS)
+        pose = pose_at(pose_stamps, tracked, image[0], _POSE_GAP_NS)
         if depth is not None and pose is not None:
-            readers.append(partial(reader.read, image, depths[depth], pose))
-            stamps.append(image[0])
-    if not readers:
+            picture, measured = (
+                partial(reader.picture, image),
+                partial(reader.depth, depths[depth]),
+            )
+            shots.append(Shot(path, image[0], reader.camera, pose, measured, None, picture))
+    if not shots:
         raise BagError(
             f"{path}: no image has both depth and pose",
             f"check the topics {topics.image}, {topics.depth}, {topics.pose}",
         )
-    return LabelledSequence(path.stem, tuple(readers), tuple(stamps))
+    return Sequence(path.stem, tuple(shots))
 
 
 class _LabelledBag:
@@ -87,7 +93,7 @@ class _LabelledBag:
                     f"{path}: no topic {topic}",
                     f"set the topics of the labelled bag; it has {known}",
                 )
-        self._camera = self._first_camera()
+        self.camera = self._first_camera()
         self._frame_id = ""
 
     def stamps(self, topic: str) -> list[_Message]:
@@ -133,25 +139,21 @@ class _LabelledBag:
             found.append((stamp_ns(message.header.stamp), matrix_of_pose(pose) @ extrinsics))
         return sorted(found, key=lambda item: item[0])
 
-    def read(self, image: _Message, depth: _Message, pose: Float64) -> LabelledFrame:
-        """Decode one frame. Raises InputError when it cannot be decoded."""
+    def picture(self, message: _Message) -> UInt8:
+        """Decode one image. Raises InputError when it cannot be decoded."""
         with self._lock:
-            pictures, maps = (
-                self._fetch(self._topics.image, image),
-                self._fetch(self._topics.depth, depth),
-            )
+            image = self._fetch(self._topics.image, message)
         compressed = self._storage.topics[self._topics.image][0].endswith("CompressedImage")
         try:
-            rgb = decode_compressed(pictures) if compressed else decode_image(pictures)
+            return decode_compressed(image) if compressed else decode_image(image)
         except FrameError as error:
             raise InputError(f"{self._path}: {error.what}", "leave this bag out") from error
-        h, w = rgb.shape[:2]
-        if (self._camera.width, self._camera.height) != (w, h):
-            raise InputError(
-                f"{self._path}: CameraInfo is not for {w}x{h} images",
-                "record the matching CameraInfo",
-            )
-        return LabelledFrame(rgb, nearest_resize(decode_depth(maps), w, h), pose, self._camera)
+
+    def depth(self, message: _Message) -> Float32:
+        """Decode one depth image. Raises InputError when it cannot be decoded."""
+        with self._lock:
+            image = self._fetch(self._topics.depth, message)
+        return decode_depth(image)
 
     def _fetch(self, topic: str, message: _Message) -> Any:
         for _, _, data in self._storage.messages({topic}, message[1], message[1] + 1):
@@ -209,23 +211,3 @@ def decode_depth(message: Any) -> Float32:
     ) * np.float32(unit)
     depth[~(np.isfinite(depth) & (depth > 0))] = np.nan
     return np.asarray(depth)
-
-
-def _nearest(stamps: list[int], stamp: int) -> int | None:
-    at = bisect_left(stamps, stamp)
-    near = [
-        k for k in (at - 1, at) if 0 <= k < len(stamps) and abs(stamps[k] - stamp) <= _MAX_GAP_NS
-    ]
-    return min(near, key=lambda k: abs(stamps[k] - stamp)) if near else None
-
-
-def _pose_at(stamps: list[int], poses: list[tuple[int, Float64]], stamp: int) -> Float64 | None:
-    """Pose interpolated between the neighbours of a stamp; None outside the track or in a gap of
-    more than 0.5 s."""
-    after = bisect_left(stamps, stamp)
-    if after < len(stamps) and stamps[after] == stamp:
-        return poses[after][1]
-    if after == 0 or after == len(stamps) or stamps[after] - stamps[after - 1] > 10 * _MAX_GAP_NS:
-        return None
-    (t0, T0), (t1, T1) = poses[after - 1], poses[after]
-    return interpolate(T0, T1, (stamp - t0) / (t1 - t0))

@@ -268,6 +268,21 @@ def _inner_view(camera: Camera) -> tuple[float, float, float, float]:
     return limits[0], limits[1], limits[2], limits[3]
 
 
+def undistortion_maps(
+    source: Camera, target: Camera, kind: int
+) -> tuple[cv2.typing.MatLike, cv2.typing.MatLike]:
+    """Maps of OpenCV's `kind` for `cv2.remap`: where in an image of `source` each pixel of the
+    pinhole `target`, at the same place, is found."""
+    build = (
+        cv2.fisheye.initUndistortRectifyMap
+        if source.distortion_model == "equidistant"
+        else cv2.initUndistortRectifyMap
+    )
+    size = (target.width, target.height)
+    coefficients = np.array(source.distortion)
+    return build(source.matrix, coefficients, np.eye(3), target.matrix, size, kind)
+
+
 class Rectifier:
     """Removes lens distortion with maps computed once.
 
@@ -278,7 +293,11 @@ class Rectifier:
     def __init__(self, camera: Camera) -> None:
         self.camera = check_camera(camera)
         self.rectified = pinhole(self.camera)
-        self._maps = None if self.camera.distortion_model == "none" else self._build_maps()
+        self._maps = (
+            None
+            if self.camera.distortion_model == "none"
+            else undistortion_maps(self.camera, self.rectified, cv2.CV_16SC2)
+        )
 
     def apply(self, rgb: UInt8) -> UInt8:
         """Rectified copy of an image `[H, W]` or `[H, W, 3]` (the image itself without distortion);
@@ -298,18 +317,6 @@ class Rectifier:
             dtype=np.uint8,
         )
 
-    def _build_maps(self) -> tuple[cv2.typing.MatLike, cv2.typing.MatLike]:
-        size = (self.camera.width, self.camera.height)
-        coefficients = np.array(self.camera.distortion)
-        build = (
-            cv2.fisheye.initUndistortRectifyMap
-            if self.camera.distortion_model == "equidistant"
-            else cv2.initUndistortRectifyMap
-        )
-        return build(
-            self.camera.matrix, coefficients, np.eye(3), self.rectified.matrix, size, cv2.CV_16SC2
-        )
-
 
 def rays(camera: Camera) -> Float32:
     """Ray of every pixel of a pinhole, float32 `[h, w, 2]` = (x/z, y/z). Raises CameraError for a
@@ -319,42 +326,3 @@ def rays(camera: Camera) -> Float32:
     x = (np.arange(camera.width) - camera.cx) / camera.fx
     y = (np.arange(camera.height) - camera.cy) / camera.fy
     return np.stack(np.broadcast_arrays(x[None, :], y[:, None]), axis=-1).astype(np.float32)
-
-
-def focal_from_points(local_points: Float32, confidence: Float32) -> tuple[float, float]:
-    """Focal lengths (fx, fy) in pixels of the grid that explain a local point map, principal point
-    at the centre.
-
-    Robust least squares of `u - cx = fx x/z` and its twin for y (Cauchy reweighting from the median
-    ratio). `local_points` `[h, w, 3]` in the optical frame, `confidence` `[h, w]` in [0, 1]. Raises
-    CameraError when fewer than 16 points are in front of the camera.
-    """
-    height, width = confidence.shape
-    z = local_points[..., 2].astype(np.float64)
-    usable = np.isfinite(local_points).all(axis=-1) & (z > 1e-9) & (confidence > 0)
-    if int(usable.sum()) < 16:
-        raise CameraError(
-            "the point map has too few points in front of the camera to recover a focal length"
-        )
-    columns, rows = np.meshgrid(
-        np.arange(width) - (width - 1) / 2.0, np.arange(height) - (height - 1) / 2.0
-    )
-    weight = confidence[usable].astype(np.float64)
-    focals = []
-    for pixel, axis in ((columns[usable], 0), (rows[usable], 1)):
-        focals.append(_robust_slope(local_points[..., axis][usable] / z[usable], pixel, weight))
-    return focals[0], focals[1]
-
-
-def _robust_slope(x: Float64, y: Float64, weight: Float64) -> float:
-    """Slope of `y = slope x` through the origin, Cauchy-reweighted."""
-    far = (np.abs(x) > 1e-6) & (np.abs(y) > 0.25 * np.abs(y).max())
-    slope = float(np.median(y[far] / x[far])) if far.any() else 1.0
-    for _ in range(15):
-        residual = y - slope * x
-        spread = 1.4826 * float(np.median(np.abs(residual))) + 1e-9
-        w = weight / (1.0 + (residual / (2.0 * spread)) ** 2)
-        slope = float(np.sum(w * x * y) / max(np.sum(w * x * x), 1e-12))
-    if not (math.isfinite(slope) and slope > 0):
-        raise CameraError("the point map does not look like a pinhole view", "give the intrinsics")
-    return slope

@@ -68,7 +68,7 @@ def choose_pose(
         return Choice(
             track.still.pose,
             PoseSource.STATIONARY,
-            pose_covariance(np.zeros((6, 6)), None, median_depth),
+            pose_covariance(np.zeros((6, 6)), median_depth),
         )
     network = None
     if prediction is not None and seam is not None and seam.accepted:
@@ -80,13 +80,13 @@ def choose_pose(
             return Choice(
                 network,
                 PoseSource.NETWORK,
-                pose_covariance(spread(network, [refined.T_world_cam]), None, median_depth),
+                pose_covariance(spread(network, [refined.T_world_cam]), median_depth),
             )
         doubt = 0.01 * spread(refined.T_world_cam, others)
         return Choice(
             track.pose,
             track.source,
-            pose_covariance(doubt + refined.covariance, None, median_depth),
+            pose_covariance(doubt + refined.covariance, median_depth),
         )
     if network is not None and prediction is not None and seam is not None:
         return Choice(
@@ -116,4 +116,4 @@ def _network_covariance(
     noise = np.diag(
         [(0.1 * seam.residual * median_depth) ** 2] * 3 + [(0.02 * seam.residual) ** 2] * 3
     )
-    return pose_covariance(spread(pose, alternatives) + noise, None, median_depth)
+    return pose_covariance(spread(pose, alternatives) + noise, median_depth)

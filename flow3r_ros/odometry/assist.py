@@ -16,6 +16,7 @@ import numpy as np
 
 from flow3r_ros.config import AssistSettings
 from flow3r_ros.geometry.correspondence import ENOUGH, Correspondence, Matcher, chain
+from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.lie import rigid
 from flow3r_ros.geometry.two_view import (
     RefinedPose,
@@ -25,7 +26,6 @@ from flow3r_ros.geometry.two_view import (
     refine_pose,
     sharpened,
 )
-from flow3r_ros.odometry.depth import DepthMap
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Bool, Float64, PoseSource
 

@@ -16,15 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flow3r_ros.geometry.correspondence import Correspondence
+from flow3r_ros.geometry.correspondence import FLOW_NOISE_PX, Correspondence
 from flow3r_ros.geometry.lie import hat, invert, se3_exp
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Camera, Float64
 
 CELL = 12
 """pixels of the depth grid per point and axis"""
-SIGMA_PX = 0.5
-"""1-sigma of a flow vector"""
 CAUCHY = 2.0
 """whitened residuals beyond it are outliers"""
 MIN_PRIOR_SIGMA = 0.02
@@ -247,7 +245,7 @@ def _residuals(
     )
     front = q[..., 2] > 1e-3
     z = np.where(front, q[..., 2], 1.0)
-    residual = (q[..., :2] / z[..., None] - problem.observed) * (problem.focal / SIGMA_PX)
+    residual = (q[..., :2] / z[..., None] - problem.observed) * (problem.focal / FLOW_NOISE_PX)
     residual = np.where(front[..., None], residual, 30.0)
     squared = np.sum(residual * residual, axis=-1)
     weight = problem.weight * front / (1.0 + squared / CAUCHY**2)
@@ -262,7 +260,7 @@ def _residuals(
 
 def _slopes(problem: _Problem, q: Float64, relative: Float64) -> Float64:
     """Derivative of the whitened residuals with respect to inverse depth, `[E, P, 2]`."""
-    gain = problem.focal / SIGMA_PX / q[..., 2:]
+    gain = problem.focal / FLOW_NOISE_PX / q[..., 2:]
     translation = relative[:, None, :3, 3]
     return np.asarray(
         gain * (translation[..., :2] - q[..., :2] / q[..., 2:] * translation[..., 2:])
@@ -291,7 +289,7 @@ def _solve(
     residual, weight, q, relative, _ = _residuals(problem, poses, inverse)
     count, size = poses.shape[0], inverse.shape[1]
     d = inverse[problem.owner][..., None, None]
-    gain = problem.focal / SIGMA_PX / q[..., 2]
+    gain = problem.focal / FLOW_NOISE_PX / q[..., 2]
     u, v = q[..., 0] / q[..., 2], q[..., 1] / q[..., 2]
     project = np.zeros((*gain.shape, 2, 3))
     project[..., 0, 0], project[..., 1, 1] = gain, gain

@@ -10,18 +10,17 @@ from __future__ import annotations
 import numpy as np
 
 from flow3r_ros.geometry.correspondence import Correspondence
+from flow3r_ros.geometry.depth_map import DepthMap, unknown
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.geometry.two_view import moving_mask
 from flow3r_ros.odometry.align import robust_depth_scale
 from flow3r_ros.odometry.assist import Track
 from flow3r_ros.odometry.depth import (
-    DepthMap,
     fit_to,
     from_network,
     fuse,
     gather,
     triangulated,
-    unknown,
 )
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Float32, Prediction, Seam
@@ -121,10 +120,7 @@ def _handed_on(view: View, track: Track) -> DepthMap:
 def _rigid_part(map_: DepthMap, view: View) -> DepthMap:
     if not view.moving.any():
         return map_
-    return DepthMap(
-        np.where(view.moving, np.float32(np.nan), map_.inverse),
-        np.where(view.moving, np.float32(np.inf), map_.sigma),
-    )
+    return map_.where(~view.moving)
 
 
 def _scale(z: Float32, seam: Seam | None, median_depth: float | None) -> float:

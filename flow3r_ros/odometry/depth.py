@@ -7,13 +7,12 @@ here is closed form and vectorised, because it runs on every frame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
 from flow3r_ros.geometry.camera import rays
 from flow3r_ros.geometry.correspondence import Correspondence
+from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.flow import pixel_grid
 from flow3r_ros.geometry.triangulation import triangulate
 from flow3r_ros.types import Bool, Camera, Float32, Float64
@@ -27,38 +26,6 @@ MIN_TEXTURE = 0.1
 """texture below which dense flow is a guess and nothing is triangulated"""
 GATE = 3.0
 """sources that differ by more than this many sigmas are not averaged: the surer one wins"""
-
-
-@dataclass(frozen=True)
-class DepthMap:
-    """Inverse depth and its 1-sigma, float32 `[h, w]`."""
-
-    inverse: Float32
-    sigma: Float32
-
-    def depth(self) -> Float32:
-        """Depth float32 `[h, w]`, NaN where unknown."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(self.inverse > 0, 1.0 / self.inverse, np.nan).astype(np.float32)
-
-    def confidence(self) -> Float32:
-        """Share in [0, 1] that falls with the relative sigma: 1 at 0, one half at 25 %, 0 where
-        unknown."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            relative = self.sigma / self.inverse
-            return np.where(
-                np.isfinite(relative) & (self.inverse > 0),
-                1.0 / (1.0 + (relative / 0.25) ** 2),
-                0.0,
-            ).astype(np.float32)
-
-
-def unknown(height: int, width: int) -> DepthMap:
-    """A map that knows nothing."""
-    return DepthMap(
-        np.full((height, width), np.nan, dtype=np.float32),
-        np.full((height, width), np.inf, dtype=np.float32),
-    )
 
 
 def from_network(
@@ -92,14 +59,10 @@ def from_network(
 def triangulated(correspondence: Correspondence, camera: Camera, T_a_b: Float64) -> DepthMap:
     """Map of image a from the correspondence a -> b and the pose of b in a; unknown where nothing
     could be triangulated."""
-    depth, sigma = triangulate(correspondence, camera, T_a_b)
-    known = np.isfinite(depth) & (correspondence.texture > MIN_TEXTURE)
-    inverse = np.where(known, 1.0 / np.where(known, depth, 1.0), np.nan)
-    floor = SIGMA_FLOOR * inverse
-    return DepthMap(
-        inverse.astype(np.float32),
-        np.where(known, np.hypot(sigma, floor), np.inf).astype(np.float32),
-    )
+    found = triangulate(correspondence, camera, T_a_b)
+    sigma = np.hypot(found.sigma, SIGMA_FLOOR * found.inverse)
+    known = np.isfinite(found.inverse) & (correspondence.texture > MIN_TEXTURE)
+    return DepthMap(found.inverse, sigma).where(known)
 
 
 def gather(

@@ -9,11 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from flow3r_ros.geometry.correspondence import Correspondence
-from flow3r_ros.geometry.evidence import DepthMap as EvidenceDepth
-from flow3r_ros.geometry.evidence import build_evidence, depth_confidence
+from flow3r_ros.geometry.depth_map import DepthMap
+from flow3r_ros.geometry.evidence import build_evidence
 from flow3r_ros.odometry.assist import Track
 from flow3r_ros.odometry.bundle import Bundle
-from flow3r_ros.odometry.depth import DepthMap
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Evidence
 
@@ -40,7 +39,7 @@ def window_evidence(
         for before, after, track in _pairs(companions, batch, tracks)
     ]
     poses = np.stack([view.pose for view in views])
-    depths: list[EvidenceDepth | None] = [
+    depths: list[DepthMap | None] = [
         _known(DepthMap(view.inverse_depth, view.sigma)) for view in companions
     ]
     depths += [
@@ -73,8 +72,6 @@ def _between(
     return bundle.links_of(before.id).get(after.id)
 
 
-def _known(map_: DepthMap) -> EvidenceDepth:
+def _known(map_: DepthMap) -> DepthMap:
     with np.errstate(invalid="ignore"):
-        sure = map_.sigma < SURE * map_.inverse
-    depth = np.where(sure, map_.depth(), np.nan).astype(np.float32)
-    return EvidenceDepth(depth, depth_confidence(depth, map_.sigma))
+        return map_.where(map_.sigma < SURE * map_.inverse)

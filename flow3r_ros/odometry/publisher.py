@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from flow3r_ros.config import Config
+from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.odometry.cloud import VoxelMap
-from flow3r_ros.odometry.depth import DepthMap
 from flow3r_ros.odometry.scale import Scale
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Estimate, Float64, PoseSource, ScaleState, TrackingState

@@ -168,9 +168,7 @@ class Settler:
             self.publisher.median_depth or 1.0,
         )
         if not self.buffer.keyframes:
-            return Choice(
-                predicted, PoseSource.FIRST, pose_covariance(np.zeros((6, 6)), None, depth)
-            )
+            return Choice(predicted, PoseSource.FIRST, pose_covariance(np.zeros((6, 6)), depth))
         return choose_pose(
             view, track, prediction, seam, known, predicted, self._covariance, depth, self._gate
         )

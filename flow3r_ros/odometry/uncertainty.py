@@ -11,10 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from flow3r_ros.geometry.lie import so3_log
-from flow3r_ros.types import Float64
+from flow3r_ros.types import LOST_VARIANCE, Float64
 
-LOST_VARIANCE = 1e6
-"""variance of every axis while lost, in output units squared and rad^2"""
 FLOOR = np.array([1e-4, 1e-4, 1e-4, 5e-5, 5e-5, 5e-5]) ** 2
 """smallest variances: translation relative to the median depth, rotation in rad"""
 GROWTH = 4.0
@@ -35,20 +33,14 @@ def spread(pose: Float64, others: list[Float64]) -> Float64:
     return np.asarray(differences.T @ differences / len(others))
 
 
-def pose_covariance(
-    disagreement: Float64, information: Float64 | None, median_depth: float
-) -> Float64:
+def pose_covariance(disagreement: Float64, median_depth: float) -> Float64:
     """Covariance `[6, 6]` of a trusted pose.
 
     Args:
         disagreement: `spread` over candidates and shared frames.
-        information: normal matrix `[6, 6]` of the refinement in the order and axes of the result,
-            already scaled by its residuals.
         median_depth: of the frame, odometry units; translation noise is proportional to it.
     """
     covariance = disagreement + np.diag(FLOOR * np.array([median_depth**2] * 3 + [1.0] * 3))
-    if information is not None:
-        covariance = covariance + np.linalg.pinv(information, rcond=1e-10, hermitian=True)
     return np.asarray((covariance + covariance.T) / 2.0)
 
 

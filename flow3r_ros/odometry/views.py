@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from flow3r_ros.geometry.correspondence import Picture
-from flow3r_ros.odometry.depth import DepthMap
+from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.types import Bool, Camera, Float32, Float64, Frame, Seam, UInt8
 
 

@@ -53,11 +53,11 @@ def save_checkpoint(
         {name: value for name, value in model.state_dict().items() if name not in omitted}
     )
     moments = gather(moments)
-    told = {"step": str(step), "settings": settings, "base": base, "seconds": f"{seconds:.1f}"}
+    facts = {"step": str(step), "settings": settings, "base": base, "seconds": f"{seconds:.1f}"}
     path = folder / f"step_{step:06d}.safetensors"
     if not write:
         return path
-    write_safetensors(folder / f"optimizer_{step:06d}.safetensors", moments, told)
+    write_safetensors(folder / f"optimizer_{step:06d}.safetensors", moments, facts)
     write_safetensors(path, weights, {"step": str(step)})
     for old in checkpoint_steps(folder)[:-keep]:
         for kind in ("step", "optimizer"):

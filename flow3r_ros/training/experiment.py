@@ -39,8 +39,8 @@ from flow3r_ros.network.config import (
 from flow3r_ros.network.model import Flow3r
 from flow3r_ros.training.checkpointing import checkpoint_steps
 from flow3r_ros.training.experiment_page import METRICS, Results, write_page
-from flow3r_ros.training.loop import SampleSource, run
-from flow3r_ros.training.sample import Sample
+from flow3r_ros.training.loop import run
+from flow3r_ros.training.sample import Sample, SampleSource
 from flow3r_ros.training.scenes.shards import SceneShards, write_shards
 from flow3r_ros.training.shards import write_atomically
 from flow3r_ros.training.train_config import TrainSettings

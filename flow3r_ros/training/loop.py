@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,19 +48,11 @@ from flow3r_ros.training.optimisation import (
     make_optimizer,
 )
 from flow3r_ros.training.pictures import draw
-from flow3r_ros.training.sample import Batch, Dropout, Sample, augment, collate, to_device
+from flow3r_ros.training.sample import Batch, SampleSource, augment, collate, to_device
 from flow3r_ros.training.sharding import gather, launch
 from flow3r_ros.training.stopping import Interrupt, keep_batch
 from flow3r_ros.training.train_config import TrainSettings, load_train_settings
 from flow3r_ros.training.validation import answer, validate
-
-
-class SampleSource(Protocol):
-    """Where samples come from: the same step always gives the same samples, all of one shape."""
-
-    def batch(self, step: int, part: slice = ...) -> list[Sample]:
-        """The samples of a step, or only some of them (what one of several processes trains on)."""
-        ...
 
 
 @dataclass
@@ -208,7 +200,7 @@ def run(
         )
     finished = gather({**network.state_dict(), **average})
     if writes:
-        told = {**(provenance or {}), "steps": last, "metrics_before": _scores_before(output)}
+        facts = {**(provenance or {}), "steps": last, "metrics_before": _scores_before(output)}
         seconds = time.monotonic() - started
         export(
             network,
@@ -218,7 +210,7 @@ def run(
             steps=last,
             seconds=seconds,
             metrics=scores,
-            provenance=told,
+            provenance=facts,
         )
     return TrainResult(last, output / "model", scores)
 
@@ -318,7 +310,6 @@ def make_batch(
 ) -> Batch:
     """This process's share of the samples of a step, augmented and stacked: a pure function of its
     arguments."""
-    dropout = Dropout(**settings.dropout.model_dump())
     samples = source.batch(step) if world == 1 else source.batch(step, slice(rank, None, world))
     rngs = [
         np.random.default_rng((settings.seed, step, index))
@@ -326,7 +317,7 @@ def make_batch(
     ]
     return collate(
         [
-            augment(sample, rng, dropout, settings.pairs_per_clip)
+            augment(sample, rng, settings.dropout, settings.pairs_per_clip)
             for sample, rng in zip(samples, rngs, strict=True)
         ]
     )

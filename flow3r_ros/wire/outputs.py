@@ -17,7 +17,16 @@ import numpy as np
 from flow3r_ros.config import NodeSettings
 from flow3r_ros.geometry.frames import R_BODY_OPTICAL, odom_covariance, odom_from_optical
 from flow3r_ros.geometry.lie import invert, rigid, so3_log
-from flow3r_ros.types import Bool, Estimate, Float32, Float64, ScaleState, TrackingState, UInt8
+from flow3r_ros.types import (
+    LOST_VARIANCE,
+    Bool,
+    Estimate,
+    Float32,
+    Float64,
+    ScaleState,
+    TrackingState,
+    UInt8,
+)
 from flow3r_ros.wire import transforms
 from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.clouds import estimate_cloud, map_cloud
@@ -37,9 +46,6 @@ TOPICS: dict[str, str] = {
     "/tf": "tf2_msgs/msg/TFMessage",
 }
 """topic -> type; `~` is the node's own name (`/flow3r` in a replay)"""
-
-LOST_VARIANCE = 1e9
-"""variance (m^2, rad^2) that says: do not use this"""
 
 _STATES = {state: code for code, state in enumerate(TrackingState)}
 _SCALES = {state: code for code, state in enumerate(ScaleState)}

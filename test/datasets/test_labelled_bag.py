@@ -98,8 +98,8 @@ def test_depth_poses_and_camera_come_back(tmp_path: Path, encoding: str) -> None
     made = scene(frames=4)
     sequence = open_labelled_bag(write_labelled_bag(tmp_path / "bag", made, encoding), TOPICS)
     assert len(sequence) == 3
-    assert sequence.stamps_ns[1] == START + STEP
-    frame = sequence.read(1)
+    assert sequence.shots[1].stamp_ns == START + STEP
+    frame = sequence.labelled(1)
     np.testing.assert_allclose(frame.pose, made.poses[1], atol=1e-9)
     assert np.nanmax(np.abs(frame.depth - made.depth[1])) < 1e-3
     assert np.array_equal(frame.rgb, made.rgb[1])

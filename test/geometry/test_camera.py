@@ -153,24 +153,3 @@ def test_no_distortion_returns_the_image_itself():
         )
         is image
     )
-
-
-def test_focal_is_recovered_despite_outliers():
-    rng = np.random.default_rng(0)
-    camera = Camera(80, 60, 70.0, 65.0, 39.5, 29.5)
-    depth = rng.uniform(1, 5, (60, 80)).astype(np.float32)
-    points = np.concatenate([cameras.rays(camera) * depth[..., None], depth[..., None]], -1)
-    points += rng.normal(0, 0.01, points.shape).astype(np.float32)
-    bad = rng.random((60, 80)) < 0.25
-    points[bad] = rng.normal(0, 3, (int(bad.sum()), 3))
-    points[0, 0] = np.nan
-    fx, fy = cameras.focal_from_points(points, np.ones((60, 80), np.float32))
-    assert fx == pytest.approx(70.0, rel=0.02)
-    assert fy == pytest.approx(65.0, rel=0.02)
-
-
-def test_focal_of_nothing_is_an_error():
-    with pytest.raises(CameraError):
-        cameras.focal_from_points(
-            np.full((4, 4, 3), np.nan, np.float32), np.ones((4, 4), np.float32)
-        )

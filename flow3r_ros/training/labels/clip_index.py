@@ -144,7 +144,7 @@ class _Chooser:
         if float(np.mean(cv2.absdiff(self._last, gray))) < SAME_IMAGE:
             return "repeated"
         found = self._matcher.flow(self._chosen, gray)
-        seen = found.covisibility > 0.5
+        seen = found.covisible
         if float(seen.mean()) < self._settings.min_overlap:
             return "cut"
         motion = float(np.median(np.linalg.norm(found.flow[seen], axis=-1))) / found.flow.shape[1]
