@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from flow3r_ros.datasets.formats import FORMATS
 from flow3r_ros.datasets.pictures import Listing, images_in, list_pictures
+from flow3r_ros.errors import EvaluationError, InputError
 from flow3r_ros.types import Camera, Float64
 
 FOLDERS = (
@@ -30,9 +32,6 @@ FOLDERS = (
     "cam0/data",
 )
 """sub-folders that hold the pictures of the one sequence around them, the first that exists"""
-SEVEN_SCENES = "*.color.png"
-"""7-Scenes keeps colour, depth and poses in one folder"""
-_FRAME_NS = 33_333_333
 
 
 def find_pictures(folder: Path) -> tuple[Path, Listing] | None:
@@ -41,11 +40,9 @@ def find_pictures(folder: Path) -> tuple[Path, Listing] | None:
 
     Raises InputError when a list of stamps beside them is damaged.
     """
-    colour = sorted(folder.glob(SEVEN_SCENES))
-    if colour:
-        stamps = tuple(index * _FRAME_NS for index in range(len(colour)))
-        notes = ("7-Scenes has no stamps: 30 frames a second are assumed",)
-        return folder, Listing(tuple(colour), stamps, None, notes)
+    published = _published(folder)
+    if published is not None:
+        return folder, published
     for name in ("", *FOLDERS):
         place = folder / name if name else folder
         if place.is_dir() and images_in(place):
@@ -53,6 +50,22 @@ def find_pictures(folder: Path) -> tuple[Path, Listing] | None:
             camera = _kitti_camera(place)
             return place, Listing(listing.files, listing.stamps_ns, camera, listing.notes)
     return None
+
+
+def _published(folder: Path) -> Listing | None:
+    """The pictures, stamps and calibration of a public format's sequence, by its reader; None where
+    `folder` is none, or lacks what its reader needs (then its pictures alone are read)."""
+    known = next((known for known in FORMATS if known.matches(folder)), None)
+    try:
+        sequences = known.read(folder) if known else []
+    except (InputError, EvaluationError):
+        return None
+    if len(sequences) != 1 or not sequences[0].shots:
+        return None
+    shots = sequences[0].shots
+    files = tuple(shot.image for shot in shots)
+    stamps = tuple(shot.stamp_ns for shot in shots)
+    return Listing(files, stamps, shots[0].camera, sequences[0].notes)
 
 
 def _kitti_camera(place: Path) -> Camera | None:

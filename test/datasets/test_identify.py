@@ -137,3 +137,23 @@ def test_kitti_raw_dates_and_calibration(tmp_path: Path) -> None:
         assert [frame.stamp_ns for frame in frames] == [1317042145964389445, 1317042146064389445]
         assert frames[0].camera is not None
         assert (frames[0].camera.fx, frames[0].camera.cy) == (60.0, 24.0)
+
+
+def test_euroc_is_read_with_its_calibration(tmp_path: Path) -> None:
+    cam = tmp_path / "MH_01" / "mav0" / "cam0"
+    stamps = [1403636579763555584, 1403636579863555584]
+    (cam / "data").mkdir(parents=True)
+    for index, ns in enumerate(stamps):
+        cv2.imwrite(str(cam / "data" / f"{ns}.png"), picture(index))
+    (cam / "data.csv").write_text("#t,f\n" + "".join(f"{ns},{ns}.png\n" for ns in stamps))
+    (cam / "sensor.yaml").write_text(
+        f"T_BS: {{data: {np.eye(4).reshape(-1).tolist()}}}\nresolution: [64, 48]\n"
+        "intrinsics: [60.0, 61.0, 31.0, 24.0]\ndistortion_model: radial-tangential\n"
+        "distortion_coefficients: [-0.1, 0.01, 0.0, 0.0]\n"
+    )
+    for path in (tmp_path / "MH_01", tmp_path / "MH_01" / "mav0"):
+        with open_source(path) as source:
+            frames = list(source)
+        assert [frame.stamp_ns for frame in frames] == stamps
+        assert frames[0].camera is not None
+        assert (frames[0].camera.fx, frames[0].camera.distortion_model) == (60.0, "plumb_bob")
