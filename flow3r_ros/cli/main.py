@@ -8,7 +8,6 @@ Exit codes: 0 done, 1 failed on the data (one line on stderr, no traceback), 2 w
 from __future__ import annotations
 
 import json
-import logging
 import shlex
 import sys
 from collections.abc import Callable
@@ -25,11 +24,12 @@ from flow3r_ros.cli.console import (
     Topic,
     print_result,
     progress,
+    set_up_logging,
     settings_of,
 )
 from flow3r_ros.cli.evaluate import evaluate_app
 from flow3r_ros.cli.models import models_app
-from flow3r_ros.errors import Flow3rError
+from flow3r_ros.errors import Flow3rError, printable
 
 app = typer.Typer(
     name="flow3r",
@@ -66,7 +66,7 @@ class LabelEngine(str, Enum):
 
 def main() -> None:
     """Entry point of the `flow3r` program."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    set_up_logging()
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"flow3r: {' '.join(message.split())}", file=sys.stderr)
+    print(printable(f"flow3r: {' '.join(message.split())}"), file=sys.stderr)
     sys.exit(1)
 
 
@@ -168,7 +168,7 @@ def replay(
     else:
         print_result({"bags": summaries, "failed": failures}, as_json)
     for bag, reason in failures.items():
-        print(f"flow3r: {bag}: {reason}", file=sys.stderr)
+        print(printable(f"flow3r: {bag}: {reason}"), file=sys.stderr)
     raise typer.Exit(1 if failures else 0)
 
 

@@ -23,9 +23,10 @@ from flow3r_ros.datasets.sources import open_source
 from flow3r_ros.errors import InputError
 from flow3r_ros.geometry.camera import Rectifier, default_camera, pinhole, scaled
 from flow3r_ros.geometry.correspondence import Matcher
+from flow3r_ros.paths import write_atomically
 from flow3r_ros.training.labels.clip_store import ClipSettings, clip_path, write_clip
 from flow3r_ros.training.labels.clips import Clip
-from flow3r_ros.training.shards import content_key, write_atomically
+from flow3r_ros.training.shards import content_key
 from flow3r_ros.types import Camera, Frame, UInt8
 
 SAME_IMAGE = 0.25  # mean grey-level difference below which a frame repeats the one before
