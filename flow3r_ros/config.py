@@ -8,6 +8,7 @@ descriptors are rendered from it. Fields marked `runtime=True` may change while 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,8 @@ RUNTIME: dict[str, Any] = {"runtime": True}
 
 MAX_FILE_BYTES = 1 << 18
 """largest settings, manifest or camera file that is read; the largest of ours has 6 kB"""
+MAX_NESTING = 50
+"""most brackets open at once in such a file; ours have 4"""
 MAX_VALUES = 20_000
 """most values in such a file, parts that YAML repeats by reference counted each time (ten lines
 of those make a billion)"""
@@ -237,6 +240,8 @@ def read_mapping(path: Path, refuse: type[Flow3rError], cure: str) -> dict[str, 
         if len(data) > MAX_FILE_BYTES:
             raise ValueError(f"it is larger than {MAX_FILE_BYTES >> 10} kB")
         text = data.decode("utf-8-sig")
+        if _nesting(text) > MAX_NESTING:
+            raise RecursionError
         tree = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text) or {}
         if _values(tree, {}) > MAX_VALUES:
             raise ValueError(f"it holds more than {MAX_VALUES} values")
@@ -253,6 +258,15 @@ def read_mapping(path: Path, refuse: type[Flow3rError], cure: str) -> dict[str, 
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise refuse(f"{path}: the top level is not a mapping of names", cure)
     return tree
+
+
+def _nesting(text: str) -> int:
+    """Most brackets open at once; asked before parsing, which takes seconds for thousands."""
+    opened = most = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        opened += 1 if bracket in "[{" else -1
+        most = max(most, opened)
+    return most
 
 
 def _values(tree: Any, known: dict[int, int]) -> int:

@@ -140,9 +140,12 @@ def test_only_a_folder_of_ours_is_replaced(tmp_path: Path) -> None:
 
 def test_a_folder_that_changes_hands_during_the_work_stays(tmp_path: Path) -> None:
     final = tmp_path / "out"
-    with pytest.raises(OutputError, match="is not ours"), OutputFolder(final, ours):
-        final.mkdir()
-        (final / "thesis").write_text("x")
+    folder = OutputFolder(final, ours)
+    folder.__enter__()
+    final.mkdir()
+    (final / "thesis").write_text("x")
+    with pytest.raises(OutputError, match="is not ours"):
+        folder.__exit__(None, None, None)
     assert names(tmp_path) == ["out"]
     assert names(final) == ["thesis"]
 

@@ -42,7 +42,7 @@ class StackConfig(_Group):
     heads: int = Field(gt=0, le=256)
     mlp_ratio: int = Field(4, gt=0, le=16)
     norm_eps: Epsilon = 1e-6
-    layer_scale: float | None = None
+    layer_scale: float | None = Field(None, ge=0, le=1000)
     qk_norm: bool = False
     qk_norm_eps: Epsilon = 1e-5
     rope_base: float | None = Field(

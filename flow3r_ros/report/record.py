@@ -200,6 +200,8 @@ class RunRecord:
             return cls._restored(data, _Meta.model_validate_json(data["meta"].tobytes()))
         except ValidationError as error:
             raise EvaluationError(f"{path}: is damaged ({first_fault(error)})", cure) from error
+        except EvaluationError as error:
+            raise EvaluationError(f"{path}: is damaged ({error.what})", cure) from error
         except DAMAGE as error:
             reason = " ".join(str(error).split())[:120] or type(error).__name__
             raise EvaluationError(f"{path}: is not a run record ({reason})", cure) from error
@@ -223,6 +225,7 @@ class RunRecord:
         record._stamps.extend(data["stamps"].tolist())
         record._poses.extend(data["poses"].tolist())
         record._rows.extend(data["rows"].tolist())
+        _check_values(record)
         record._every = meta.every
         for i, stage in enumerate(meta.stages):
             _check(data, f"stage{i}", "f", (len(data[f"stage{i}"]),))
@@ -287,6 +290,18 @@ def _check(data: dict[str, NDArray[Any]], name: str, kind: str, shape: tuple[int
     if data[name].dtype.kind != kind or data[name].shape != shape:
         found = f"{data[name].dtype} {list(data[name].shape)}"
         raise ValueError(f"{name} is {found}, not {list(shape)} of kind {kind}")
+
+
+def _check_values(record: RunRecord) -> None:
+    """ValueError where a pose is no pose, or a state or source is none that there is."""
+    poses = record.poses
+    with np.errstate(all="ignore"):
+        rigid = np.abs(np.linalg.det(poses[:, :3, :3]) - 1.0) < 1e-3
+    if not (np.isfinite(poses).all() and rigid.all()):
+        raise ValueError("a pose is not finite or no rotation")
+    for name, choices in (("state", STATES), ("source", SOURCES)):
+        if not np.isin(record.column(name), np.arange(len(choices))).all():
+            raise ValueError(f"column {name} holds an unknown value")
 
 
 def _row(estimate: Estimate, seconds: float) -> tuple[float, ...]:
