@@ -524,12 +524,15 @@ def test_report_on_a_record_of_another_mind(
     assert "record.npz" in flow3r("report", tmp_path, "--output", tmp_path / "report.html")
 
 
-def test_a_record_that_unpacks_to_gigabytes(tmp_path: Path, flow3r: Callable[..., str]) -> None:
+def test_a_record_that_unpacks_to_too_much(
+    tmp_path: Path, flow3r: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flow3r_ros.report.record.MAX_RECORD_BYTES", 8 << 20)
     with (
         zipfile.ZipFile(tmp_path / "record.npz", "w", zipfile.ZIP_DEFLATED) as packed,
         packed.open("meta.npy", "w", force_zip64=True) as file,
     ):
-        for _ in range(1100):
+        for _ in range(9):
             file.write(bytes(1 << 20))
     assert "unpacks to" in flow3r("report", tmp_path, "--output", tmp_path / "report.html")
 
