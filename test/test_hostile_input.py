@@ -34,6 +34,8 @@ from flow3r_ros.network.config import load_architecture
 from flow3r_ros.paths import OutputFolder
 from flow3r_ros.report.page import load_record, write_report
 from flow3r_ros.training.folder import one_at_a_time
+from flow3r_ros.training.labels.clip_index import read_index
+from flow3r_ros.training.labels.clip_store import clip_path
 from flow3r_ros.training.shards import ShardError, read_shard, write_shard
 from flow3r_ros.training.train_config import load_train_settings
 from test.evaluation.factories import make_record
@@ -447,6 +449,21 @@ def test_shards_with_a_right_hash_and_wrong_content(tmp_path: Path, kind: str) -
     (tmp_path / "a.shard").write_bytes(payload + hashlib.sha256(payload).digest())
     with pytest.raises(ShardError, match=r"a\.shard"):
         read_shard(tmp_path / "a.shard")
+
+
+@pytest.mark.parametrize(
+    "clips", [{"../../x": 3}, {"/tmp/x": 3}, {"a" * 64: 10**9}, {"a" * 64: "many"}, [1], "x"]
+)
+def test_an_index_of_clips_from_elsewhere(tmp_path: Path, clips: Any) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"source": "s", "content": "c", "clips": clips}))
+    assert read_index(path) is None
+
+
+@pytest.mark.parametrize("key", ["../../x", "", "a/b", "..", "a.b", "a\n"])
+def test_a_clip_key_is_not_a_path(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ShardError, match="no key of a clip"):
+        clip_path(tmp_path, key)
 
 
 # --- damaged records --------------------------------------------------------------------------
