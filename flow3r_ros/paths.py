@@ -231,6 +231,16 @@ def write_atomically(path: Path, data: bytes) -> None:
         ) from error
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Give the file `path`, which the block writes, the mode that the umask gives new files:
+    safetensors makes its own readable by the owner alone."""
+    path.touch()
+    mode = path.stat().st_mode & 0o777
+    yield
+    path.chmod(mode)
+
+
 def _beside(final: Path, what: str) -> Path:
     return final.parent / f".{final.name}.flow3r-{what}"
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from flow3r_ros.cli.main import main
@@ -33,6 +34,7 @@ from flow3r_ros.network.checkpoint import import_model, read_weights
 from flow3r_ros.network.config import load_architecture
 from flow3r_ros.paths import OutputFolder
 from flow3r_ros.report.page import load_record, write_report
+from flow3r_ros.training.checkpointing import write_safetensors
 from flow3r_ros.training.folder import one_at_a_time
 from flow3r_ros.training.labels.clip_index import read_index
 from flow3r_ros.training.labels.clip_store import clip_path
@@ -726,7 +728,8 @@ def umask() -> int:
 def test_others_may_read_what_we_write(tmp_path: Path) -> None:
     imported = import_model(download(tmp_path / "download")).path
     write_shard(tmp_path / "a.shard", {"x": np.zeros(3)}, {})
+    write_safetensors(tmp_path / "step.safetensors", {"x": torch.zeros(3)})
     assert imported.stat().st_mode & 0o777 == 0o777 & ~umask()
-    for path in (*imported.iterdir(), tmp_path / "a.shard"):
+    for path in (*imported.iterdir(), *tmp_path.glob("*.s*")):
         assert path.stat().st_mode & 0o777 == 0o666 & ~umask(), path
     assert read_weights(imported / "model.safetensors")

@@ -35,7 +35,7 @@ from flow3r_ros.network.catalog import (
 from flow3r_ros.network.config import Flow3rConfig, load_architecture, preset
 from flow3r_ros.network.flow_head import FlowHead
 from flow3r_ros.network.model import Flow3r
-from flow3r_ros.paths import OutputFolder
+from flow3r_ros.paths import OutputFolder, readable
 
 logger = logging.getLogger(__name__)
 
@@ -220,7 +220,8 @@ def _fill(
 ) -> None:
     """The three files of a model folder. Raises OutputError and OSError."""
     try:
-        save_file(dict(weights), folder / "model.safetensors")
+        with readable(folder / "model.safetensors"):
+            save_file(dict(weights), folder / "model.safetensors")
     except SafetensorError as error:
         raise OutputError(
             f"{folder}: cannot be written ({_first_line(error)})", "free space or choose another"
