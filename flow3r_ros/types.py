@@ -233,3 +233,9 @@ class Predictor(Protocol):
     def reset(self) -> None:
         """Forget every cached frame."""
         ...
+
+
+def seconds(stamp_ns: int) -> str:
+    """Seconds with 9 decimals of integer nanoseconds, exactly: how every stamp is printed."""
+    sign = "-" if stamp_ns < 0 else ""
+    return f"{sign}{abs(stamp_ns) // 10**9}.{abs(stamp_ns) % 10**9:09d}"

@@ -1,4 +1,4 @@
-"""The house stands as drawn: who may import whom, no circles, and light rooms import without heavy packages.
+"""The house stands as drawn: who may import whom, no circles, light rooms import without heavy ones.
 
 `ARROWS` is the drawing; docs/contributor.md shows the same text.
 """

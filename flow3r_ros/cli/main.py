@@ -8,7 +8,6 @@ Exit codes: 0 done, 1 failed on the data (one line on stderr, no traceback), 2 w
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 import traceback
@@ -25,12 +24,13 @@ from flow3r_ros.cli.console import (
     Model,
     Topic,
     print_result,
+    set_up_logging,
     settings_of,
 )
 from flow3r_ros.cli.evaluate import evaluate_app
 from flow3r_ros.cli.models import models_app
 from flow3r_ros.cli.training import label, train
-from flow3r_ros.errors import Flow3rError
+from flow3r_ros.errors import Flow3rError, printable
 
 app = typer.Typer(
     name="flow3r",
@@ -63,7 +63,7 @@ def options(
 
 def main() -> None:
     """Entry point of the `flow3r` program."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    set_up_logging()
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -94,7 +94,7 @@ def _unexpected(error: Exception) -> str:
 
 
 def _fail(message: str) -> None:
-    print(f"flow3r: {' '.join(message.split())}", file=sys.stderr)
+    print(printable(f"flow3r: {' '.join(message.split())}"), file=sys.stderr)
     sys.exit(1)
 
 
@@ -179,7 +179,7 @@ def replay(
     else:
         print_result({"bags": summaries, "failed": failures}, as_json)
     for bag, reason in failures.items():
-        print(f"flow3r: {bag}: {reason}", file=sys.stderr)
+        print(printable(f"flow3r: {bag}: {reason}"), file=sys.stderr)
     raise typer.Exit(1 if failures else 0)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from flow3r_ros.config import read_mapping
 from flow3r_ros.errors import CameraError
 from flow3r_ros.types import Camera, Float32, Float64, UInt8
 
@@ -52,21 +53,13 @@ def load_camera(path: Path, size: tuple[int, int] | None = None) -> Camera | Non
     an unknown distortion model.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_mapping(path, CameraError, "give width, height, fx, fy, cx, cy as in docs")
         width, height = int(data["width"]), int(data["height"])
         intrinsics = [data.get(key) for key in ("fx", "fy", "cx", "cy")]
         model = str(data.get("distortion_model") or "none").lower()
         distortion = tuple(float(value) for value in data.get("distortion") or ())
         known = [float(value) for value in intrinsics if value is not None]
-    except (
-        OSError,
-        UnicodeDecodeError,
-        json.JSONDecodeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CameraError(
             f"{path}: not a camera file ({error!r})",
             "give width, height, fx, fy, cx, cy as in docs",

@@ -11,12 +11,12 @@ import numpy as np
 import yaml
 
 from flow3r_ros.config import Config
-from flow3r_ros.geometry.lie import quaternion_from_matrix
-from flow3r_ros.offline.depth_files import DepthFiles, seconds
+from flow3r_ros.offline.depth_files import DepthFiles
 from flow3r_ros.report.page import RECORD_FILE, write_report
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.types import Estimate, Float32, UInt8
 from flow3r_ros.wire.ply import write_ply
+from flow3r_ros.wire.tum import pose_numbers, tum_line
 
 Points = tuple[Float32, UInt8, Float32]
 """xyz `[n, 3]`, rgb uint8 `[n, 3]`, confidence `[n]` in [0, 1]"""
@@ -45,7 +45,7 @@ class RunFolder:
     def add(self, estimate: Estimate) -> None:
         """Write one estimate: a line of the trajectory and a depth image."""
         self.record.add(estimate)
-        self._trajectory.write(tum_line(estimate))
+        self._trajectory.write(tum_line(estimate.stamp_ns, pose_numbers(estimate.T_odom_cam)))
         self._depth.add(estimate)
 
     def close(self) -> None:
@@ -89,9 +89,3 @@ def write_summary(
     )
     record.save(folder / RECORD_FILE)
     write_report(folder / "report.html", record)
-
-
-def tum_line(estimate: Estimate) -> str:
-    """`timestamp tx ty tz qx qy qz qw`, the stamp printed from integer nanoseconds."""
-    numbers = (*estimate.T_odom_cam[:3, 3], *quaternion_from_matrix(estimate.T_odom_cam[:3, :3]))
-    return f"{seconds(estimate.stamp_ns)} {' '.join(f'{number:.9f}' for number in numbers)}\n"

@@ -20,7 +20,7 @@ from flow3r_ros.errors import FrameError, InputError
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.progress import FrameProgress
 from flow3r_ros.offline.results import RunFolder
-from flow3r_ros.paths import OutputFolder
+from flow3r_ros.paths import OutputFolder, as_folder
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.types import Estimate, Frame, Predictor
 from flow3r_ros.wire.tum import read_tum
@@ -98,18 +98,18 @@ def drive(
 def run(
     source: Source,
     engine: Engine,
-    output: Path,
+    output: Path | OutputFolder,
     arguments: dict[str, Any] | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Drive an open source through the engine and write the run folder `output`, complete or not at
-    all.
+    """Drive an open source through the engine and write the run folder `output` (a path, or a
+    folder reserved before), complete or not at all.
 
     `arguments` is what `run.yaml` records beside the engine's configuration. Returns the content of
     `summary.json`. Raises OutputError when the folder exists or cannot be written, InputError when
     no frame could be used, and what the source raises.
     """
-    with OutputFolder(output) as unfinished:
+    with as_folder(output) as unfinished:
         record = RunRecord(title_of(source.path))
         record.reference = _ground_truth(source.path)
         folder = RunFolder(unfinished.path, record)
@@ -138,11 +138,14 @@ def run_to_folder(
 ) -> dict[str, Any]:
     """`flow3r run`: open everything that `settings` name, run, and return the summary. Raises
     Flow3rError subclasses only."""
-    OutputFolder(output).check()
     with_odometry = settings.scale.source == "odometry"
-    with open_source(
-        source, topic, camera_file, every, max_frames, odometry=with_odometry
-    ) as opened:
+    folder = OutputFolder(output)
+    with (
+        folder.reserve(),
+        open_source(
+            source, topic, camera_file, every, max_frames, odometry=with_odometry
+        ) as opened,
+    ):
         engine = Engine(open_predictor(settings.model), settings)
         arguments = {
             "input": str(source),
@@ -151,7 +154,7 @@ def run_to_folder(
             "every": every,
             "max_frames": max_frames,
         }
-        return run(opened, engine, output, arguments, quiet)
+        return run(opened, engine, folder, arguments, quiet)
 
 
 def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from flow3r_ros.errors import OutputError, TrainingError
+from flow3r_ros.paths import readable
 from flow3r_ros.training.sharding import gather, placed_like, restore
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -142,11 +143,12 @@ def write_safetensors(
     temporary = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
-            temporary,
-            metadata,
-        )
+        with readable(temporary):
+            save_file(
+                {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
+                temporary,
+                metadata,
+            )
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

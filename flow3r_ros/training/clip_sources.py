@@ -3,7 +3,6 @@ scenes."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from flow3r_ros.errors import TrainingError
 from flow3r_ros.training.augmentation import Example, Pair, fitting_window, to_sample
 from flow3r_ros.training.held_out import Stretch, hold_out, stretches_of
 from flow3r_ros.training.labels.cache import LabelCache, LabelUnit
+from flow3r_ros.training.labels.clip_index import read_index
 from flow3r_ros.training.labels.clip_store import clip_path, read_clip
 from flow3r_ros.training.labels.clips import Clip, FlowLabel
 from flow3r_ros.training.labels.teacher import FlowTeacher
@@ -74,7 +74,12 @@ class CachedClips:
         self._cache = LabelCache.existing(folder)
         stretches: dict[tuple[str, int], Stretch] = {}
         for manifest in sorted((folder / "sources").glob("*.json")):
-            listed = json.loads(manifest.read_text(encoding="utf-8"))["clips"]
+            index = read_index(manifest)
+            if index is None:
+                raise TrainingError(
+                    f"{manifest}: the index of a source is damaged", "run flow3r label again"
+                )
+            listed = index.clips
             parts = (
                 (stretches_of(listed), [])
                 if part == "all"

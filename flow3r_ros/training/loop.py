@@ -9,7 +9,6 @@ losses of one process with all clips; with `strategy: fsdp` they share the netwo
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -35,7 +34,8 @@ from flow3r_ros.training.checkpointing import (
 )
 from flow3r_ros.training.data import HeldOut, open_data
 from flow3r_ros.training.export import export, initial_network
-from flow3r_ros.training.journal import Journal, Silent
+from flow3r_ros.training.folder import one_at_a_time
+from flow3r_ros.training.journal import Journal, Silent, scores_before
 from flow3r_ros.training.loader import Loader
 from flow3r_ros.training.memory import check_memory, enough_memory
 from flow3r_ros.training.objective import objective
@@ -81,18 +81,18 @@ def train(
         resume: continue from the newest checkpoint in `output`.
     """
     settings = load_train_settings(config_file)
-    found = open_data(
-        data, settings.data, settings.seed, settings.clips_per_step, settings.pairs_per_clip, output
-    )
-    return run(
-        settings,
-        found.source,
-        output,
-        validation=found.held_out,
-        provenance=found.provenance,
-        max_steps=max_steps,
-        resume=resume,
-    )
+    with one_at_a_time(output):
+        per_step = settings.clips_per_step, settings.pairs_per_clip
+        found = open_data(data, settings.data, settings.seed, *per_step, output)
+        return _run(
+            settings,
+            found.source,
+            output,
+            found.held_out,
+            found.provenance,
+            max_steps,
+            resume,
+        )
 
 
 def run(
@@ -111,8 +111,21 @@ def run(
     An interrupt (Ctrl-C, SIGTERM) ends the step under way, saves a checkpoint and raises
     KeyboardInterrupt. Raises TrainingError when a loss is not finite (the batch is saved beside the
     checkpoints) or memory is too small, after a checkpoint of the steps before; OutputError when
-    `output` already holds a run and `resume` is not set.
+    `output` already holds a run and `resume` is not set, or another process trains into it.
     """
+    with one_at_a_time(output):
+        return _run(settings, source, output, validation, provenance, max_steps, resume)
+
+
+def _run(
+    settings: TrainSettings,
+    source: SampleSource,
+    output: Path,
+    validation: HeldOut | None,
+    provenance: Mapping[str, Any] | None,
+    max_steps: int | None,
+    resume: bool,
+) -> TrainResult:
     checkpoints = output / "checkpoints"
     if not resume and checkpoint_steps(checkpoints):
         raise OutputError(
@@ -200,7 +213,7 @@ def run(
         )
     finished = gather({**network.state_dict(), **average})
     if writes:
-        facts = {**(provenance or {}), "steps": last, "metrics_before": _scores_before(output)}
+        facts = {**(provenance or {}), "steps": last, "metrics_before": scores_before(output)}
         seconds = time.monotonic() - started
         export(
             network,
@@ -261,24 +274,6 @@ def _step(
 def _mean(fabric: Fabric, value: Tensor) -> float:
     """The mean over all processes, so that every one takes the same decisions."""
     return float(fabric.all_reduce(value.detach(), reduce_op="mean"))
-
-
-def _scores_before(output: Path) -> dict[str, float]:
-    """Held-out metrics of the model that the run started from, if they were measured."""
-    path = output / "validation.jsonl"
-    rows = (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if path.exists()
-        else []
-    )
-    return next(
-        (
-            {name: round(value, 4) for name, value in row.items() if name != "step"}
-            for row in rows
-            if row["step"] == 0
-        ),
-        {},
-    )
 
 
 def _validate(

@@ -16,7 +16,7 @@ import numpy as np
 from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.geometry.lie import matrix_from_quaternion, quaternion_from_matrix
 from flow3r_ros.geometry.trajectory import Trajectory
-from flow3r_ros.types import Float64
+from flow3r_ros.types import Float64, seconds
 from flow3r_ros.wire.stamp_text import nanoseconds
 
 _log = logging.getLogger(__name__)
@@ -156,21 +156,23 @@ def write_tum(path: Path, trajectory: Trajectory) -> None:
         OutputError: the file cannot be written.
     """
     try:
-        path.write_text("".join(tum_lines(trajectory)), encoding="utf-8")
+        path.write_text(
+            "".join(
+                tum_line(int(stamp), pose_numbers(pose))
+                for stamp, pose in zip(trajectory.stamps_ns, trajectory.poses, strict=True)
+            ),
+            encoding="utf-8",
+        )
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error})") from error
 
 
-def tum_lines(trajectory: Trajectory) -> Iterable[str]:
-    """The lines of the file, newline included."""
-    for stamp, pose in zip(trajectory.stamps_ns, trajectory.poses, strict=True):
-        yield tum_line(int(stamp), pose)
+def tum_line(stamp_ns: int, pose: Iterable[float]) -> str:
+    """`timestamp tx ty tz qx qy qz qw` and a newline, every number with 9 decimals: nanometres at
+    metric scale. `pose` as `pose_numbers` gives it."""
+    return f"{seconds(stamp_ns)} {' '.join(f'{number:.9f}' for number in pose)}\n"
 
 
-def tum_line(stamp_ns: int, pose: Float64) -> str:
-    """One pose `[4, 4]` as a line, newline included."""
-    x, y, z = pose[:3, 3]
-    qx, qy, qz, qw = quaternion_from_matrix(pose[:3, :3])
-    sign, magnitude = ("-", -stamp_ns) if stamp_ns < 0 else ("", stamp_ns)
-    seconds = f"{sign}{magnitude // 1_000_000_000}.{magnitude % 1_000_000_000:09d}"
-    return f"{seconds} {x:.12g} {y:.12g} {z:.12g} {qx:.12g} {qy:.12g} {qz:.12g} {qw:.12g}\n"
+def pose_numbers(pose: Float64) -> tuple[float, ...]:
+    """`tx ty tz qx qy qz qw` of a camera-to-world pose `[4, 4]`."""
+    return (*pose[:3, 3], *quaternion_from_matrix(pose[:3, :3]))

@@ -26,7 +26,7 @@ from flow3r_ros.training.labels.cache import LabelCache, LabelSettings, LabelUni
 from flow3r_ros.training.labels.clip_index import index_source
 from flow3r_ros.training.labels.clip_store import clip_path
 from flow3r_ros.training.labels.teachers import open_teacher
-from flow3r_ros.training.labels.worker import IN_FLIGHT_PER_WORKER, Job, label_unit
+from flow3r_ros.training.labels.worker import IN_FLIGHT_PER_WORKER, Job, end_with_parent, label_unit
 from flow3r_ros.training.shards import is_whole
 
 Engine = Literal["local", "ray"]
@@ -265,7 +265,7 @@ def run_on_pool(
     for _ in range(MAX_POOL_RESTARTS):
         running: dict[Future[bytes], Job] = {}
         try:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
                 while True:
                     while len(running) < workers * IN_FLIGHT_PER_WORKER:
                         job = waiting.pop() if waiting else next(jobs, None)

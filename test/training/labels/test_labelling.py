@@ -149,7 +149,7 @@ def test_a_full_disk_is_said_and_finished_shards_stay(
             raise OSError(28, "No space left on device")
         real(handle)
 
-    monkeypatch.setattr(shards.os, "fsync", fill)
+    monkeypatch.setattr(os, "fsync", fill)
     with pytest.raises(OutputError, match="disk is full"):
         label([images], tmp_path / "cache", settings())
     monkeypatch.undo()
