@@ -23,7 +23,7 @@ STAMP=$VENV/.flow3r_setup
 say() { echo "setup: $*"; }
 
 fingerprint() {
-  { echo "$DISTRO $PWD"; cat scripts/setup.sh scripts/ros_packages.py constraints*.txt pyproject.toml CMakeLists.txt package.xml msg/*.msg; } \
+  { echo "$DISTRO $PWD"; cat scripts/setup.sh scripts/ros_packages.py constraints*.txt pyproject.toml setup.py CMakeLists.txt package.xml msg/*.msg; } \
     | sha256sum
 }
 
