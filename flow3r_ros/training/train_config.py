@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from flow3r_ros.config import Settings
 from flow3r_ros.errors import ConfigError
+from flow3r_ros.paths import shared_files
 from flow3r_ros.training.data_config import DataSettings
 
 
@@ -148,7 +149,10 @@ class TrainSettings(Settings):
 
 
 def load_train_settings(path: Path) -> TrainSettings:
-    """Read a training YAML. Raises ConfigError naming the file and the key."""
+    """Read a training YAML; a path such as `config/train/nano.yaml` that is not here is looked for
+    among the installed files. Raises ConfigError naming the file and the key."""
+    if not path.exists() and not path.is_absolute():
+        path = next(iter(shared_files(str(path))), path)
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError) as error:
