@@ -56,16 +56,21 @@ class ExampleConsumer(Node):  # type: ignore[misc]
             for name, value in (("min_height", 0.1), ("max_height", 2.0))
         )
         self._say = Once(self.get_logger())
-        self._frames = StaticTransforms()
+        self._mounted = StaticTransforms()
+        self._moving = StaticTransforms()
         self._cloud: Any = None
         self._depth: Any = None
         self._odometry: Any = None
-        self.create_subscription(TFMessage, "/tf_static", self._frames.add, qos.STATIC)
-        self.create_subscription(TFMessage, "/tf", self._frames.add, qos.TF)
+        self.create_subscription(TFMessage, "/tf_static", self._on_static, qos.STATIC)
+        self.create_subscription(TFMessage, "/tf", self._moving.add, qos.TF)
         self.create_subscription(PointCloud2, "flow3r/points", self._on_cloud, 5)
         self.create_subscription(Image, "flow3r/depth/image", self._on_depth, 5)
         self.create_subscription(Odometry, "flow3r/odometry", self._on_odometry, 5)
         self.create_timer(PERIOD_S, self._report)
+
+    def _on_static(self, message: Any) -> None:
+        self._mounted.add(message)
+        self._moving.add(message)
 
     def _on_cloud(self, message: Any) -> None:
         self._cloud = message
@@ -97,7 +102,9 @@ class ExampleConsumer(Node):  # type: ignore[misc]
 
         points = read_points_numpy(cloud, field_names=["x", "y", "z"], skip_nans=True)
         frame = cloud.header.frame_id
-        T_base_cloud = self._frames.lookup(self._base, frame)
+        T_base_cloud = self._mounted.lookup(self._base, frame)
+        if T_base_cloud is None:  # a cloud in odom, or a camera on an arm
+            T_base_cloud = self._moving.lookup(self._base, frame)
         if T_base_cloud is None:
             self._say(
                 f"tf {frame}",
