@@ -230,14 +230,9 @@ def doctor(as_json: AsJson = False, model: Model = None) -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def node(context: typer.Context) -> None:
     """The ROS 2 node without `ros2 launch`; everything after it goes to ROS (`--ros-args ...`)."""
-    try:
-        from flow3r_ros.ros.process import main as node_main
-    except ImportError as error:
-        raise Flow3rError(
-            f"ROS 2 is not importable ({error})",
-            "source /opt/ros/DISTRO/setup.bash or run make setup",
-        ) from error
-    raise typer.Exit(node_main(context.args))
+    from flow3r_ros.cli.ros_programs import program
+
+    raise typer.Exit(program("flow3r_ros.ros.process")(context.args))
 
 
 app.command()(label)

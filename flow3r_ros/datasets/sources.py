@@ -19,7 +19,7 @@ from flow3r_ros.datasets import pictures, video
 from flow3r_ros.datasets.identify import bag_at, identify
 from flow3r_ros.datasets.prefetch import Prefetch
 from flow3r_ros.errors import FrameError, InputError
-from flow3r_ros.geometry.camera import load_camera
+from flow3r_ros.geometry.camera_file import load_camera
 from flow3r_ros.types import Camera, Frame
 
 Event = Frame | OdometrySample | FrameError

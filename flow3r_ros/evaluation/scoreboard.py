@@ -29,7 +29,8 @@ from flow3r_ros.evaluation.clip_runs import (
     write_json,
 )
 from flow3r_ros.evaluation.machine import fingerprint
-from flow3r_ros.evaluation.scoreboard_page import Board, write_page
+from flow3r_ros.evaluation.scoreboard_page import write_page
+from flow3r_ros.evaluation.scoreboard_tables import Board
 
 log = logging.getLogger(__name__)
 COMMAND_SOURCES = (

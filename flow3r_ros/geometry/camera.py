@@ -1,5 +1,5 @@
-"""Cameras: camera.json, checks, rectification to a pinhole, intrinsics under resizing, rays, focal
-length from a point map.
+"""Cameras: checks, rectification to a pinhole, intrinsics under resizing, rays, focal length from a
+point map.
 
 Everything behind this module sees pinhole images only. Pixel centres are at integers, so resizing W
 columns to w maps `u` to `(u + 0.5) w / W - 0.5` and the principal point follows the same rule.
@@ -8,15 +8,12 @@ Distortion models are those of `sensor_msgs/CameraInfo`.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from flow3r_ros.config import read_mapping
 from flow3r_ros.errors import CameraError
 from flow3r_ros.types import Camera, Float32, Float64, UInt8
 
@@ -40,71 +37,6 @@ _COEFFICIENTS = {
 _MAX_TANGENT = 1.8
 """widest half angle kept by rectification: 61 degrees; beyond it a pinhole stretches the border
 beyond use"""
-
-
-def load_camera(path: Path, size: tuple[int, int] | None = None) -> Camera | None:
-    """Read a camera.json; None when its intrinsics are null (unknown).
-
-    Args:
-        path: the file, keys as in `save_camera`; `distortion` may be null.
-        size: (width, height) of the images the file must fit.
-
-    Raises CameraError for unreadable JSON, missing keys, another image size, non-finite values or
-    an unknown distortion model.
-    """
-    try:
-        data = read_mapping(path, CameraError, "give width, height, fx, fy, cx, cy as in docs")
-        width, height = int(data["width"]), int(data["height"])
-        intrinsics = [data.get(key) for key in ("fx", "fy", "cx", "cy")]
-        model = str(data.get("distortion_model") or "none").lower()
-        distortion = tuple(float(value) for value in data.get("distortion") or ())
-        known = [float(value) for value in intrinsics if value is not None]
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise CameraError(
-            f"{path}: not a camera file ({error!r})",
-            "give width, height, fx, fy, cx, cy as in docs",
-        ) from error
-    if size is not None and (width, height) != size:
-        raise CameraError(
-            f"{path}: made for {width}x{height}, images are {size[0]}x{size[1]}",
-            "use the camera.json of this camera",
-        )
-    if not known:
-        return None
-    if len(known) != 4:
-        raise CameraError(
-            f"{path}: some of fx, fy, cx, cy are null", "give all four, or null for all four"
-        )
-    try:
-        fx, fy, cx, cy = known
-        return check_camera(
-            Camera(
-                width,
-                height,
-                fx,
-                fy,
-                cx,
-                cy,
-                model,
-                distortion,
-                estimated=bool(data.get("estimated", False)),
-            )
-        )
-    except CameraError as error:
-        raise CameraError(f"{path}: {error.what}", error.cure) from error
-
-
-def save_camera(camera: Camera, path: Path) -> None:
-    """Write a camera.json: width, height, fx, fy, cx, cy, distortion_model, distortion (and
-    `estimated` when it is)."""
-    data: dict[str, object] = {
-        key: getattr(camera, key)
-        for key in ("width", "height", "fx", "fy", "cx", "cy", "distortion_model")
-    }
-    data["distortion"] = list(camera.distortion)
-    if camera.estimated:
-        data["estimated"] = True
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 def check_camera(camera: Camera, size: tuple[int, int] | None = None) -> Camera:

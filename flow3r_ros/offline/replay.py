@@ -104,6 +104,7 @@ class _Recorder:
         )
         self.behind = WriteBehind(writer)
         self._card = describe_predictor(engine.predictor)
+        self._process = diagnostics.ProcessFigures(device=self._card["device"])
         self._outputs: Outputs | None = None
         self._diagnosed_ns = -diagnostics.PERIOD_NS
         for topic, type_name in {**TOPICS, "/diagnostics": diagnostics.TYPE}.items():
@@ -118,7 +119,9 @@ class _Recorder:
         messages = self._outputs.build(estimate, TOPICS, status)
         if estimate.stamp_ns >= self._diagnosed_ns + diagnostics.PERIOD_NS:
             self._diagnosed_ns = estimate.stamp_ns
-            messages["/diagnostics"] = diagnostics.diagnostics(make, estimate, status, NODE)
+            messages["/diagnostics"] = diagnostics.diagnostics(
+                make, estimate.stamp_ns, NODE, estimate, status, self._process
+            )
         if (
             self._outputs.map_due(estimate.stamp_ns)
             and self._engine.map is not None

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.clock import ClockChange, JumpThreshold, TimeJump
-from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
@@ -26,6 +24,7 @@ from flow3r_ros.ros import qos
 from flow3r_ros.ros.diagnostics import Health
 from flow3r_ros.ros.framing import Framing
 from flow3r_ros.ros.inputs import IMAGES, Input
+from flow3r_ros.ros.jumps import watch_jumps_back
 from flow3r_ros.ros.loading import Loaded
 from flow3r_ros.ros.messages import class_of
 from flow3r_ros.ros.once import Once
@@ -195,12 +194,7 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
             self.create_timer(FOLLOW_PERIOD_S, self._follow),
             self.create_timer(settings.map_period, self._publish_map),
         ]
-        threshold = JumpThreshold(
-            min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
-        )
-        self._jump = self.get_clock().create_jump_callback(
-            threshold, post_callback=self._on_clock_jump
-        )
+        self._jump = watch_jumps_back(self, self._framing.restart_before_next)
 
     def _open(
         self, topic: str, type_name: str, fixed_qos: str, receive: Callable[[Any, float], None]
@@ -277,19 +271,6 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         ns = stamp_ns(message.header.stamp)
         worker.post(lambda: loaded.engine.add_odometry(ns, pose))
 
-    def _on_clock_jump(self, jump: TimeJump) -> None:
-        """The clock was set back or replaced (bag loop, simulation restarted)."""
-        # rclpy hands over the enumeration of its C++ side, not the one of its type hints: only the
-        # numbers are equal
-        backwards = (
-            int(jump.clock_change) == int(ClockChange.ROS_TIME_NO_CHANGE)
-            and jump.delta.nanoseconds < 0
-        )
-        if backwards and self._framing is not None:
-            self._framing.restart_before_next(
-                f"the clock jumped back by {-jump.delta.nanoseconds / 1e9:.2f} s"
-            )
-
     def _info_announced(self) -> bool:
         return bool(self.count_publishers(self.resolve_topic_name("camera_info")))
 
@@ -316,18 +297,20 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
 
     def _publish_diagnostics(self) -> None:
         state = self._state_machine.current_state[1]
-        loaded, worker = self._loaded, self._worker
-        facts = loaded.facts() if loaded is not None else {}
-        if self._framing is not None and self._framing.ignored_infos:
-            facts["CameraInfo ignored"] = str(self._framing.ignored_infos)
-        timeout = self.config.node.silence_timeout
-        silence = self._health.input.silence()
+        loaded, worker, framing = self._loaded, self._worker, self._framing
+        timeout, silence = self.config.node.silence_timeout, self._health.input.silence()
         if state == "active" and timeout < silence < float("inf"):
             self.say("silence", f"no image for {silence:.1f} s")
-        tally = worker.tally() if worker is not None else Tally()
-        stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(
-            self._health.array(stamp, self.get_fully_qualified_name(), state, tally, timeout, facts)
+            self._health.message(
+                self.get_clock().now().nanoseconds,
+                self.get_fully_qualified_name(),
+                state,
+                timeout,
+                loaded,
+                worker.tally() if worker is not None else Tally(),
+                framing.ignored_infos if framing is not None else 0,
+            )
         )
 
     def _complain(self, key: str, text: str) -> None:

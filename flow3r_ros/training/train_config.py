@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 
 from flow3r_ros.config import Settings, first_fault, read_mapping
 from flow3r_ros.errors import ConfigError
+from flow3r_ros.paths import shared_files
 from flow3r_ros.training.data_config import DataSettings
 
 
@@ -147,8 +148,11 @@ class TrainSettings(Settings):
 
 
 def load_train_settings(path: Path) -> TrainSettings:
-    """Read a training YAML. Raises ConfigError naming the file and the key."""
+    """Read a training YAML; a path such as `config/train/nano.yaml` that is not here is looked for
+    among the installed files. Raises ConfigError naming the file and the key."""
     cure = "start from config/train/nano.yaml"
+    if not path.exists() and not path.is_absolute():
+        path = next(iter(shared_files(str(path))), path)
     try:
         return TrainSettings.model_validate(read_mapping(path, ConfigError, cure))
     except ValidationError as error:

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from flow3r_ros.geometry import lie
-from flow3r_ros.geometry.camera import Rectifier, load_camera, scaled
+from flow3r_ros.geometry.camera import Rectifier, scaled
+from flow3r_ros.geometry.camera_file import load_camera
 from flow3r_ros.geometry.correspondence import Matcher
 from flow3r_ros.geometry.two_view import hybrid_pose, moving_mask, triangulate
 from flow3r_ros.types import PoseSource

@@ -3,13 +3,15 @@ when the camera does."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from flow3r_ros.config import Config, load_config
 from flow3r_ros.geometry.lie import rotation_angle
 from flow3r_ros.odometry.engine import Engine
-from flow3r_ros.types import Estimate, Frame, PoseSource, Predictor, TrackingState
-from test.odometry.oracle import Oracle, clip_of, frames_of, relative_ate
+from flow3r_ros.training.scenes.renderer import SceneClip
+from flow3r_ros.types import Estimate, Float64, Frame, PoseSource, Predictor, TrackingState
+from test.odometry.oracle import EvidenceOracle, Oracle, clip_of, frames_of, relative_ate
 
 WALK = {
     "seed": 2,
@@ -93,3 +95,38 @@ def test_the_same_frames_give_the_same_bytes() -> None:
     for a, b in zip(*runs, strict=True):
         assert a.T_odom_cam.tobytes() == b.T_odom_cam.tobytes()
         assert a.depth.tobytes() == b.depth.tobytes()
+
+
+def test_a_network_that_follows_the_evidence_keeps_the_trajectory() -> None:
+    """The way of the bundled model: it is given pose and depth of geometry and answers with them,
+    completed."""
+    clip = clip_of(**WALK)
+    oracle = EvidenceOracle(clip, depth_noise=0.02)
+    estimates, engine = run(oracle, frames_of(clip))
+    assert [e.frame_id for e in estimates] == list(range(14))
+    assert oracle.windows_with_depth >= 10, "the evidence holds what geometry has triangulated"
+    assert engine.seams_refused == 0
+    assert all(e.tracking_state is not TrackingState.LOST for e in estimates)
+    assert relative_ate(estimates, clip) < 0.02
+    last = estimates[-1]
+    known = np.isfinite(last.depth)
+    assert known.mean() > 0.9, "depth is completed where geometry knows none"
+    assert np.median(relative_depth_error(last, clip)) < 0.05
+
+
+def relative_depth_error(estimate: Estimate, clip: SceneClip) -> Float64:
+    """Of every known pixel, after one scale."""
+    truth = cv2.resize(
+        clip.depth[estimate.frame_id], estimate.depth.shape[::-1], interpolation=cv2.INTER_NEAREST
+    )
+    known = np.isfinite(estimate.depth)
+    ratio = (estimate.depth[known] / truth[known]).astype(np.float64)
+    return np.abs(ratio / np.median(ratio) - 1)
+
+
+def test_a_network_that_follows_the_evidence_is_no_second_opinion_when_it_lies() -> None:
+    clip = clip_of(**WALK)
+    oracle = EvidenceOracle(clip, lies=set(range(6, 11)))
+    estimates, engine = run(oracle, frames_of(clip))
+    assert engine.seams_refused >= 4
+    assert relative_ate(estimates, clip) < 0.03
