@@ -13,7 +13,8 @@ import numpy as np
 from flow3r_ros.datasets.stamps import FILE, read_stamps
 from flow3r_ros.errors import FrameError, InputError
 from flow3r_ros.types import UInt8
-from flow3r_ros.wire.images import decode_bytes
+from flow3r_ros.wire.compressed import decode_bytes
+from flow3r_ros.wire.tones import Tones
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 _PERIOD_NS = 33_333_333
@@ -57,9 +58,11 @@ class Pictures:
         """Nothing stays open."""
 
     def __iter__(self) -> Iterator[tuple[int, UInt8]]:
+        tones = Tones(lambda key, text: self.notes.append(text))
         for file, stamp in list(zip(self._files, self._stamps, strict=True))[:: self.every]:
             try:
-                yield stamp, decode_bytes(np.frombuffer(file.read_bytes(), np.uint8), file.name)
+                data = np.frombuffer(file.read_bytes(), np.uint8)
+                yield stamp, decode_bytes(data, file.name, tones)
             except (FrameError, OSError) as error:
                 self.drops["corrupt_image"] += 1
                 if self.drops["corrupt_image"] == 1:
