@@ -54,6 +54,7 @@ class BagReader:
         self.static = StaticTransforms()
         self._notes: list[str] = []
         self._said: set[str] = set()
+        self._choices: list[tuple[int, CameraChoice]] = []
         self._wanted_topic = topic
         self._storage = Storage(path)
 
@@ -84,6 +85,10 @@ class BagReader:
     def camera(self) -> CameraChoice:
         """What was decided about the camera of the last image, and why."""
         return self._maker.choice
+
+    def camera_of(self, frame_id: int) -> CameraChoice:
+        """The same for one frame that was given out."""
+        return next(choice for first, choice in reversed(self._choices) if first <= frame_id)
 
     @property
     def topics(self) -> dict[str, tuple[str, int]]:
@@ -143,7 +148,10 @@ class BagReader:
             message = self._storage.deserialize(self.image_topic, data)
         except BagError as error:
             raise FrameError("corrupt_message", error.what) from error
-        return self._maker.frame(message, frame_id, received)
+        frame = self._maker.frame(message, frame_id, received)
+        if not self._choices or self._choices[-1][1] is not self._maker.choice:
+            self._choices.append((frame_id, self._maker.choice))
+        return frame
 
     def _odometry(self, message: Any, received: int) -> OdometrySample:
         return OdometrySample(

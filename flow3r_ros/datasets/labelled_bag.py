@@ -3,8 +3,10 @@ odometry labels its own data."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from bisect import bisect_left
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,13 @@ from flow3r_ros.errors import BagError, CameraError, FrameError, InputError
 from flow3r_ros.geometry.camera import pinhole
 from flow3r_ros.geometry.flow import nearest_resize
 from flow3r_ros.geometry.lie import interpolate
-from flow3r_ros.types import Camera, Float32, Float64
-from flow3r_ros.wire.camera_info import camera_from_info
-from flow3r_ros.wire.images import decode_compressed, decode_image
+from flow3r_ros.types import Float64
+from flow3r_ros.wire.camera_choice import choose_camera
+from flow3r_ros.wire.depth_images import decode_depth
+from flow3r_ros.wire.frames import FrameMaker
 from flow3r_ros.wire.transforms import StaticTransforms, matrix_of_pose, stamp_ns
+
+log = logging.getLogger(__name__)
 
 _MAX_GAP_NS = 50_000_000
 _Message = tuple[int, int]
@@ -79,6 +84,7 @@ class _LabelledBag:
 
     def __init__(self, path: Path, topics: BagTopics) -> None:
         self._path, self._topics, self._lock = path, topics, threading.Lock()
+        self._said: set[str] = set()
         self._storage = Storage(path).__enter__()
         for topic in (topics.image, topics.depth, topics.camera_info, topics.pose):
             if topic not in self._storage.topics:
@@ -87,7 +93,8 @@ class _LabelledBag:
                     f"{path}: no topic {topic}",
                     f"set the topics of the labelled bag; it has {known}",
                 )
-        self._camera = self._first_camera()
+        self._maker = FrameMaker(self._note, topics.image)
+        self._take_first_info()
         self._frame_id = ""
 
     def stamps(self, topic: str) -> list[_Message]:
@@ -96,10 +103,9 @@ class _LabelledBag:
         for _, received, data in self._storage.messages({topic}):
             message = self._message(topic, data)
             if message is not None:
-                found.append((stamp_ns(message.header.stamp), received))
-                self._frame_id = (
-                    message.header.frame_id if topic == self._topics.image else self._frame_id
-                )
+                found.append((_time(message, received), received))
+                if topic == self._topics.image and not self._frame_id:
+                    self._begin(message)
         return sorted(found)
 
     def poses(self) -> list[tuple[int, Float64]]:
@@ -111,14 +117,14 @@ class _LabelledBag:
         for _, _, data in self._storage.messages({self._topics.image}):
             image = self._message(self._topics.image, data)
             if image is not None:
-                self._frame_id = image.header.frame_id
+                self._frame_id = _frame_of(image)
                 break
         found = []
-        for _, _, data in self._storage.messages({self._topics.pose}):
+        for _, received, data in self._storage.messages({self._topics.pose}):
             message = self._message(self._topics.pose, data)
             if message is None:
                 continue
-            child = getattr(message, "child_frame_id", "")
+            child = getattr(message, "child_frame_id", "").lstrip("/")
             extrinsics = (
                 static.lookup(child, self._frame_id)
                 if child and child != self._frame_id
@@ -130,7 +136,7 @@ class _LabelledBag:
                     "record /tf_static too",
                 )
             pose = message.pose.pose if child else message.pose
-            found.append((stamp_ns(message.header.stamp), matrix_of_pose(pose) @ extrinsics))
+            found.append((_time(message, received), matrix_of_pose(pose) @ extrinsics))
         return sorted(found, key=lambda item: item[0])
 
     def read(self, image: _Message, depth: _Message, pose: Float64) -> LabelledFrame:
@@ -140,23 +146,21 @@ class _LabelledBag:
                 self._fetch(self._topics.image, image),
                 self._fetch(self._topics.depth, depth),
             )
-        compressed = self._storage.topics[self._topics.image][0].endswith("CompressedImage")
         try:
-            rgb = decode_compressed(pictures) if compressed else decode_image(pictures)
+            rgb, metres = self._maker.decode(pictures), decode_depth(maps)
         except FrameError as error:
-            raise InputError(f"{self._path}: {error.what}", "leave this bag out") from error
+            raise InputError(f"{self._path}: {error}", "leave this bag out") from error
         h, w = rgb.shape[:2]
-        if (self._camera.width, self._camera.height) != (w, h):
-            raise InputError(
-                f"{self._path}: CameraInfo is not for {w}x{h} images",
-                "record the matching CameraInfo",
-            )
-        return LabelledFrame(rgb, nearest_resize(decode_depth(maps), w, h), pose, self._camera)
+        with self._lock:
+            choice = self._maker.choose((w, h), _frame_of(pictures))
+        if choice.camera is None:
+            raise InputError(f"{self._path}: {choice.why}", "record the matching CameraInfo")
+        return LabelledFrame(rgb, nearest_resize(metres, w, h), pose, pinhole(choice.camera))
 
     def _fetch(self, topic: str, message: _Message) -> Any:
         for _, _, data in self._storage.messages({topic}, message[1], message[1] + 1):
             found = self._message(topic, data)
-            if found is not None and stamp_ns(found.header.stamp) == message[0]:
+            if found is not None and _time(found, message[1]) == message[0]:
                 return found
         raise InputError(
             f"{self._path}: a message on {topic} can no longer be read", "leave this bag out"
@@ -168,47 +172,43 @@ class _LabelledBag:
         except BagError:
             return None
 
-    def _first_camera(self) -> Camera:
-        for _, _, data in self._storage.messages({self._topics.camera_info}):
-            camera = camera_from_info(self._storage.deserialize(self._topics.camera_info, data))
-            if camera is not None:
-                if camera.distortion:
-                    raise CameraError(
-                        f"{self._path}: images of a labelled bag must be rectified",
-                        "record the rectified topics",
-                    )
-                return pinhole(camera)
-        raise BagError(
-            f"{self._path}: {self._topics.camera_info} is not calibrated", "calibrate the camera"
-        )
+    def _take_first_info(self) -> None:
+        """Remember the first CameraInfo, and refuse the bag here already when no frame can use
+        it."""
+        topic = self._topics.camera_info
+        for _, _, data in self._storage.messages({topic}):
+            info = self._storage.deserialize(topic, data)
+            self._maker.take_info(info)
+            choice = choose_camera(info, None, self._topics.image)
+            if choice.camera is not None and choice.camera.distortion:
+                raise CameraError(
+                    f"{self._path}: images of a labelled bag must be rectified",
+                    "record the rectified topics",
+                )
+            if choice.camera is not None or not (info.width and info.height):
+                return
+        raise BagError(f"{self._path}: {topic} is not calibrated", "calibrate the camera")
+
+    def _begin(self, image: Any) -> None:
+        """The first image names the frame and sets the range of values, whatever is read first."""
+        self._frame_id = _frame_of(image)
+        with suppress(FrameError):
+            self._maker.decode(image)
+
+    def _note(self, key: str, text: str) -> None:
+        if key not in self._said:
+            self._said.add(key)
+            log.warning("%s: %s", self._path, text)
 
 
-def decode_depth(message: Any) -> Float32:
-    """Metres float32 `[h, w]` (NaN = invalid) of a 32FC1 or 16UC1 `sensor_msgs/Image`. Raises
-    InputError for other encodings."""
-    kinds: dict[str, tuple[np.dtype[Any], float]] = {
-        "32FC1": (np.dtype("f4"), 1.0),
-        "16UC1": (np.dtype("u2"), 1e-3),
-        "mono16": (np.dtype("u2"), 1e-3),
-    }
-    if message.encoding not in kinds:
-        raise InputError(
-            f"depth encoding {message.encoding} is not known",
-            "use 32FC1 (metres) or 16UC1 (millimetres)",
-        )
-    kind, unit = kinds[message.encoding]
-    data = np.frombuffer(bytes(message.data), np.uint8)
-    rows, step, width = int(message.height), int(message.step), int(message.width)
-    if len(data) < rows * step or step < width * kind.itemsize:
-        raise InputError("a depth image is shorter than its header says", "leave this bag out")
-    packed = np.ascontiguousarray(
-        data[: rows * step].reshape(rows, step)[:, : width * kind.itemsize]
-    )
-    depth = packed.view(kind.newbyteorder(">" if message.is_bigendian else "<")).astype(
-        np.float32
-    ) * np.float32(unit)
-    depth[~(np.isfinite(depth) & (depth > 0))] = np.nan
-    return np.asarray(depth)
+def _frame_of(message: Any) -> str:
+    return str(message.header.frame_id).lstrip("/")
+
+
+def _time(message: Any, received: int) -> int:
+    """Header stamp, or the time of reception where there is none."""
+    ns = stamp_ns(message.header.stamp)
+    return ns if ns > 0 else received
 
 
 def _nearest(stamps: list[int], stamp: int) -> int | None:

@@ -181,6 +181,10 @@ class BagSource(Source):
         """The camera of camera.json, else that of the bag's CameraInfo."""
         return self._choice or self.reader.camera
 
+    def camera_of(self, frame_id: int) -> CameraChoice:
+        """The same for one frame that was given out."""
+        return self._choice or self.reader.camera_of(frame_id)
+
     def __enter__(self) -> BagSource:
         self.reader.__enter__()
         return self

@@ -102,6 +102,7 @@ class Health:
                 "scale state": estimate.scale_state.value,
                 "scale sigma": f"{estimate.scale_sigma:.3g}",
                 "pose source": estimate.pose_source.value,
+                "segment": str(estimate.segment),
             }
         status = make(
             "diagnostic_msgs/msg/DiagnosticStatus",

@@ -81,7 +81,7 @@ def choose_camera(
         info_topic: topic of the CameraInfo, absolute; empty where unknown.
     """
     if info is None:
-        return unknown("no CameraInfo")
+        return unknown("no CameraInfo; calibrate for better results")
     fields = InfoFields.of(info)
     stranger = _stranger(fields.frame_id, image_frame, info_topic, image_topic)
     if stranger:

@@ -28,6 +28,8 @@ def diagnostics(make: Make, estimate: Estimate, status: RunStatus, name: str) ->
         "scale state": estimate.scale_state.value,
         "scale sigma": f"{estimate.scale_sigma:.3g}",
         "pose source": estimate.pose_source.value,
+        "camera": status.camera,
+        "segment": str(estimate.segment),
         "model": status.model,
         "licence of the weights": status.weights_license,
     }

@@ -81,9 +81,9 @@ class FrameMaker:
         """The camera of images of `size` (width, height); said when a CameraInfo cannot be used."""
         if self._decided != (size, image_frame):
             self._decided = size, image_frame
-            self.choice = choose_camera(
-                self._info, size, self._topic, image_frame, self._info_topic
-            )
+            choice = choose_camera(self._info, size, self._topic, image_frame, self._info_topic)
+            if choice != self.choice:
+                self.choice = choice
             if self._info is not None and self.choice.camera is None:
                 self._say(f"camera {self.choice.why}", self.choice.in_words())
         return self.choice

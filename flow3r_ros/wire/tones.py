@@ -92,6 +92,6 @@ def _scaled(values: NDArray[Any], range_: Range) -> UInt8:
     low, high = range_
     shift = int(high).bit_length() - 9
     if values.dtype.kind == "u" and low == 0 and high == 2 ** (shift + 8):
-        return np.minimum(values >> shift, 255).astype(np.uint8)
+        return np.asarray(np.minimum(values >> shift, 255), np.uint8)
     shown = (np.nan_to_num(values.astype(np.float32), nan=low) - low) * (256.0 / (high - low))
-    return np.clip(shown, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(shown, 0, 255), np.uint8)
