@@ -51,7 +51,7 @@ class Tones:
         if sample.size and (range_ is None or _outside(sample, range_) > OUTSIDE):
             content = _range_of(sample)
             if range_ is not None:
-                content = min(range_[0], content[0]), max(range_[1], content[1])
+                content = _grown(range_, content, values.dtype.kind)
             self._ranges[encoding] = content
             self._announce(encoding, values.dtype, content, grown=range_ is not None)
             range_ = content
@@ -70,6 +70,14 @@ class Tones:
 
 def _outside(sample: NDArray[Any], range_: Range) -> float:
     return float(np.mean((sample < range_[0]) | (sample >= range_[1])))
+
+
+def _grown(range_: Range, content: Range, kind: str) -> Range:
+    """Both ranges; a range of bits stays one."""
+    low, high = min(range_[0], content[0]), max(range_[1], content[1])
+    return (
+        (0.0, float(2 ** int(high - 1).bit_length())) if kind == "u" and low == 0 else (low, high)
+    )
 
 
 def _range_of(sample: NDArray[Any]) -> Range:

@@ -145,7 +145,6 @@ def test_lens_models_as_drivers_spell_and_count_them(
         {"k": np.array([500.0, 0, 1e9, 0, 500, 240, 0, 0, 1.0])},
         {"d": np.array([np.nan, 0, 0, 0, 0])},
         {"d": np.array([1e9, 0, 0, 0, 0])},
-        {"d": np.array([-90.0, 3, 0, 0, 0])},
         {"d": np.full(20, 0.1)},
         {"distortion_model": "equidistant", "d": np.array([1e9, 0, 0, 0])},
         {"distortion_model": "seven_lenses"},

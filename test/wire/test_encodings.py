@@ -51,7 +51,7 @@ def encoded(rgb: np.ndarray, encoding: str) -> np.ndarray:
             "bgra": cv2.COLOR_RGB2BGRA,
         }
         pixels = (
-            gray if name == "mono" else rgb if not code[name] else cv2.cvtColor(rgb, code[name])
+            gray if name == "mono" else rgb if code[name] is None else cv2.cvtColor(rgb, code[name])
         )
         return pixels if bits == "8" else pixels.astype(np.uint16) * 257
     pixels = {
