@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def test_live_is_offline_through_all_restarts(tmp_path: Path) -> None:
         assert len(stamps) >= 5
     steps = [
         np.linalg.norm(b.T_odom_cam[:3, 3] - a.T_odom_cam[:3, 3])
-        for a, b in zip(one, one[1:], strict=False)
+        for a, b in pairwise(one)
         if a.segment != b.segment
     ]
     assert max(steps) < 0.5, "a segment goes on from the last pose"
