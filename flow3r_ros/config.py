@@ -164,7 +164,7 @@ class NodeSettings(Settings):
     image_transport: Literal["raw", "compressed"] = Field(
         "raw",
         description="raw: sensor_msgs/Image on `image`; compressed: CompressedImage on "
-        "`image/compressed`",
+        "`image/compressed`, below what `image` is remapped to",
     )
     odom_frame: str = Field("odom", description="parent of the published tf edge")
     base_frame: str = Field(

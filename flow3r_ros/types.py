@@ -171,7 +171,8 @@ class Estimate:
     squared, rad^2) in the axes of the odometry world; `depth` float32 `[h, w]` (NaN = invalid);
     `confidence` float32 `[h, w]` in [0, 1]; `moving` bool `[h, w]`, True where pixels move
     independently of the camera; `rgb` uint8 `[h, w, 3]`, the image on the depth grid; `camera` the
-    pinhole of the depth grid.
+    pinhole of the depth grid; `segment` counts the pieces of the trajectory from 0: between two of
+    them the motion is not known.
     """
 
     frame_id: int
@@ -193,6 +194,7 @@ class Estimate:
     keyframe: bool = False
     window: tuple[int, ...] = ()
     stage_ms: dict[str, float] = field(default_factory=dict)
+    segment: int = 0
 
     def points(self) -> Float32:
         """Back-project the depth through `camera`: float32 `[h, w, 3]`, optical frame, NaN where
@@ -206,6 +208,15 @@ class Estimate:
         return np.stack(
             [self.depth * columns[None, :], self.depth * rows[:, None], self.depth], axis=-1
         )
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One piece of the trajectory: ids of its first and last estimated frame, and why it began."""
+
+    first_frame: int
+    last_frame: int
+    reason: str
 
 
 class Predictor(Protocol):

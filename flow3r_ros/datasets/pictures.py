@@ -14,7 +14,8 @@ from flow3r_ros.datasets.stamps import FILE, read_stamps, stamps_of_names
 from flow3r_ros.errors import FrameError, InputError
 from flow3r_ros.paths import natural_key
 from flow3r_ros.types import Camera, UInt8
-from flow3r_ros.wire.images import decode_bytes
+from flow3r_ros.wire.compressed import decode_bytes
+from flow3r_ros.wire.tones import Tones
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 LARGEST_FILE = 1 << 28
@@ -63,10 +64,11 @@ class Pictures:
 
     def __iter__(self) -> Iterator[tuple[int, UInt8]]:
         assert self.listing is not None
+        tones = Tones(lambda key, text: self.notes.append(text))
         pairs = zip(self.listing.files, self.listing.stamps_ns, strict=True)
         for file, stamp in list(pairs)[:: self.every]:
             try:
-                yield stamp, _decode(file)
+                yield stamp, _decode(file, tones)
             except (FrameError, OSError) as error:
                 reason = error.reason if isinstance(error, FrameError) else "corrupt_image"
                 self.drops[reason] += 1
@@ -120,8 +122,8 @@ def _in_order(files: list[Path]) -> list[Path]:
     return [files[i] for i in sorted(range(len(files)), key=lambda index: named[index])]
 
 
-def _decode(file: Path) -> UInt8:
+def _decode(file: Path, tones: Tones) -> UInt8:
     size = file.stat().st_size
     if size > LARGEST_FILE:
         raise FrameError("too_large", f"{file.name} has {size} bytes", "send smaller pictures")
-    return decode_bytes(np.frombuffer(file.read_bytes(), np.uint8), file.name)
+    return decode_bytes(np.frombuffer(file.read_bytes(), np.uint8), file.name, tones)

@@ -15,25 +15,14 @@ import cv2
 import numpy as np
 
 from flow3r_ros.errors import CameraError
+from flow3r_ros.geometry.distortion import canonical
 from flow3r_ros.types import Camera, Float32, Float64, UInt8
 
-_MODELS = {
-    "none": "none",
-    "": "none",
-    "pinhole": "none",
-    "plumb_bob": "plumb_bob",
-    "radtan": "plumb_bob",
-    "opencv_radtan_k1k2p1p2": "plumb_bob",
-    "rational_polynomial": "rational_polynomial",
-    "equidistant": "equidistant",
-    "fisheye": "equidistant",
-}
-_COEFFICIENTS = {
-    "none": (0,),
-    "plumb_bob": (4, 5),
-    "rational_polynomial": (8, 12, 14),
-    "equidistant": (4,),
-}
+_FOCAL = (0.05, 50.0)
+"""focal lengths of cameras, as shares of the longer side: a fisheye of 220 degrees has 0.26, a
+telescope of one degree 57"""
+_ASPECT = 5.0
+"""largest ratio of the two focal lengths, or of their rectified counterparts to them"""
 _MAX_TANGENT = 1.8
 """widest half angle kept by rectification: 61 degrees; beyond it a pinhole stretches the border
 beyond use"""
@@ -54,6 +43,15 @@ def check_camera(camera: Camera, size: tuple[int, int] | None = None) -> Camera:
             f"focal lengths {camera.fx}, {camera.fy} are not positive",
             "an uncalibrated camera sends zeros: leave it out",
         )
+    low, high = (share * max(camera.width, camera.height) for share in _FOCAL)
+    if not (low < camera.fx < high and low < camera.fy < high) or not (
+        1 / _ASPECT < camera.fx / camera.fy < _ASPECT
+    ):
+        raise CameraError(
+            f"focal lengths {camera.fx:g}, {camera.fy:g} of a {camera.width}x{camera.height} image "
+            "are those of no camera",
+            "calibrate again, or leave the camera out",
+        )
     if not (
         -camera.width < camera.cx < 2 * camera.width
         and -camera.height < camera.cy < 2 * camera.height
@@ -67,24 +65,8 @@ def check_camera(camera: Camera, size: tuple[int, int] | None = None) -> Camera:
             f"intrinsics are for {camera.width}x{camera.height}, images are {size[0]}x{size[1]}",
             "use the calibration of this image size",
         )
-    model = _MODELS.get(camera.distortion_model.lower())
-    if model is None:
-        raise CameraError(
-            f"distortion model '{camera.distortion_model}' is unknown",
-            f"known: {', '.join(sorted(filter(None, _MODELS)))}",
-        )
-    if not any(camera.distortion):
-        model = "none" if model != "equidistant" else model
-    if model == "none":
-        return replace(camera, distortion_model="none", distortion=())
-    distortion = camera.distortion or (0.0,) * 4
-    if len(distortion) not in _COEFFICIENTS[model]:
-        raise CameraError(
-            f"{model} takes {_COEFFICIENTS[model]} coefficients, got {len(distortion)}"
-        )
-    return replace(
-        camera, distortion_model=model, distortion=tuple(float(value) for value in distortion)
-    )
+    model, distortion = canonical(camera.distortion_model, camera.distortion)
+    return replace(camera, distortion_model=model, distortion=distortion)
 
 
 def scaled(camera: Camera, width: int, height: int) -> Camera:
@@ -136,6 +118,11 @@ def pinhole(camera: Camera) -> Camera:
         (camera.width - 1) / (right - left) / camera.fx,
         (camera.height - 1) / (bottom - top) / camera.fy,
     )
+    if not 1 / _ASPECT < zoom < _ASPECT:
+        raise CameraError(
+            f"the distortion coefficients change the focal length by a factor of {zoom:.3g}",
+            "calibrate again",
+        )
     fx, fy = camera.fx * zoom, camera.fy * zoom
     cx = (camera.width - 1) / 2.0 - fx * (left + right) / 2.0
     cy = (camera.height - 1) / 2.0 - fy * (top + bottom) / 2.0

@@ -2,13 +2,22 @@
 does not fit is refused by name.
 
 Refusals are `FrameError`s whose reason is a drop counter: `corrupt_image`, `repeated_stamp`,
-`non_monotonic_stamp`, `resolution_change`. A refusal that persists is not noise but a new situation
-(another camera mode, a bag that looped): after `PERSISTENT` refusals in a row of the same kind the
-door asks for a restart and lets the stream in again.
+`non_monotonic_stamp`, `time_jumped_back`, `resolution_change`.
+
+One restart policy, live and offline (`restarted` names the reason):
+
+| what changed | what happens |
+|---|---|
+| time goes back by less than 0.5 s | disorder: the frame is dropped |
+| time goes back by more | the second such frame in a row starts a new segment |
+| image size | the second frame in a row of the same new size starts a new segment |
+| intrinsics by more than 1 %, the lens, or they become known | a new segment at once |
+| intrinsics by less (a lens that focuses), or none are given any more | the stream goes on |
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import cv2
@@ -20,9 +29,11 @@ from flow3r_ros.geometry.correspondence import matching_size
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Camera, Frame, UInt8
 
-PERSISTENT = 5
-"""refusals in a row for a changed size or a stamp in the past after which the stream is taken as it
-now is"""
+JUMP_BACK_NS = 500_000_000
+"""a stamp this far before the last one means that the source started over; less is disorder"""
+SAME_CAMERA = 0.01
+"""largest change of focal length (relative) and principal point (share of the image's size) that a
+lens in focus makes; calibrations of two cameras differ by more"""
 REPEAT_SHIFT = 0.05
 """pixels: two images are the same picture when they differ by less than such a shift of their
 content would make"""
@@ -34,8 +45,9 @@ leaves"""
 class Admission:
     """Turns frames into views.
 
-    The depth grid is the matcher's grid for `width`; `restarted` is True after `admit` when the
-    stream changed for good and everything remembered about it must go.
+    The depth grid is the matcher's grid for `width`; `restarted` says after `admit` why everything
+    remembered about the stream must go, and is empty when nothing must; `given` is the camera that
+    the frames brought, None when they brought none.
     """
 
     def __init__(self, width: int) -> None:
@@ -45,17 +57,17 @@ class Admission:
 
     def reset(self) -> None:
         """Forget the stream: the next frame sets size and time anew."""
-        self.restarted = False
+        self.restarted = ""
+        self.given: Camera | None = None
         self._size: tuple[int, int] | None = None
         self._stamp_ns: int | None = None
-        self._refused = ""
-        self._refused_in_row = 0
+        self._doubtful: tuple[tuple[int, int], int] | None = None
         self._rectifier: Rectifier | None = None
 
     def admit(self, frame: Frame) -> View:
         """Check, rectify and resize one frame. Raises FrameError for a frame to drop, CameraError
         for intrinsics that cannot be."""
-        self.restarted = False
+        self.restarted = ""
         rgb = frame.rgb
         if (
             not isinstance(rgb, np.ndarray)
@@ -70,23 +82,14 @@ class Admission:
                 f"frame {frame.id}: not a uint8 [H, W, 3] image of 16 pixels or more but {shape}",
             )
         size = rgb.shape[1], rgb.shape[0]
-        if self._stamp_ns is not None and frame.stamp_ns == self._stamp_ns:
-            raise FrameError(
-                "repeated_stamp", f"frame {frame.id}: stamp {frame.stamp_ns} ns came before"
-            )
-        if self._stamp_ns is not None and frame.stamp_ns < self._stamp_ns:
-            self._refuse(
-                "non_monotonic_stamp",
-                f"frame {frame.id}: stamp {frame.stamp_ns} ns is before {self._stamp_ns} ns",
-            )
-        if self._size is not None and size != self._size:
-            self._refuse(
-                "resolution_change",
-                f"frame {frame.id}: {size[0]}x{size[1]} after {self._size[0]}x{self._size[1]}",
-            )
-        rectifier = self._rectifier_for(frame, size)
+        change = self._change(frame, size)
+        if change:
+            self.reset()
+            self.restarted = change
+        self.given = frame.camera or self.given
+        rectifier = self._rectifier_for(size)
         image = rectifier.apply(rgb)
-        self._size, self._stamp_ns, self._refused_in_row = size, frame.stamp_ns, 0
+        self._size, self._stamp_ns, self._doubtful = size, frame.stamp_ns, None
         camera = scaled(rectifier.rectified, *matching_size(*size, self.width))
         small = np.asarray(
             cv2.resize(image, (camera.width, camera.height), interpolation=cv2.INTER_AREA),
@@ -97,24 +100,64 @@ class Admission:
         view.forget_depth()
         return view
 
-    def _rectifier_for(self, frame: Frame, size: tuple[int, int]) -> Rectifier:
-        camera = frame.camera or self.assumed
-        if camera is None or (frame.camera is None and (camera.width, camera.height) != size):
+    def _change(self, frame: Frame, size: tuple[int, int]) -> str:
+        """Why the stream must start anew at this frame, empty when it goes on. Raises FrameError
+        for a frame to drop."""
+        if self._stamp_ns is None or self._size is None:
+            return ""
+        back_ns = self._stamp_ns - frame.stamp_ns
+        if back_ns == 0:
+            raise FrameError(
+                "repeated_stamp", f"frame {frame.id}: stamp {frame.stamp_ns} ns came before"
+            )
+        if 0 < back_ns <= JUMP_BACK_NS:
+            raise FrameError(
+                "non_monotonic_stamp",
+                f"frame {frame.id}: stamp {frame.stamp_ns} ns is before {self._stamp_ns} ns",
+                "stamps of one run increase",
+            )
+        if back_ns > 0:
+            change = f"time jumped back by {back_ns / 1e9:.2f} s (a recording started over?)"
+            self._confirm("time_jumped_back", change, frame, size)
+            return change
+        if size != self._size:
+            change = (
+                f"image size changed from {self._size[0]}x{self._size[1]} to {size[0]}x{size[1]}"
+            )
+            self._confirm("resolution_change", change, frame, size)
+            return change
+        if frame.camera is not None and not _same_camera(frame.camera, self.given):
+            return "intrinsics changed"
+        return ""
+
+    def _confirm(self, reason: str, change: str, frame: Frame, size: tuple[int, int]) -> None:
+        """Drop the first frame of a change, which may be a stray one; pass the second, which has
+        the same size and a later stamp."""
+        first, self._doubtful = self._doubtful, (size, frame.stamp_ns)
+        if first is None or first[0] != size or frame.stamp_ns <= first[1]:
+            raise FrameError(reason, f"frame {frame.id}: {change}", "the next one decides")
+
+    def _rectifier_for(self, size: tuple[int, int]) -> Rectifier:
+        camera = self.given or self.assumed
+        if camera is None or (self.given is None and (camera.width, camera.height) != size):
             camera = default_camera(*size)
         if self._rectifier is None or self._rectifier.camera != camera:
             self._rectifier = Rectifier(camera)
         return self._rectifier
 
-    def _refuse(self, reason: str, what: str) -> None:
-        """Raise, unless the same refusal came `PERSISTENT` times: then restart and go on."""
-        self._refused_in_row = self._refused_in_row + 1 if reason == self._refused else 1
-        self._refused = reason
-        if self._refused_in_row <= PERSISTENT:
-            raise FrameError(
-                reason, what, "frames of one run share a size and their stamps increase"
-            )
-        self.reset()
-        self.restarted = True
+
+def _same_camera(camera: Camera, other: Camera | None) -> bool:
+    """Whether two calibrations are of one lens in one place."""
+    if other is None or (camera.width, camera.height) != (other.width, other.height):
+        return False
+    return (
+        camera.distortion_model == other.distortion_model
+        and math.isclose(camera.fx, other.fx, rel_tol=SAME_CAMERA)
+        and math.isclose(camera.fy, other.fy, rel_tol=SAME_CAMERA)
+        and abs(camera.cx - other.cx) <= SAME_CAMERA * camera.width
+        and abs(camera.cy - other.cy) <= SAME_CAMERA * camera.height
+        and np.allclose(camera.distortion, other.distortion, rtol=0.1, atol=0.01)
+    )
 
 
 def same_picture(gray: UInt8, other: UInt8) -> bool:

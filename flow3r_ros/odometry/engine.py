@@ -35,7 +35,7 @@ from flow3r_ros.odometry.scale import Scale
 from flow3r_ros.odometry.settler import Settler
 from flow3r_ros.odometry.tracker import Motion
 from flow3r_ros.odometry.views import View
-from flow3r_ros.types import Estimate, Evidence, Frame, Predictor, Window
+from flow3r_ros.types import Camera, Estimate, Evidence, Frame, Predictor, Segment, Window
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,17 @@ class Engine:
         return self._settler.publisher.pose_sources
 
     @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Segments of the trajectory, oldest first; `Estimate.segment` counts them from 0."""
+        return tuple(self._settler.publisher.segments)
+
+    @property
+    def assumed_camera(self) -> Camera | None:
+        """The pinhole of the full image that was found for frames without a camera; None when they
+        have one."""
+        return None if self._admission.given is not None else self._admission.assumed
+
+    @property
     def seams(self) -> int:
         """Windows joined to the odometry."""
         return self._settler.seams
@@ -128,8 +139,8 @@ class Engine:
             log.warning("frame %d dropped (%s): %s", frame.id, error.reason, error)
             return
         if self._admission.restarted:
-            yield from self._restart()
-        if frame.camera is None and self._admission.assumed is None:
+            yield from self._restart(self._admission.restarted, frame.stamp_ns)
+        if self._admission.given is None and self._admission.assumed is None:
             self._held.append(view)
             if len(self._held) >= HELD:
                 yield from self._release()
@@ -317,16 +328,16 @@ class Engine:
             yield from self._send(Clock())
             yield from self.settle()
 
-    def _restart(self) -> Iterator[Estimate]:
+    def _restart(self, reason: str, stamp_ns: int) -> Iterator[Estimate]:
         """The stream changed for good: flush what is on its way, then go on from the last pose with
-        nothing remembered."""
+        nothing remembered, in a new segment."""
         yield from self._flush()
         self._admission.assumed = None
         self.predictor.reset()
         self._assist.reset()
-        self._settler.restart()
+        self._settler.restart(reason, stamp_ns)
         self._onward = None
-        log.warning("the stream changed: the odometry starts a new segment")
+        log.warning("a new segment begins: %s", reason)
 
     def _begin(self) -> None:
         """Nothing on its way, nothing counted."""

@@ -16,7 +16,14 @@ from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.odometry.cloud import VoxelMap
 from flow3r_ros.odometry.scale import Scale
 from flow3r_ros.odometry.views import View
-from flow3r_ros.types import Estimate, Float64, PoseSource, ScaleState, TrackingState
+from flow3r_ros.types import (
+    Estimate,
+    Float64,
+    PoseSource,
+    ScaleState,
+    Segment,
+    TrackingState,
+)
 
 BRIDGED_CONFIDENCE = 0.25
 """factor on the depth confidence of frames whose pose nothing measured"""
@@ -25,7 +32,8 @@ BRIDGED_CONFIDENCE = 0.25
 class Publisher:
     """Turns settled views into estimates.
 
-    `tracking_states` and `pose_sources` count by value; `map` is the voxel map in output units,
+    `segments` lists the pieces of the trajectory; `tracking_states` and `pose_sources` count by
+    value; `map` is the voxel map in output units,
     None before the first keyframe; `median_depth` is that of the last frame with depth, odometry
     units, None before it.
     """
@@ -43,6 +51,13 @@ class Publisher:
         self.map: VoxelMap | None = None
         self.median_depth: float | None = None
         self._last: Estimate | None = None
+        self.segments: list[Segment] = []
+        self._reason = "start"
+
+    def begin_segment(self, reason: str) -> None:
+        """The next estimate is the first of a new segment."""
+        self._reason = reason
+        self._last = None
 
     def publish(
         self,
@@ -123,6 +138,12 @@ class Publisher:
         self.map.insert(estimate, self.config.cloud.min_confidence, self.config.cloud.edge_ratio)
 
     def _count(self, estimate: Estimate) -> Estimate:
+        id_ = estimate.frame_id
+        if self._reason:
+            self.segments.append(Segment(id_, id_, self._reason))
+            self._reason = ""
+        self.segments[-1] = replace(self.segments[-1], last_frame=id_)
+        estimate = replace(estimate, segment=len(self.segments) - 1)
         self._last = estimate
         self.tracking_states[estimate.tracking_state.value] += 1
         self.pose_sources[estimate.pose_source.value] += 1

@@ -110,8 +110,11 @@ class Scale:
         if height is not None:
             self._add_ratio(self.settings.camera_height / height)
 
-    def restart_span(self) -> None:
-        """Do not compare across a gap in the visual trajectory."""
+    def restart_span(self, stamp_ns: int) -> None:
+        """Do not compare across a gap in the visual trajectory, which goes on at `stamp_ns`; where
+        that lies before the span, the wheels' poses are of another time and go too."""
+        if self._span_start is not None and stamp_ns < self._span_start[0]:
+            self._odometry.clear()
         self._span_start = None
 
     def _add_ratio(self, ratio: float) -> None:

@@ -55,10 +55,13 @@ class Settler:
         self.anchor: View | None = None
         self._covariance = np.zeros((6, 6))
 
-    def restart(self) -> None:
-        """The stream changed for good: go on from the last pose with nothing remembered."""
+    def restart(self, reason: str, stamp_ns: int) -> None:
+        """The stream changed for good: go on at `stamp_ns` from the last pose with nothing
+        remembered."""
         self.buffer.clear()
-        self.publisher.scale.restart_span()
+        self.publisher.scale.restart_span(stamp_ns)
+        self.publisher.begin_segment(reason)
+        self.tracker.restart(stamp_ns)
         self.anchor = None
 
     def companions(self, count: int) -> list[View]:
@@ -115,7 +118,8 @@ class Settler:
         log.warning("frame %d begins a new segment: the old one is out of sight", anchor.id)
         self.buffer.clear()
         self.buffer.add_keyframe(anchor)
-        self.publisher.scale.restart_span()
+        self.publisher.scale.restart_span(anchor.frame.stamp_ns)
+        self.publisher.begin_segment("lost: the old segment is out of sight")
         self.anchor = None
 
     def _settle(

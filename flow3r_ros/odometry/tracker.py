@@ -54,6 +54,12 @@ class Tracker:
         self.motion = Motion(np.eye(4), 0, np.zeros(6))
         self._started = False
 
+    def restart(self, stamp_ns: int) -> None:
+        """Go on from the last pose at `stamp_ns`; where that lies in the past, at rest."""
+        self.untrusted = 0
+        if stamp_ns <= self.motion.stamp_ns:
+            self.motion = Motion(self.motion.pose, stamp_ns, np.zeros(6))
+
     def update(
         self, pose: Float64, stamp_ns: int, trusted: bool, sure: bool = True
     ) -> TrackingState:

@@ -115,7 +115,7 @@ class _Recorder:
         self._record.add(estimate)
         if self._outputs is None:
             self._outputs = self._begin(estimate)
-        status = self._status()
+        status = self._status(estimate.frame_id)
         messages = self._outputs.build(estimate, TOPICS, status)
         if estimate.stamp_ns >= self._diagnosed_ns + diagnostics.PERIOD_NS:
             self._diagnosed_ns = estimate.stamp_ns
@@ -159,13 +159,14 @@ class _Recorder:
         cloud = self._engine.config.cloud
         return worth_showing(estimate, cloud.min_confidence, cloud.edge_ratio)
 
-    def _status(self) -> RunStatus:
+    def _status(self, frame_id: int) -> RunStatus:
         engine, unusable = self._engine, self._timing.unusable
         return RunStatus(
             received=engine.frames_in + sum(unusable.values()),
             estimated=len(self._record),
             drops=unusable + engine.drops,
             seams_refused=engine.seams_refused,
+            camera=self._source.camera_of(frame_id).in_words(),
             model=self._card["model"],
             weights_sha256=self._card["weights_sha256"],
             weights_license=self._card["weights_license"],

@@ -41,10 +41,20 @@ class RunFolder:
         self.record = record
         self._depth = DepthFiles(folder / "depth")
         self._trajectory = (folder / "trajectory.tum").open("w", encoding="utf-8")
+        self._written_ns: int | None = None
 
     def add(self, estimate: Estimate) -> None:
-        """Write one estimate: a line of the trajectory and a depth image."""
+        """Write one estimate: a line of the trajectory and a depth image.
+
+        Stamps of one file increase: a segment that begins earlier than the one before it ended (a
+        recording that started over) opens `trajectory_segN.tum`, N its number.
+        """
         self.record.add(estimate)
+        if self._written_ns is not None and estimate.stamp_ns <= self._written_ns:
+            self._trajectory.close()
+            name = f"trajectory_seg{estimate.segment}.tum"
+            self._trajectory = (self.folder / name).open("w", encoding="utf-8")
+        self._written_ns = estimate.stamp_ns
         self._trajectory.write(tum_line(estimate.stamp_ns, pose_numbers(estimate.T_odom_cam)))
         self._depth.add(estimate)
 

@@ -3,11 +3,12 @@ scoreboards share."""
 
 from __future__ import annotations
 
+import logging
 import resource
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,13 +18,16 @@ import numpy as np
 from flow3r_ros.config import Config, ModelSettings
 from flow3r_ros.datasets.sources import Source, open_source
 from flow3r_ros.errors import FrameError, InputError
+from flow3r_ros.geometry.camera import default_camera, pinhole
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.progress import FrameProgress
 from flow3r_ros.offline.results import RunFolder
 from flow3r_ros.paths import OutputFolder, as_folder
 from flow3r_ros.report.record import RunRecord
-from flow3r_ros.types import Estimate, Frame, Predictor
+from flow3r_ros.types import Camera, Estimate, Frame, Predictor
 from flow3r_ros.wire.tum import read_tum
+
+log = logging.getLogger(__name__)
 
 GROUND_TRUTH = "groundtruth.tum"
 
@@ -91,6 +95,7 @@ def drive(
                 engine.add_odometry(event.stamp_ns, event.T_odom_child)
             ready = perf_counter()
         settle(engine.finish())
+    log.info("%s: %s", source.path.name, source.camera.in_words())
     timing.wall_s = perf_counter() - begin
     return timing
 
@@ -175,6 +180,8 @@ def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing)
         "frames_dropped": dict(drops),
         "seams": engine.seams,
         "seams_refused": engine.seams_refused,
+        "camera": describe_camera(source, engine),
+        "segments": [asdict(segment) for segment in engine.segments],
         "scale_state": engine.scale.state.value,
         "tracking_states": dict(engine.tracking_states),
         "pose_sources": dict(engine.pose_sources),
@@ -187,6 +194,30 @@ def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing)
         "peak_rss_mb": round(peak_rss_mb(), 1),
         **describe_predictor(engine.predictor),
     }
+
+
+def describe_camera(source: Source, engine: Engine) -> dict[str, Any]:
+    """Which camera the last frames had: `source` (info_k, info_p, file, estimated, assumed),
+    `model`, `fx`, `fy`, `cx`, `cy` in pixels of the image as it came, `rectified` the same of the
+    pinhole that it is rectified to, and `why`."""
+    choice = source.camera
+    kind, why, camera = choice.source, choice.why, choice.camera or engine.assumed_camera
+    if camera is None:
+        return {"source": kind, "why": why}
+    if choice.camera is None and camera == default_camera(camera.width, camera.height):
+        kind, why = "assumed", f"{why}; not observable, 0.9 of the longer side is assumed"
+    flat = pinhole(camera)
+    return {
+        "source": kind,
+        "model": camera.distortion_model,
+        **_intrinsics(camera),
+        "rectified": _intrinsics(flat),
+        "why": why,
+    }
+
+
+def _intrinsics(camera: Camera) -> dict[str, float]:
+    return {name: round(float(getattr(camera, name)), 3) for name in ("fx", "fy", "cx", "cy")}
 
 
 def peak_rss_mb() -> float:

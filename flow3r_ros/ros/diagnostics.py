@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,9 +70,10 @@ class Health:
         loaded: Loaded | None,
         tally: Tally,
         infos_ignored: int,
+        camera: str,
     ) -> Any:
         """The `diagnostic_msgs/DiagnosticArray` of now; silence longer than `silence_timeout`
-        seconds is named as the reason why nothing comes out."""
+        seconds is named as the reason why nothing comes out; `camera` says which one is used."""
         (p50, beside), (p95, _) = np.percentile(self._recent(), (50, 95), axis=0)
         figures = ProcessFigures(
             lifecycle=lifecycle,
@@ -89,6 +91,7 @@ class Health:
         )
         estimate = self._last.estimate if self._last is not None else None
         status = loaded.status(tally) if loaded is not None else RunStatus()
+        status = replace(status, camera=camera)
         return diagnostics(make, stamp_ns, node, estimate, status, figures)
 
     def _recent(self) -> NDArray[np.float64]:

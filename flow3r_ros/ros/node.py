@@ -23,8 +23,7 @@ from flow3r_ros.errors import Flow3rError
 from flow3r_ros.ros import qos
 from flow3r_ros.ros.diagnostics import Health
 from flow3r_ros.ros.framing import Framing
-from flow3r_ros.ros.inputs import IMAGES, Input
-from flow3r_ros.ros.jumps import watch_jumps_back
+from flow3r_ros.ros.inputs import Input, image_input
 from flow3r_ros.ros.loading import Loaded
 from flow3r_ros.ros.messages import class_of
 from flow3r_ros.ros.once import Once
@@ -79,7 +78,6 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         self._inputs: list[Input] = []
         self._static_subscription: Any = None
         self._timers_active: list[Any] = []
-        self._jump: Any = None
         self._trail = Trail()
         self._diagnostics = self.create_publisher(
             class_of("diagnostic_msgs/msg/DiagnosticArray"),
@@ -171,11 +169,13 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         settings = self.config.node
         self._framing = Framing(
             settings,
+            self.resolve_topic_name("image"),
             self._info_announced,
             self.say,
+            self.say.inform,
             lambda: int(self.get_clock().now().nanoseconds),
         )
-        topic, type_name = IMAGES[settings.image_transport]
+        topic, type_name = image_input(self, settings.image_transport)
         self._open(
             "camera_info", "sensor_msgs/msg/CameraInfo", "auto", self._on_info
         )  # first, so that it is served before its image
@@ -194,7 +194,6 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
             self.create_timer(FOLLOW_PERIOD_S, self._follow),
             self.create_timer(settings.map_period, self._publish_map),
         ]
-        self._jump = watch_jumps_back(self, self._framing.restart_before_next)
 
     def _open(
         self, topic: str, type_name: str, fixed_qos: str, receive: Callable[[Any, float], None]
@@ -210,9 +209,6 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
             source.follow()
 
     def _deactivate(self) -> None:
-        if self._jump is not None:
-            self._jump.unregister()
-            self._jump = None
         for timer in self._timers_active:
             self.destroy_timer(timer)
         for source in self._inputs:
@@ -310,14 +306,15 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
                 loaded,
                 worker.tally() if worker is not None else Tally(),
                 framing.ignored_infos if framing is not None else 0,
+                framing.camera.in_words() if framing is not None else "",
             )
         )
 
     def _complain(self, key: str, text: str) -> None:
-        """A frame was dropped or the odometry starts anew; drops are said once per reason, restarts
+        """A frame was dropped or a new segment begins; drops are said once per reason, segments
         always."""
-        if key == "restart":
-            self.get_logger().warning(f"odometry starts anew: {text}")
+        if key == "segment":
+            self.get_logger().warning(f"a new segment begins: {text}")
             if self._publishers_out is not None:
                 self._publishers_out.restart()
         else:

@@ -89,17 +89,20 @@ def _of_process(process: ProcessFigures, status: RunStatus) -> dict[str, str]:
 
 def _of_estimate(estimate: Estimate | None) -> dict[str, str]:
     if estimate is None:
-        return dict.fromkeys(("tracking state", "scale state", "scale sigma", "pose source"), "")
+        keys = ("tracking state", "scale state", "scale sigma", "pose source", "segment")
+        return dict.fromkeys(keys, "")
     return {
         "tracking state": estimate.tracking_state.value,
         "scale state": estimate.scale_state.value,
         "scale sigma": f"{estimate.scale_sigma:.3g}",
         "pose source": estimate.pose_source.value,
+        "segment": str(estimate.segment),
     }
 
 
 def _of_model(process: ProcessFigures, status: RunStatus) -> dict[str, str]:
     return {
+        "camera": status.camera,
         "model": status.model,
         "device": process.device,
         "licence of the weights": status.weights_license,

@@ -53,8 +53,8 @@ _SCALES = {state: code for code, state in enumerate(ScaleState)}
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Figures of `~/status` that one estimate does not know; counts are since start or reset, times
-    in milliseconds."""
+    """Figures of `~/status` and `/diagnostics` that one estimate does not know; counts are since
+    start or reset, times in milliseconds."""
 
     received: int = 0
     estimated: int = 0
@@ -62,6 +62,7 @@ class RunStatus:
     seams_refused: int = 0
     latency_ms: float = 0.0
     age_ms: float = 0.0
+    camera: str = ""
     model: str = ""
     weights_sha256: str = ""
     weights_license: str = ""

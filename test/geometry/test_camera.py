@@ -43,7 +43,7 @@ BROKEN = (
     {"width": 320},
     {"width": 0},
     {"distortion_model": "magic"},
-    {"distortion_model": "plumb_bob", "distortion": [0.1]},
+    {"distortion_model": "plumb_bob", "distortion": [0.1] * 15},
     {"distortion": 3},
 )
 

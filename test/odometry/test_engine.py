@@ -211,7 +211,9 @@ def test_a_lasting_resolution_change_restarts_the_stream() -> None:
     frames = frames_of(clip)
     small = [Frame(f.id, f.stamp_ns, np.ascontiguousarray(f.rgb[::2, ::2])) for f in frames[4:]]
     estimates, engine = run(Oracle(clip), [*frames[:4], *small], settings())
-    assert engine.drops == {"resolution_change": 5}
+    assert engine.drops == {"resolution_change": 1}
+    assert [segment.first_frame for segment in engine.segments] == [0, 5]
+    assert engine.segments[1].reason.startswith("image size changed from ")
     assert estimates[-1].tracking_state is TrackingState.TRACKING
 
 

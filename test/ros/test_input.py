@@ -12,7 +12,7 @@ import pytest
 
 from flow3r_ros.ros.messages import make
 from flow3r_ros.types import Camera
-from flow3r_ros.wire.images import ENCODINGS
+from flow3r_ros.wire.encodings import ENCODINGS
 from flow3r_ros.wire.transforms import header_of
 from test.ros.harness import (
     BEST_EFFORT,
@@ -68,11 +68,11 @@ _gray, _uyvy, _yuyv = (
 ENCODERS: dict[str, Encoder] = {
     "rgb8": _rows,
     "bgr8": _converted(cv2.COLOR_RGB2BGR),
-    "8uc3": _converted(cv2.COLOR_RGB2BGR),
+    "8UC3": _converted(cv2.COLOR_RGB2BGR),
     "rgba8": _converted(cv2.COLOR_RGB2RGBA),
     "bgra8": _converted(cv2.COLOR_RGB2BGRA),
     "mono8": _gray,
-    "8uc1": _gray,
+    "8UC1": _gray,
     "mono16": _wide(_gray),
     "yuv422": _uyvy,
     "uyvy": _uyvy,
@@ -97,8 +97,8 @@ def session() -> Iterator[tuple[Client, NodeProcess]]:
         assert process.process.poll() is None
 
 
-def test_no_encoding_is_left_out():
-    assert set(ENCODERS) == set(ENCODINGS)
+def test_the_encodings_sent_are_known():
+    assert set(ENCODERS) < set(ENCODINGS), "test/wire/test_encodings.py has them all"
 
 
 @pytest.mark.parametrize("encoding", ENCODERS)
@@ -245,15 +245,16 @@ def test_a_resolution_change_in_flight_is_survived(session):
     _publish_until_answered(client, lambda: client.image(picture(client.pictures)))
 
 
-def test_a_bag_that_starts_over_resets_the_odometry(session):
+def test_a_bag_that_starts_over_begins_a_segment_at_the_last_pose(session):
     client, process = session
     client.play(25, lockstep="~/status")
+    before = client.received["~/odometry"][-1].pose.pose.position
     client.rewind()
-    stamps = client.play(3, lockstep="~/status")
+    client.play(1, period=0.1)  # a stray one, for all the node knows
+    stamps = client.play(2, lockstep="~/status")
     assert "time jumped back by" in process.output()
-    first = client.of("~/odometry", stamps)
-    again = [message for message in first if stamp_of(message) == stamps[0]][-1]
-    assert abs(again.pose.pose.position.x) + abs(again.pose.pose.position.y) < 1e-9
+    after = client.of("~/odometry", stamps)[0].pose.pose.position
+    assert abs(after.x - before.x) + abs(after.y - before.y) < 1e-6, "odom never jumps"
 
 
 @pytest.mark.parametrize("quality", ["reliable", "best_effort"])
@@ -336,7 +337,7 @@ def test_without_camera_info_the_node_says_so_once_and_estimates():
             20.0,
             "estimates without CameraInfo",
         )
-        assert process.output().count("no CameraInfo arrives") == 1
+        assert process.output().count("no CameraInfo;") == 1
 
 
 def test_an_impossible_quality_of_service_is_said_in_words():

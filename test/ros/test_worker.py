@@ -6,13 +6,22 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from flow3r_ros.errors import FrameError
-from flow3r_ros.ros.worker import Arrival, Outcome, Worker
-from flow3r_ros.types import Camera, Estimate, Frame, PoseSource, ScaleState, TrackingState
+from flow3r_ros.ros.worker import Outcome, Worker
+from flow3r_ros.types import (
+    Camera,
+    Estimate,
+    Frame,
+    PoseSource,
+    ScaleState,
+    Segment,
+    TrackingState,
+)
 
 PIXELS = np.zeros((2, 2, 3), np.uint8)
 
@@ -52,6 +61,7 @@ class GatedEngine:
         self.busy = threading.Lock()
         self.seen: list[int] = []
         self.resets = 0
+        self.segments = [Segment(0, 0, "start")]
 
     def step(self, frame: Frame) -> list[Estimate]:
         assert self.busy.acquire(blocking=False)
@@ -64,7 +74,13 @@ class GatedEngine:
             if frame.stamp_ns == 14:
                 self.drops["repeated_stamp"] += 1
                 return []
-            return [estimate_of(frame)]
+            segment = int(frame.stamp_ns >= 15 and frame.stamp_ns < 100)
+            if segment:
+                self.segments = [
+                    *self.segments[:1],
+                    Segment(frame.id, frame.id, "time jumped back"),
+                ]
+            return [replace(estimate_of(frame), segment=segment)]
         finally:
             self.busy.release()
 
@@ -84,8 +100,8 @@ class Session:
             self.engine, self.outcomes.append, lambda key, text: self.complaints.append(key)
         )
 
-    def put(self, stamp: int, restart: str = "") -> None:
-        self.worker.put(lambda id_: Arrival(Frame(id_, stamp, PIXELS), restart), time.monotonic())
+    def put(self, stamp: int) -> None:
+        self.worker.put(lambda id_: Frame(id_, stamp, PIXELS), time.monotonic())
 
     def put_and_hold(self, stamp: int) -> None:
         """A frame that the engine is at work on until `release`."""
@@ -139,11 +155,11 @@ def test_the_latest_frame_wins_and_the_others_are_counted(make_session):
 def test_every_reason_is_counted(make_session):
     session = make_session()
 
-    def broken(frame_id: int) -> Arrival:
+    def broken(frame_id: int) -> Frame:
         raise FrameError("corrupt_image", "no pixels")
 
     session.worker.put(broken, time.monotonic())
-    for stamp in (12, 13, 14, 15):
+    for stamp in (12, 13, 14, 11):
         session.put(stamp)
         session.settle()
     tally = session.worker.tally()
@@ -152,17 +168,14 @@ def test_every_reason_is_counted(make_session):
     assert session.complaints == ["corrupt_image", "engine_error"]
 
 
-def test_a_restart_keeps_counting_and_survives_being_overtaken(make_session):
+def test_a_new_segment_is_told_before_its_first_outcome(make_session):
     session = make_session()
-    session.put_and_hold(14)
-    session.put(1, restart="time jumped back")
-    session.put(2)
-    session.release()
-    tally = session.worker.tally()
-    assert session.engine.resets == 1
-    assert session.complaints == ["restart"]
-    assert tally.drops == {"repeated_stamp": 1, "busy": 1}
-    assert tally.received == 3
+    for stamp in (1, 2, 15, 16):
+        session.put(stamp)
+        session.settle()
+    assert session.complaints == ["segment"]
+    assert [outcome.estimate.segment for outcome in session.outcomes] == [0, 0, 1, 1]
+    assert session.worker.tally().estimated == 4
 
 
 def test_jobs_and_resets_never_overlap_a_step(make_session):
