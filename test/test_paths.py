@@ -158,10 +158,11 @@ def test_killed_between_the_two_renames_of_a_replacement(tmp_path: Path) -> None
     assert (tmp_path / "out" / "manifest").read_text() == "old"
 
 
-@pytest.mark.parametrize("hidden", [".out.flow3r-lock", f".out.flow3r-partial-{os.getpid()}"])
+@pytest.mark.parametrize("hidden", [".out.flow3r-lock", ".out.flow3r-partial-{pid}"])
 def test_links_laid_out_for_us_are_not_followed(tmp_path: Path, hidden: str) -> None:
     (tmp_path / "victim").mkdir()
     (tmp_path / "victim" / "thesis").write_text("x")
+    hidden = hidden.format(pid=os.getpid())
     (tmp_path / hidden).symlink_to(tmp_path / "victim")
     with pytest.raises(OutputError, match="cannot be written"):
         OutputFolder(tmp_path / "out").__enter__()

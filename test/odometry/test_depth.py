@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from flow3r_ros.geometry.depth_map import DepthMap, unknown
 from flow3r_ros.geometry.lie import se3_exp
 from flow3r_ros.odometry.depth import (
-    DepthMap,
     fit_to,
     from_network,
     fuse,
     gather,
     parallax_and_overlap,
     triangulated,
-    unknown,
 )
 from test.geometry.views import CAMERA, exact_correspondence, render
 
