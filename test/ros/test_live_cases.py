@@ -40,7 +40,7 @@ class Case:
     answered: str = "camera_optical_frame"
     stamped: bool = True
     calibrated: bool = True
-    distortion: tuple[float, ...] = ()
+    distortion: tuple[float, ...] = (0.0,) * 5
     compressed: bool = False
     camera: str = "info_k"
     share: float = 0.01
@@ -134,6 +134,7 @@ def test_live_case(name: str, scene: Any) -> None:
             driver.send(0)
             if client.within(0.5, lambda: client.count("~/odometry")):
                 break
+        settled(client)
         for index in range(1, FRAMES):
             before = client.count("~/odometry")
             driver.send(index)
@@ -142,9 +143,7 @@ def test_live_case(name: str, scene: Any) -> None:
             )
         client.wait_for("/diagnostics", client.count("/diagnostics") + 2)
         odometry = client.received["~/odometry"][-FRAMES:]
-        said = {
-            entry.key: entry.value for entry in client.received["/diagnostics"][-1].status[0].values
-        }
+        said = diagnosed(client)
         depth_info = client.received["~/depth/camera_info"][-1]
         edges = {
             (message.transforms[0].header.frame_id, message.transforms[0].child_frame_id)
@@ -164,6 +163,26 @@ def test_live_case(name: str, scene: Any) -> None:
     true = np.stack([odom_from_optical(pose) for pose in truth])
     found = evaluate_trajectory(way, Trajectory(stamps, true, "truth"))
     assert found["ate_rmse"] < case.ate, found
+
+
+def diagnosed(client: Client, back: int = 1) -> dict[str, str]:
+    """Keys and values of one of the last diagnostics."""
+    entries = client.received["/diagnostics"][-back].status[0].values
+    return {entry.key: entry.value for entry in entries}
+
+
+def settled(client: Client) -> None:
+    """Until every picture that was sent is accounted for, and none came meanwhile."""
+    seen = client.count("/diagnostics")
+
+    def quiet() -> bool:
+        if client.count("/diagnostics") < seen + 3:
+            return False
+        now, before = diagnosed(client), diagnosed(client, 2)
+        done = int(now["frames estimated"]) + int(now["frames dropped"])
+        return now["frames received"] == before["frames received"] == str(done)
+
+    client.wait(quiet, 20.0, "all pictures accounted for")
 
 
 def _flag(option: str) -> str:
