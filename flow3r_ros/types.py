@@ -20,6 +20,11 @@ UInt8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
 
 
+LOST_VARIANCE = 1e9
+"""variance of every axis of a pose or twist that nothing is known about, m^2 (or output units
+squared) and rad^2; what `~/odometry` publishes while LOST"""
+
+
 class TrackingState(Enum):
     """How far the pose of a frame can be trusted."""
 
@@ -175,7 +180,8 @@ class Estimate:
     with the way; `depth` float32 `[h, w]` (NaN = invalid);
     `confidence` float32 `[h, w]` in [0, 1]; `moving` bool `[h, w]`, True where pixels move
     independently of the camera; `rgb` uint8 `[h, w, 3]`, the image on the depth grid; `camera` the
-    pinhole of the depth grid.
+    pinhole of the depth grid; `segment` counts the pieces of the trajectory from 0: between two of
+    them the motion is not known.
     """
 
     frame_id: int
@@ -260,3 +266,9 @@ class Predictor(Protocol):
     def reset(self) -> None:
         """Forget every cached frame."""
         ...
+
+
+def seconds(stamp_ns: int) -> str:
+    """Seconds with 9 decimals of integer nanoseconds, exactly: how every stamp is printed."""
+    sign = "-" if stamp_ns < 0 else ""
+    return f"{sign}{abs(stamp_ns) // 10**9}.{abs(stamp_ns) % 10**9:09d}"

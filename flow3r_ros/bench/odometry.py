@@ -29,7 +29,7 @@ from flow3r_ros.bench.suites import Timing
 from flow3r_ros.config import Config
 from flow3r_ros.datasets.sources import open_source
 from flow3r_ros.evaluation.classical_vo import ClassicalOdometry
-from flow3r_ros.geometry.camera import save_camera
+from flow3r_ros.geometry.camera_file import save_camera
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.run import run
 from flow3r_ros.types import Frame

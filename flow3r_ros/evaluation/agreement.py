@@ -102,7 +102,7 @@ def compare_pair(a: Estimate, b: Estimate, matcher: Matcher) -> tuple[float, ...
         )
         > 0
     )
-    usable &= seen.covisibility > 0.5
+    usable &= seen.covisible
     if usable.sum() < 0.02 * usable.size:
         return None
     score = evaluate_flow(predicted, seen.flow, usable)
@@ -135,7 +135,7 @@ def loop_error(first: Estimate, last: Estimate, way: float, matcher: Matcher) ->
     """Where the run says it ended, if the last picture shows the place of the first."""
     gray_a, gray_b = matcher.prepare(first.rgb), matcher.prepare(last.rgb)
     seen = matcher.flow(gray_a, gray_b)
-    matched = seen.covisibility > 0.5
+    matched = seen.covisible
     flow = (
         float(np.median(np.linalg.norm(seen.flow[matched], axis=-1))) / gray_a.shape[1]
         if matched.any()

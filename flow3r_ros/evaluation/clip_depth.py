@@ -12,8 +12,9 @@ import numpy as np
 
 from flow3r_ros.errors import EvaluationError
 from flow3r_ros.evaluation.calibration import Calibration
-from flow3r_ros.evaluation.depth import evaluate_depth, resample_depth
-from flow3r_ros.geometry.camera import load_camera
+from flow3r_ros.evaluation.depth import evaluate_depth
+from flow3r_ros.geometry.camera_file import load_camera
+from flow3r_ros.geometry.depth_map import resample_depth
 from flow3r_ros.types import Camera, Float32
 
 NEAR_M, FAR_M = 0.1, 10.0

@@ -35,9 +35,10 @@ from flow3r_ros.geometry.lie import invert
 from flow3r_ros.geometry.motion import moves, path_length, rotation_angle
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.offline.run import peak_rss_mb
+from flow3r_ros.paths import write_atomically
 from flow3r_ros.report.page import RECORD_FILE
 from flow3r_ros.report.record import RunRecord
-from flow3r_ros.types import Float64, Frame
+from flow3r_ros.types import Float64, Frame, seconds
 from flow3r_ros.wire.tum import read_tum, write_tum
 
 ODOMETRY_SOURCES = (
@@ -151,9 +152,7 @@ def run_clip(
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file that is there completely or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, default=str), encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, json.dumps(content, default=str).encode())
 
 
 def measure(clip: Clip, trajectory: Trajectory) -> dict[str, Any]:
@@ -291,7 +290,7 @@ def _without_start(clip: Clip, folder: Path, start: int) -> Path:
                     frame.rgb[..., ::-1],
                     [cv2.IMWRITE_PNG_COMPRESSION, 1],
                 )
-                stamps.append(f"{frame.stamp_ns // 10**9}.{frame.stamp_ns % 10**9:09d}\n")
+                stamps.append(f"{seconds(frame.stamp_ns)}\n")
     (folder / "timestamps.txt").write_text("".join(stamps), encoding="utf-8")
     return folder
 

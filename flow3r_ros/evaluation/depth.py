@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 
 from flow3r_ros.errors import EvaluationError
-from flow3r_ros.types import Bool, Camera, Float32, Float64
+from flow3r_ros.types import Float32, Float64
 
 DepthAlign = Literal["none", "median", "scale_shift"]
 UNIT_RATIO = 50.0
@@ -99,39 +98,6 @@ def fit_depth(
         return 1.0, float(np.mean(truth) - np.mean(guess))
     scale = float(np.mean((guess - guess.mean()) * (truth - truth.mean())) / spread)
     return scale, float(truth.mean() - scale * guess.mean())
-
-
-def resample_depth(depth: Float32, source: Camera, target: Camera) -> Float32:
-    """Depth `[h, w]` of one pinhole seen by another at the same place: nearest neighbours, NaN
-    outside; no pixel is invented.
-
-    Raises:
-        EvaluationError: the depth map is not of the size its pinhole is for.
-    """
-    if depth.shape != (source.height, source.width):
-        size = f"{depth.shape[1]}x{depth.shape[0]}"
-        raise EvaluationError(
-            f"depth of {size} pixels has intrinsics for {source.width}x{source.height}",
-            "give the depth camera's own",
-        )
-    columns = (np.arange(target.width) - target.cx) / target.fx * source.fx + source.cx
-    rows = (np.arange(target.height) - target.cy) / target.fy * source.fy + source.cy
-    u, v = (grid.astype(np.float32) for grid in np.meshgrid(columns, rows))
-    nan = float("nan")
-    sampled = cv2.remap(
-        depth.astype(np.float32),
-        u,
-        v,
-        cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(nan, nan, nan, nan),
-    )
-    return np.asarray(sampled, np.float32)
-
-
-def valid_depth(depth: Float32) -> Bool:
-    """Where a depth map holds a depth."""
-    return np.asarray(np.isfinite(depth) & (depth > 0))
 
 
 def _errors(est: Float64, ref: Float64) -> tuple[float, float, float, float]:

@@ -30,7 +30,8 @@ from flow3r_ros.evaluation.clip_runs import (
 )
 from flow3r_ros.evaluation.faults_clips import LEAST
 from flow3r_ros.evaluation.machine import fingerprint
-from flow3r_ros.evaluation.scoreboard_page import Board, write_page
+from flow3r_ros.evaluation.scoreboard_page import write_page
+from flow3r_ros.evaluation.scoreboard_tables import Board
 from flow3r_ros.evaluation.scoreboard_trust import trust_sections
 
 log = logging.getLogger(__name__)

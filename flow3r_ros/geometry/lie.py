@@ -157,31 +157,22 @@ def average_rotations(rotations: ArrayLike, weights: ArrayLike | None = None) ->
     return nearest_rotation(np.einsum("n,nij->ij", w, stack))
 
 
-def umeyama(
-    src: ArrayLike, dst: ArrayLike, weights: ArrayLike | None = None, with_scale: bool = True
-) -> Float64:
-    """Least-squares similarity `[4, 4]` mapping `src [n, 3]` onto `dst [n, 3]` (Umeyama 1991,
-    weighted).
+def umeyama(src: ArrayLike, dst: ArrayLike, with_scale: bool = True) -> Float64:
+    """Least-squares similarity `[4, 4]` mapping `src [n, 3]` onto `dst [n, 3]` (Umeyama 1991).
 
     Degenerate input still gives a proper similarity: where the points do not determine the rotation
     (fewer than three, or collinear) any of the equally good ones, and scale 1 where `src` has no
-    extent. Raises ValueError for no weight at all or non-finite points.
+    extent. Raises ValueError for no point at all or non-finite points.
     """
     x, y = np.asarray(src, dtype=np.float64), np.asarray(dst, dtype=np.float64)
-    w = np.ones(len(x)) if weights is None else np.asarray(weights, dtype=np.float64)
-    total = float(w.sum())
-    if x.shape != y.shape or not total > 0 or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError(
-            "umeyama needs finite points of one shape with positive weight; got "
-            f"{x.shape}, {y.shape}, weight {total}"
-        )
-    w = w / total
-    mean_x, mean_y = w @ x, w @ y
+    if x.shape != y.shape or not len(x) or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError(f"umeyama needs finite points of one shape; got {x.shape}, {y.shape}")
+    mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
     dx, dy = x - mean_x, y - mean_y
-    U, singular, Vt = np.linalg.svd((dy * w[:, None]).T @ dx)
+    U, singular, Vt = np.linalg.svd(dy.T @ dx / len(x))
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(U) * np.linalg.det(Vt))])
     R = (U * signs) @ Vt
-    variance = float(w @ np.sum(dx * dx, axis=1))
+    variance = float(np.mean(np.sum(dx * dx, axis=1)))
     scale = float(singular @ signs) / variance if with_scale and variance > 1e-30 else 1.0
     scale = scale if scale > 1e-12 else 1.0
     return sim3(scale, R, mean_y - scale * R @ mean_x)

@@ -23,17 +23,10 @@ import numpy as np
 from flow3r_ros.config import Config
 from flow3r_ros.geometry.camera_pose import DepthPoints
 from flow3r_ros.geometry.correspondence import Correspondence, Matcher
+from flow3r_ros.geometry.depth_map import DepthMap, unknown
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.geometry.triangulation import moving_mask
-from flow3r_ros.odometry.depth import (
-    DepthMap,
-    carry,
-    fit_to,
-    from_network,
-    fuse,
-    triangulated,
-    unknown,
-)
+from flow3r_ros.odometry.depth import carry, fit_to, from_network, fuse, triangulated
 from flow3r_ros.odometry.inference import Answer, ask_network
 from flow3r_ros.odometry.keyframes import Ids, Keyframe, KeyframeMap, Points, rays_of
 from flow3r_ros.odometry.mapping import adjust_map, find_again
@@ -246,14 +239,14 @@ class Backend:
             T = invert(keyframe.pose) @ other.pose
             if other is earlier[-1]:
                 carried, _ = carry(
-                    other.depth.only(~other.moving),
+                    other.depth.where(~other.moving),
                     invert(other.pose) @ keyframe.pose,
                     keyframe.view.camera,
                 )
                 keyframe.moving = moving_mask(link, keyframe.view.camera, T, carried.depth())
                 maps.append(carried)
             maps.append(triangulated(link, keyframe.view.camera, T))
-        return fuse(maps).only(~keyframe.moving) if maps else None
+        return fuse(maps).where(~keyframe.moving) if maps else None
 
     def _ask(
         self, keyframe: Keyframe, known: DepthMap | None, others: Sequence[Keyframe]

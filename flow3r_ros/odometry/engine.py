@@ -132,7 +132,7 @@ class Engine:
         stages = {"rectify": 1e3 * (perf_counter() - begun)}
         if self._input.restarted:
             yield from self._release()
-            self._begin_segment(self._input.restarted)
+            self._begin_segment(self._input.restarted, frame.stamp_ns)
             self._input.assumed = None
         if self._input.given is None and self._input.assumed is None:
             self._held.append(view)
@@ -173,13 +173,13 @@ class Engine:
         self._built: Built | None = None
         self._since_keyframe = 0
 
-    def _begin_segment(self, reason: str) -> None:
+    def _begin_segment(self, reason: str, stamp_ns: int) -> None:
         """Nothing of what was remembered holds any more."""
         log.warning("a new segment begins: %s", reason)
         self._back.reset()
         self.predictor.reset()
         self._front.begin_segment()
-        self._output.begin_segment(reason)
+        self._output.begin_segment(reason, stamp_ns)
         self._previous = self._built = None
 
     def _release(self) -> Iterator[Estimate]:
@@ -206,7 +206,8 @@ class Engine:
             self._join(stages)
         if self._front.gives_up:
             self._begin_segment(
-                f"lost for {self._front.unbelieved} frames, and no place recognised"
+                f"lost for {self._front.unbelieved} frames, and no place recognised",
+                view.frame.stamp_ns,
             )
         begun = perf_counter()
         settled = self._front.settle(view, self._back.busy)

@@ -13,8 +13,8 @@ import logging
 from dataclasses import replace
 
 from flow3r_ros.errors import Flow3rError
-from flow3r_ros.geometry.calibration import estimate_focal
-from flow3r_ros.geometry.camera import default_camera, focal_from_points
+from flow3r_ros.geometry.calibration import estimate_focal, focal_from_points
+from flow3r_ros.geometry.camera import default_camera
 from flow3r_ros.geometry.correspondence import Matcher
 from flow3r_ros.odometry.input import view_of
 from flow3r_ros.odometry.views import View

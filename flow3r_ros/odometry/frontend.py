@@ -14,9 +14,10 @@ import numpy as np
 
 from flow3r_ros.config import Config
 from flow3r_ros.geometry.camera_pose import DepthPoints, PosePrior
+from flow3r_ros.geometry.depth_map import DepthMap, unknown
 from flow3r_ros.geometry.lie import invert, rotation_angle
 from flow3r_ros.odometry.backend import Built, Order, starting_sigma
-from flow3r_ros.odometry.depth import DepthMap, carry, unknown
+from flow3r_ros.odometry.depth import carry
 from flow3r_ros.odometry.keyframes import rays_of
 from flow3r_ros.odometry.motion import at_rest
 from flow3r_ros.odometry.output import Settled
@@ -288,7 +289,8 @@ class FrontEnd:
             nothing = np.full(len(corners), np.nan)
             return Order(
                 view, pose, np.empty(0, np.int64), np.empty((0, 2), np.float32),
-                self._numbered(len(corners)), corners, nothing, np.full(len(corners), np.inf), self._tracker.sigma_px,
+                self._numbered(len(corners)), corners, nothing, np.full(len(corners), np.inf),
+                self._tracker.sigma_px,
             )  # fmt: skip
         kept = tracked.agreed
         pixels = tracked.pixels[kept]

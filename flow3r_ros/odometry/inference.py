@@ -12,10 +12,9 @@ import numpy as np
 from flow3r_ros.config import EngineSettings
 from flow3r_ros.errors import Flow3rError
 from flow3r_ros.geometry.correspondence import Correspondence
-from flow3r_ros.geometry.evidence import DepthMap as EvidenceDepth
-from flow3r_ros.geometry.evidence import build_evidence, depth_confidence
+from flow3r_ros.geometry.depth_map import DepthMap
+from flow3r_ros.geometry.evidence import build_evidence
 from flow3r_ros.geometry.lie import nearest_rotation
-from flow3r_ros.odometry.depth import DepthMap
 from flow3r_ros.odometry.keyframes import Keyframe
 from flow3r_ros.odometry.seam import Known, fit_seam
 from flow3r_ros.types import Evidence, Float32, Prediction, Predictor, Seam, Window
@@ -104,7 +103,7 @@ def _evidence(
 ) -> Evidence:
     grid = predictor.input_size(*views[-1].view.frame.rgb.shape[1::-1])
     poses = np.stack([view.pose for view in views])
-    depths: list[EvidenceDepth | None] = [_sure(view.depth) for view in views[:-1]]
+    depths: list[DepthMap | None] = [_sure(view.depth) for view in views[:-1]]
     depths.append(None if known is None else _sure(known))
     backwards = [None if step is None else step.reversed() for step in steps]
     return build_evidence(
@@ -112,11 +111,9 @@ def _evidence(
     )
 
 
-def _sure(map_: DepthMap) -> EvidenceDepth:
+def _sure(map_: DepthMap) -> DepthMap:
     with np.errstate(invalid="ignore"):
-        sure = map_.sigma < SURE * map_.inverse
-    depth = np.where(sure, map_.depth(), np.nan).astype(np.float32)
-    return EvidenceDepth(depth, depth_confidence(depth, map_.sigma))
+        return map_.where(map_.sigma < SURE * map_.inverse)
 
 
 def _on_grid(view: Keyframe, width: int, height: int) -> Float32:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow3r_ros.geometry.camera_pose import DepthPoints
+from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.lie import invert
-from flow3r_ros.odometry.depth import DepthMap
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Bool, Camera, Float32, Float64
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flow3r_ros.config import Config
+from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.odometry.cloud import VoxelMap
-from flow3r_ros.odometry.depth import DepthMap
 from flow3r_ros.odometry.scale import Scale
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import (
@@ -91,11 +91,11 @@ class Output:
         self._last: Estimate | None = None
         self._begun = "start"
 
-    def begin_segment(self, reason: str) -> None:
-        """The next estimate is the first of a new segment."""
+    def begin_segment(self, reason: str, stamp_ns: int) -> None:
+        """The next estimate, at `stamp_ns`, is the first of a new segment."""
         self._begun = reason
         self._last = None
-        self.scale.restart_span()
+        self.scale.restart_span(stamp_ns)
 
     def publish(self, settled: Settled, stage_ms: dict[str, float]) -> Estimate:
         """Estimate of one settled frame; keyframes feed the map."""

@@ -27,7 +27,7 @@ from flow3r_ros.geometry.camera_pose import (
     pose_without_depth,
     project_points,
 )
-from flow3r_ros.odometry.depth import DepthMap
+from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.odometry.patches import (
     MAX_RETURN_PX,
     WINDOW,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from flow3r_ros.geometry.lie import hat
-from flow3r_ros.types import Float64
+from flow3r_ros.types import LOST_VARIANCE, Float64
 
 STEP_FACTOR = 6.0
 """factor on the covariance of an adjustment: its residuals are not independent"""
@@ -20,8 +20,6 @@ FLOOR = np.array([2e-4] * 3 + [1e-4] * 3) ** 2
 """smallest variances of a step: translation as a share of the median depth, rotation in rad"""
 UNSEEN_SPEED, UNSEEN_TURN = 0.5, 0.5
 """1-sigma of what a camera does within a second that nobody sees: median depths, and rad"""
-LOST_VARIANCE = 1e6
-"""variance of every axis while lost, in output units squared and rad^2"""
 
 
 def in_world(covariance: Float64, rotation: Float64) -> Float64:

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from flow3r_ros.types import Estimate, Float32
+from flow3r_ros.types import Estimate, Float32, seconds
 
 _TOP = 65535
 _HEADROOM = 4.0
@@ -106,12 +106,6 @@ class ConfidenceFiles:
 def _write_png(path: Path, values: np.ndarray) -> None:
     _, data = cv2.imencode(".png", values, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     path.write_bytes(data.tobytes())
-
-
-def seconds(ns: int) -> str:
-    """Seconds with 9 decimals of int nanoseconds, exactly."""
-    sign = "-" if ns < 0 else ""
-    return f"{sign}{abs(ns) // 10**9}.{abs(ns) % 10**9:09d}"
 
 
 def _round_down(value: float) -> float:

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import yaml
+from pydantic import ValidationError
 
+from flow3r_ros.config import first_fault, read_mapping
 from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.geometry.motion import path_length
 from flow3r_ros.geometry.trajectory_alignment import align_poses, associate
 from flow3r_ros.report.panels import Comparison, compare, maps, over_time, strips, timings
-from flow3r_ros.report.record import RunRecord
+from flow3r_ros.report.record import RunRecord, Summary
 from flow3r_ros.report.style import card, legend, page, table, tile
 from flow3r_ros.report.svg import Line, color, line_chart
 from flow3r_ros.types import Float64, TrackingState
@@ -82,7 +84,12 @@ def load_record(directory: Path) -> RunRecord:
     record = RunRecord.load(directory / RECORD_FILE)
     summary = directory / "summary.json"
     if not record.summary and summary.exists():
-        record.summary = json.loads(summary.read_text(encoding="utf-8"))
+        cure = "give the output folder of `flow3r run`"
+        try:
+            known = Summary.model_validate(read_mapping(summary, EvaluationError, cure))
+        except ValidationError as error:
+            raise EvaluationError(f"{summary}: {first_fault(error)}", cure) from error
+        record.summary = known.model_dump(exclude_unset=True)
     return record
 
 

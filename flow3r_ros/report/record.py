@@ -8,6 +8,8 @@ are made from it later.
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,7 +19,9 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from flow3r_ros.config import first_fault
 from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.report.history import History
@@ -43,6 +47,24 @@ COLUMNS = (
     "seam_accepted",
     "segment",
 )
+MAX_RECORD_BYTES = 1 << 30
+"""largest record that is unpacked: a run of about six million frames"""
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    SyntaxError,
+)
+"""what numpy and zipfile raise on damaged or hostile `.npz` files"""
 MAX_THUMBNAILS = 8
 _UPPER = np.triu_indices(6)
 """the 21 numbers of a symmetric [6, 6] that are kept"""
@@ -194,38 +216,118 @@ class RunRecord:
         Raises:
             EvaluationError: the file is missing, damaged, or of another version.
         """
+        cure = "give the output folder of `flow3r run`"
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                data = {name: stored[name] for name in stored.files}
-            meta = json.loads(data["meta"].tobytes())
-            if tuple(meta["columns"]) != COLUMNS:
-                raise EvaluationError(f"{path}: was written by another version", "run again")
-            record = cls(
-                meta["title"],
-                meta["summary"],
-                meta["settings"],
-                scale_states=Counter(meta["scale_states"]),
+            data = _read_arrays(path)
+            return cls._restored(data, _Meta.model_validate_json(data["meta"].tobytes()))
+        except ValidationError as error:
+            raise EvaluationError(f"{path}: is damaged ({first_fault(error)})", cure) from error
+        except EvaluationError as error:
+            raise EvaluationError(f"{path}: is damaged ({error.what})", cure) from error
+        except DAMAGE as error:
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            raise EvaluationError(f"{path}: is not a run record ({reason})", cure) from error
+
+    @classmethod
+    def _restored(cls, data: dict[str, NDArray[Any]], meta: _Meta) -> RunRecord:
+        """The record of checked metadata and arrays; ValueError or KeyError when they do not
+        fit."""
+        if meta.columns != COLUMNS:
+            raise ValueError("it was written by another version: run again")
+        record = cls(
+            meta.title,
+            meta.summary.model_dump(exclude_unset=True),
+            meta.settings,
+            scale_states=Counter(meta.scale_states),
+        )
+        frames = len(data["stamps"])
+        _check(data, "stamps", "i", (frames,))
+        _check(data, "poses", "f", (frames * 12,))
+        _check(data, "rows", "f", (frames * len(COLUMNS),))
+        record._stamps.extend(data["stamps"].tolist())
+        record._poses.extend(data["poses"].tolist())
+        record._rows.extend(data["rows"].tolist())
+        _check(data, "covariances", "f", (frames * 2 * len(_UPPER[0]),))
+        record._covariances.extend(data["covariances"].tolist())
+        record.history = History.of_rows(meta.history)
+        _check_values(record)
+        record._every = meta.every
+        for i, stage in enumerate(meta.stages):
+            _check(data, f"stage{i}", "f", (len(data[f"stage{i}"]),))
+            record.stage_ms[stage] = array("f", data[f"stage{i}"].tolist())
+        for i, (index, stamp_ns) in enumerate(meta.thumbnails):
+            size = data[f"depth{i}"].shape[:2]
+            _check(data, f"rgb{i}", "u", (*size, 3))
+            _check(data, f"depth{i}", "f", size)
+            _check(data, f"confidence{i}", "f", size)
+            _check(data, f"moving{i}", "b", size)
+            images = (data[f"{name}{i}"] for name in ("rgb", "depth", "confidence", "moving"))
+            record.thumbnails.append(Thumbnail(index, stamp_ns, *images))
+        if "reference_stamps" in data:
+            count = len(data["reference_stamps"])
+            _check(data, "reference_stamps", "i", (count,))
+            _check(data, "reference_poses", "f", (count, 4, 4))
+            record.reference = Trajectory(
+                data["reference_stamps"], data["reference_poses"], "reference"
             )
-            record._stamps.extend(data["stamps"].tolist())
-            record._poses.extend(data["poses"].tolist())
-            record._rows.extend(data["rows"].tolist())
-            record._covariances.extend(data["covariances"].tolist())
-            record.history = History.of_rows(meta["history"])
-            record._every = meta["every"]
-            for i, stage in enumerate(meta["stages"]):
-                record.stage_ms[stage] = array("f", data[f"stage{i}"].tolist())
-            for i, (index, stamp_ns) in enumerate(meta["thumbnails"]):
-                images = (data[f"{name}{i}"] for name in ("rgb", "depth", "confidence", "moving"))
-                record.thumbnails.append(Thumbnail(index, stamp_ns, *images))
-            if "reference_stamps" in data:
-                record.reference = Trajectory(
-                    data["reference_stamps"], data["reference_poses"], "reference"
-                )
-        except (OSError, ValueError, KeyError) as error:
-            raise EvaluationError(
-                f"{path}: is not a run record ({error})", "give the output folder of `flow3r run`"
-            ) from error
         return record
+
+
+class Summary(BaseModel):
+    """The keys of `summary.json` that reports read, where they are there; others pass through."""
+
+    model_config = ConfigDict(extra="allow")
+    frames_in: int = 0
+    frames_dropped: dict[str, int] = {}
+    tracking_states: dict[str, int] = {}
+    pose_sources: dict[str, int] = {}
+    seams: int = 0
+    seams_refused: int = 0
+    fps: float = 0.0
+    latency_ms: dict[str, float | None] | None = None
+    peak_rss_mb: float | None = None
+
+
+class _Meta(BaseModel):
+    """The metadata of a record as `RunRecord.save` writes it."""
+
+    title: str
+    summary: Summary
+    settings: dict[str, Any]
+    scale_states: dict[str, int]
+    every: int = Field(ge=1)
+    thumbnails: list[tuple[int, int]] = Field(max_length=MAX_THUMBNAILS)
+    stages: list[str] = Field(max_length=100)
+    columns: tuple[str, ...]
+    history: list[list[Any]] = Field(max_length=1_000_000)
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an `.npz`, where they unpack to no more than MAX_RECORD_BYTES."""
+    with zipfile.ZipFile(path) as packed:
+        size = sum(entry.file_size for entry in packed.infolist())
+    if size > MAX_RECORD_BYTES:
+        raise ValueError(f"it unpacks to {size >> 20} MB")
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _check(data: dict[str, NDArray[Any]], name: str, kind: str, shape: tuple[int, ...]) -> None:
+    if data[name].dtype.kind != kind or data[name].shape != shape:
+        found = f"{data[name].dtype} {list(data[name].shape)}"
+        raise ValueError(f"{name} is {found}, not {list(shape)} of kind {kind}")
+
+
+def _check_values(record: RunRecord) -> None:
+    """ValueError where a pose is no pose, or a state or source is none that there is."""
+    poses = record.poses
+    with np.errstate(all="ignore"):
+        rigid = np.abs(np.linalg.det(poses[:, :3, :3]) - 1.0) < 1e-3
+    if not (np.isfinite(poses).all() and rigid.all()):
+        raise ValueError("a pose is not finite or no rotation")
+    for name, choices in (("state", STATES), ("source", SOURCES)):
+        if not np.isin(record.column(name), np.arange(len(choices))).all():
+            raise ValueError(f"column {name} holds an unknown value")
 
 
 def _row(estimate: Estimate, seconds: float) -> tuple[float, ...]:

@@ -17,11 +17,20 @@ class Once:
 
     def __call__(self, key: str, text: str) -> None:
         """Warn with `text` unless `key` was said before."""
+        if self._is_new(key):
+            self._logger.warning(text)
+
+    def inform(self, key: str, text: str) -> None:
+        """The same for what is as it should be."""
+        if self._is_new(key):
+            self._logger.info(text)
+
+    def _is_new(self, key: str) -> bool:
         with self._lock:
             if key in self._said:
-                return
+                return False
             self._said.add(key)
-        self._logger.warning(text)
+            return True
 
     def forget(self, key: str | None = None) -> None:
         """Let a key (or every key) be said again."""

@@ -9,14 +9,13 @@ losses of one process with all clips; with `strategy: fsdp` they share the netwo
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +34,8 @@ from flow3r_ros.training.checkpointing import (
 )
 from flow3r_ros.training.data import HeldOut, open_data
 from flow3r_ros.training.export import export, initial_network
-from flow3r_ros.training.journal import Journal, Silent
+from flow3r_ros.training.folder import one_at_a_time
+from flow3r_ros.training.journal import Journal, Silent, scores_before
 from flow3r_ros.training.loader import Loader
 from flow3r_ros.training.memory import check_memory, enough_memory
 from flow3r_ros.training.objective import objective
@@ -48,19 +48,11 @@ from flow3r_ros.training.optimisation import (
     make_optimizer,
 )
 from flow3r_ros.training.pictures import draw
-from flow3r_ros.training.sample import Batch, Dropout, Sample, augment, collate, to_device
+from flow3r_ros.training.sample import Batch, SampleSource, augment, collate, to_device
 from flow3r_ros.training.sharding import gather, launch
 from flow3r_ros.training.stopping import Interrupt, keep_batch
 from flow3r_ros.training.train_config import TrainSettings, load_train_settings
 from flow3r_ros.training.validation import answer, validate
-
-
-class SampleSource(Protocol):
-    """Where samples come from: the same step always gives the same samples, all of one shape."""
-
-    def batch(self, step: int, part: slice = ...) -> list[Sample]:
-        """The samples of a step, or only some of them (what one of several processes trains on)."""
-        ...
 
 
 @dataclass
@@ -89,18 +81,18 @@ def train(
         resume: continue from the newest checkpoint in `output`.
     """
     settings = load_train_settings(config_file)
-    found = open_data(
-        data, settings.data, settings.seed, settings.clips_per_step, settings.pairs_per_clip, output
-    )
-    return run(
-        settings,
-        found.source,
-        output,
-        validation=found.held_out,
-        provenance=found.provenance,
-        max_steps=max_steps,
-        resume=resume,
-    )
+    with one_at_a_time(output):
+        per_step = settings.clips_per_step, settings.pairs_per_clip
+        found = open_data(data, settings.data, settings.seed, *per_step, output)
+        return _run(
+            settings,
+            found.source,
+            output,
+            found.held_out,
+            found.provenance,
+            max_steps,
+            resume,
+        )
 
 
 def run(
@@ -119,8 +111,21 @@ def run(
     An interrupt (Ctrl-C, SIGTERM) ends the step under way, saves a checkpoint and raises
     KeyboardInterrupt. Raises TrainingError when a loss is not finite (the batch is saved beside the
     checkpoints) or memory is too small, after a checkpoint of the steps before; OutputError when
-    `output` already holds a run and `resume` is not set.
+    `output` already holds a run and `resume` is not set, or another process trains into it.
     """
+    with one_at_a_time(output):
+        return _run(settings, source, output, validation, provenance, max_steps, resume)
+
+
+def _run(
+    settings: TrainSettings,
+    source: SampleSource,
+    output: Path,
+    validation: HeldOut | None,
+    provenance: Mapping[str, Any] | None,
+    max_steps: int | None,
+    resume: bool,
+) -> TrainResult:
     checkpoints = output / "checkpoints"
     if not resume and checkpoint_steps(checkpoints):
         raise OutputError(
@@ -208,7 +213,7 @@ def run(
         )
     finished = gather({**network.state_dict(), **average})
     if writes:
-        told = {**(provenance or {}), "steps": last, "metrics_before": _scores_before(output)}
+        facts = {**(provenance or {}), "steps": last, "metrics_before": scores_before(output)}
         seconds = time.monotonic() - started
         export(
             network,
@@ -218,7 +223,7 @@ def run(
             steps=last,
             seconds=seconds,
             metrics=scores,
-            provenance=told,
+            provenance=facts,
         )
     return TrainResult(last, output / "model", scores)
 
@@ -271,24 +276,6 @@ def _mean(fabric: Fabric, value: Tensor) -> float:
     return float(fabric.all_reduce(value.detach(), reduce_op="mean"))
 
 
-def _scores_before(output: Path) -> dict[str, float]:
-    """Held-out metrics of the model that the run started from, if they were measured."""
-    path = output / "validation.jsonl"
-    rows = (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if path.exists()
-        else []
-    )
-    return next(
-        (
-            {name: round(value, 4) for name, value in row.items() if name != "step"}
-            for row in rows
-            if row["step"] == 0
-        ),
-        {},
-    )
-
-
 def _validate(
     network: Flow3r,
     average: dict[str, Tensor],
@@ -318,7 +305,6 @@ def make_batch(
 ) -> Batch:
     """This process's share of the samples of a step, augmented and stacked: a pure function of its
     arguments."""
-    dropout = Dropout(**settings.dropout.model_dump())
     samples = source.batch(step) if world == 1 else source.batch(step, slice(rank, None, world))
     rngs = [
         np.random.default_rng((settings.seed, step, index))
@@ -326,7 +312,7 @@ def make_batch(
     ]
     return collate(
         [
-            augment(sample, rng, dropout, settings.pairs_per_clip)
+            augment(sample, rng, settings.dropout, settings.pairs_per_clip)
             for sample, rng in zip(samples, rngs, strict=True)
         ]
     )

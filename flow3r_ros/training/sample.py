@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from flow3r_ros.geometry.evidence import CHANNELS
 from flow3r_ros.geometry.flow import ndc_from_pixels, pixel_grid
 from flow3r_ros.network.model import EvidenceInput
 from flow3r_ros.training.losses import Truth, normalise
+from flow3r_ros.training.train_config import EvidenceDropout
 from flow3r_ros.types import Camera, Evidence, Float32, Float64, UInt8
 
 
@@ -59,21 +60,6 @@ class Batch(NamedTuple):
     """int64 `[L]`, samples with depth and poses"""
     truth: Truth
     """unit-size geometry of those `[L, N, ...]`"""
-
-
-@dataclass(frozen=True)
-class Dropout:
-    """Chances that a training sample hides part of the evidence, so that the network also works
-    without it.
-
-    `everything`: no rays, no planes, identity poses; `correspondence`: rays only; `depth`: no
-    triangulated depth; `poses`: identity.
-    """
-
-    everything: float = 0.08
-    correspondence: float = 0.1
-    depth: float = 0.08
-    poses: float = 0.05
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -125,7 +111,17 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return moved
 
 
-def augment(sample: Sample, rng: np.random.Generator, dropout: Dropout, pairs: int) -> Sample:
+class SampleSource(Protocol):
+    """Where samples come from: the same step always gives the same samples, all of one shape."""
+
+    def batch(self, step: int, part: slice = ...) -> list[Sample]:
+        """The samples of a step, or only some of them (what one of several processes trains on)."""
+        ...
+
+
+def augment(
+    sample: Sample, rng: np.random.Generator, dropout: EvidenceDropout, pairs: int
+) -> Sample:
     """Change colours of a whole clip, hide evidence at random and keep `pairs` of its pairs at
     random; geometry stays."""
     kept = rng.permutation(len(sample.pairs))[:pairs]
@@ -145,7 +141,9 @@ def augment(sample: Sample, rng: np.random.Generator, dropout: Dropout, pairs: i
     )
 
 
-def _hide(evidence: Evidence | None, rng: np.random.Generator, dropout: Dropout) -> Evidence | None:
+def _hide(
+    evidence: Evidence | None, rng: np.random.Generator, dropout: EvidenceDropout
+) -> Evidence | None:
     """Evidence with parts of it missing (layout: `geometry.evidence`: rays, log-depth, its
     confidence, then correspondences)."""
     draw = rng.random()

@@ -17,7 +17,16 @@ import numpy as np
 from flow3r_ros.config import NodeSettings
 from flow3r_ros.geometry.frames import R_BODY_OPTICAL, odom_covariance, odom_from_optical
 from flow3r_ros.geometry.lie import adjoint, invert, rigid
-from flow3r_ros.types import Bool, Estimate, Float32, Float64, ScaleState, TrackingState, UInt8
+from flow3r_ros.types import (
+    LOST_VARIANCE,
+    Bool,
+    Estimate,
+    Float32,
+    Float64,
+    ScaleState,
+    TrackingState,
+    UInt8,
+)
 from flow3r_ros.wire import transforms
 from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.clouds import estimate_cloud, map_cloud
@@ -38,17 +47,15 @@ TOPICS: dict[str, str] = {
 }
 """topic -> type; `~` is the node's own name (`/flow3r` in a replay)"""
 
-LOST_VARIANCE = 1e9
-"""variance (m^2, rad^2) that says: do not use this"""
-
 _STATES = {state: code for code, state in enumerate(TrackingState)}
 _SCALES = {state: code for code, state in enumerate(ScaleState)}
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Figures of `~/status` that one estimate does not know; counts are since start or reset, times
-    in milliseconds; the age of `map -> odom` in seconds, NaN without a map."""
+    """Figures of `~/status` and `/diagnostics` that one estimate does not know; counts are since
+    start or reset, times in milliseconds; the age of `map -> odom` in seconds, NaN without
+    a map."""
 
     received: int = 0
     estimated: int = 0
@@ -56,6 +63,7 @@ class RunStatus:
     seams_refused: int = 0
     latency_ms: float = 0.0
     age_ms: float = 0.0
+    camera: str = ""
     model: str = ""
     weights_sha256: str = ""
     weights_license: str = ""

@@ -13,7 +13,7 @@ from flow3r_ros.bench import replay as bench
 from flow3r_ros.bench.memory import small_pictures, there_and_back
 from flow3r_ros.bench.plane_scene import CAMERA, PlanePredictor, PlaneScene, plane_picture
 from flow3r_ros.errors import InputError
-from flow3r_ros.geometry.camera import save_camera
+from flow3r_ros.geometry.camera_file import save_camera
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.wire.tum import write_tum
 

@@ -17,7 +17,7 @@ from flow3r_ros.datasets.recording_truth import poses_from_bag
 from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.evaluation.recording import evaluate_recording
 from flow3r_ros.evaluation.recording_checks import check_rows, render_rows
-from flow3r_ros.geometry.camera import save_camera
+from flow3r_ros.geometry.camera_file import save_camera
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.types import Camera, Frame
 from flow3r_ros.wire.camera_info import info_from_camera

@@ -15,7 +15,8 @@ from flow3r_ros.errors import EvaluationError
 from flow3r_ros.evaluation import scoreboard
 from flow3r_ros.evaluation.clip_runs import CLASSICAL, Clip, Contender
 from flow3r_ros.evaluation.machine import fingerprint
-from flow3r_ros.evaluation.scoreboard_page import Board, write_page
+from flow3r_ros.evaluation.scoreboard_page import write_page
+from flow3r_ros.evaluation.scoreboard_tables import Board
 from flow3r_ros.training.scenes import shards as scene_shards
 from flow3r_ros.training.scenes.scores import FIRST_SHARD, SHARDS
 from test.evaluation.clip_samples import write_clip

@@ -16,8 +16,8 @@ from flow3r_ros.bench.plane_scene import PlanePredictor, PlaneScene
 from flow3r_ros.config import Config, load_config
 from flow3r_ros.geometry.camera import scaled
 from flow3r_ros.geometry.camera_pose import DepthPoints
+from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.lie import invert
-from flow3r_ros.odometry.depth import DepthMap
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.odometry.input import view_of
 from flow3r_ros.odometry.keyframes import rays_of

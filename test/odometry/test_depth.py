@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from flow3r_ros.odometry.depth import DepthMap, carry, fit_to, from_network, fuse, unknown
+from flow3r_ros.geometry.depth_map import DepthMap, unknown
+from flow3r_ros.odometry.depth import carry, fit_to, from_network, fuse
 from test.odometry.plane import depth_at, relative, seen_at
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from flow3r_ros.config import Config, load_config
-from flow3r_ros.geometry.camera import save_camera
+from flow3r_ros.geometry.camera_file import save_camera
 from flow3r_ros.training.scenes.renderer import SceneClip
 from test.bags.factory import picture
 from test.odometry.oracle import clip_of

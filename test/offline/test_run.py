@@ -201,7 +201,7 @@ def test_full_disk_is_a_typed_error_and_leaves_nothing(tmp_path: Path) -> None:
     prologue += "resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))"
     assert resource.RLIMIT_FSIZE is not None
     process = in_child(tmp_path, prologue)
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=280)
     assert process.returncode == 1
     assert "OutputError" in stderr.splitlines()[-1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip"]
@@ -219,7 +219,7 @@ def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
         "r.RunFolder.add = interrupted"
     )
     process = in_child(tmp_path, prologue)
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=280)
     assert "KeyboardInterrupt" in stderr.splitlines()[-1]
     assert process.returncode in (1, 130, -signal.SIGINT)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip"]
