@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow3r_ros.geometry.epipolar import inverse_depths
-from flow3r_ros.geometry.lie import hat, invert, rigid, se3_exp, se3_log
+from flow3r_ros.geometry.lie import hat, invert, rigid, rigidified, se3_exp, se3_log
 from flow3r_ros.types import Camera, Float64
 
 ROBUST = 3.0
@@ -128,7 +128,7 @@ def fit_camera_pose(
         step = np.linalg.solve(normal + damping * np.eye(6), -gradient)
         T_cam_ref = se3_exp(step) @ T_cam_ref
     inliers = float(np.mean(np.sum(whitened**2, axis=1) < 9.0)) if len(points) else 0.0
-    return PoseFit(invert(T_cam_ref), information, whitened, inliers)
+    return PoseFit(rigidified(invert(T_cam_ref)), information, whitened, inliers)
 
 
 def judge_camera_pose(

@@ -150,6 +150,13 @@ def nearest_rotation(matrix: ArrayLike) -> Float64:
     return np.asarray(U @ Vt)
 
 
+def rigidified(T: ArrayLike) -> Float64:
+    """The pose `[4, 4]` nearest to one whose rotation has lost its orthonormality by rounding: where
+    poses are inverted by transposition and composed again and again, that loss doubles each time."""
+    pose = np.asarray(T, dtype=np.float64)
+    return rigid(nearest_rotation(pose[:3, :3]), pose[:3, 3])
+
+
 def average_rotations(rotations: ArrayLike, weights: ArrayLike | None = None) -> Float64:
     """Chordal L2 mean `[3, 3]` of rotations `[n, 3, 3]` with optional weights `[n]`."""
     stack = np.asarray(rotations, dtype=np.float64)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from flow3r_ros.geometry.lie import hat, invert, se3_exp
+from flow3r_ros.geometry.lie import hat, invert, rigidified, se3_exp
 from flow3r_ros.types import Camera, Float64
 
 CAUCHY = 2.0
@@ -196,6 +196,6 @@ def _step(problem: Problem, system: _System, damping: float) -> Problem:
     change = -inverted * (system.point_gradient + system.coupling.T @ twist)
     poses = problem.poses.copy()
     for slot, index in enumerate(np.flatnonzero(problem.free)):
-        poses[index] = poses[index] @ se3_exp(twist[6 * slot : 6 * slot + 6])
+        poses[index] = rigidified(poses[index] @ se3_exp(twist[6 * slot : 6 * slot + 6]))
     low, high = problem.inverse / 3.0, problem.inverse * 3.0
     return replace(problem, poses=poses, inverse=np.clip(problem.inverse + change, low, high))

@@ -15,7 +15,7 @@ import numpy as np
 from flow3r_ros.config import Config
 from flow3r_ros.geometry.camera_pose import DepthPoints, PosePrior
 from flow3r_ros.geometry.depth_map import DepthMap, unknown
-from flow3r_ros.geometry.lie import invert, rotation_angle
+from flow3r_ros.geometry.lie import invert, rigidified, rotation_angle
 from flow3r_ros.odometry.backend import Built, Order, starting_sigma
 from flow3r_ros.odometry.depth import carry
 from flow3r_ros.odometry.keyframes import rays_of
@@ -168,7 +168,7 @@ class FrontEnd:
     ) -> Settled:
         assert tracked.fit is not None
         pose, stamp, seconds = (
-            reference.pose @ tracked.T_ref_cam,
+            rigidified(reference.pose @ tracked.T_ref_cam),
             view.frame.stamp_ns,
             self._seconds_to(view),
         )

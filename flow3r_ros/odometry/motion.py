@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flow3r_ros.geometry.lie import invert, se3_exp, se3_log
+from flow3r_ros.geometry.lie import invert, rigidified, se3_exp, se3_log
 from flow3r_ros.types import Float64
 
 ACCELERATION, TURNING = 8.0, 15.0
@@ -50,7 +50,9 @@ class Motion:
 
     def bridged(self, stamp_ns: int) -> Motion:
         """The motion at a frame that nothing measured."""
-        return Motion(self.predict(stamp_ns), stamp_ns, DAMPING * self.velocity, known=False)
+        return Motion(
+            rigidified(self.predict(stamp_ns)), stamp_ns, DAMPING * self.velocity, known=False
+        )
 
     def moved_by(self, velocity: Float64) -> Motion:
         """The same place with another velocity `[6]`."""
@@ -58,7 +60,7 @@ class Motion:
 
     def moved_to(self, pose: Float64) -> Motion:
         """The same velocity at a pose that is known better now."""
-        return Motion(pose, self.stamp_ns, self.velocity, self.known)
+        return Motion(rigidified(pose), self.stamp_ns, self.velocity, self.known)
 
 
 def at_rest(pose: Float64, stamp_ns: int) -> Motion:
