@@ -26,7 +26,7 @@ from test.odometry.plane import (
 )
 
 WALK = list(range(40))
-AND_BACK: list[int | None] = [*range(24), *[None] * 8, *range(23, 9, -1)]
+AND_BACK: list[int | None] = [*range(24), *[None] * 8, *range(4, 18)]
 
 
 def resized() -> list[Frame]:
