@@ -36,7 +36,7 @@ def write_pictures(folder: Path, images: list[np.ndarray], stamps: list[str] | N
 
 
 def small_clip(frames: int = 8) -> SceneClip:
-    return clip_of(11, frames, 168, 126, movers=0, speed=0.1, turn=0.05)
+    return clip_of(11, frames, 168, 126, movers=0, speed=0.03, turn=0.01, textures="photographs")
 
 
 def clip_folder(folder: Path, clip: SceneClip) -> Path:
