@@ -106,6 +106,7 @@ class _Recorder:
         self._card = describe_predictor(engine.predictor)
         self._process = diagnostics.ProcessFigures(device=self._card["device"])
         self._outputs: Outputs | None = None
+        self._segment = 0
         self._diagnosed_ns = -diagnostics.PERIOD_NS
         for topic, type_name in {**TOPICS, "/diagnostics": diagnostics.TYPE}.items():
             writer.add(bag_topic(topic), type_name, latched=topic in LATCHED)
@@ -115,9 +116,12 @@ class _Recorder:
         self._record.add(estimate)
         if self._outputs is None:
             self._outputs = self._begin(estimate)
+        elif estimate.segment != self._segment:
+            self._outputs.reset()
+        self._segment = estimate.segment
         status = self._status(estimate.frame_id)
         messages = self._outputs.build(estimate, TOPICS, status)
-        if estimate.stamp_ns >= self._diagnosed_ns + diagnostics.PERIOD_NS:
+        if not 0 <= estimate.stamp_ns - self._diagnosed_ns < diagnostics.PERIOD_NS:
             self._diagnosed_ns = estimate.stamp_ns
             messages["/diagnostics"] = diagnostics.diagnostics(
                 make, estimate.stamp_ns, NODE, estimate, status, self._process
