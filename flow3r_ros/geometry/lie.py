@@ -151,8 +151,9 @@ def nearest_rotation(matrix: ArrayLike) -> Float64:
 
 
 def rigidified(T: ArrayLike) -> Float64:
-    """The pose `[4, 4]` nearest to one whose rotation has lost its orthonormality by rounding: where
-    poses are inverted by transposition and composed again and again, that loss doubles each time."""
+    """The pose `[4, 4]` nearest to one whose rotation has lost its orthonormality by rounding:
+    where poses are inverted by transposition and composed again and again, that loss doubles each
+    time."""
     pose = np.asarray(T, dtype=np.float64)
     return rigid(nearest_rotation(pose[:3, :3]), pose[:3, 3])
 

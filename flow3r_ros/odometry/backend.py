@@ -80,7 +80,6 @@ class Built:
     seam: Seam | None
     window: tuple[int, ...]
     answered: bool
-    step: Float64
     stage_ms: dict[str, float]
 
 
@@ -163,13 +162,10 @@ class Backend:
         clock = _Clock()
         keyframe = self._insert(order)
         with_older = len(self._map) > 1
-        step = np.zeros((6, 6))
         if with_older:
             find_again(self._map, keyframe)
             clock.lap("find again")
-            adjusted = adjust_map(self._map, order.sigma_px)
-            if adjusted is not None:
-                step = _step_covariance(adjusted[0].covariance)
+            adjust_map(self._map, order.sigma_px)
             clock.lap("bundle")
         known = self._measured_depth(keyframe, self._map.keyframes[:-1])
         clock.lap("flow")
@@ -189,7 +185,6 @@ class Backend:
             seam,
             window,
             answer is not None,
-            step,
             clock.stages,
         )
 
@@ -330,11 +325,3 @@ class _Clock:
         now = perf_counter()
         self.stages[name] = 1e3 * (now - self._last)
         self._last = now
-
-
-def _step_covariance(covariance: Float64) -> Float64:
-    """Covariance `[6, 6]` of the newest keyframe's pose relative to the one before it."""
-    if len(covariance) < 12:
-        return np.asarray(covariance[-6:, -6:])
-    a, b, ab = covariance[-12:-6, -12:-6], covariance[-6:, -6:], covariance[-12:-6, -6:]
-    return np.asarray(a + b - ab - ab.T)

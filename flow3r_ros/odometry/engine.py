@@ -37,6 +37,7 @@ from flow3r_ros.types import Camera, Estimate, Frame, Predictor, Segment
 log = logging.getLogger(__name__)
 
 FAILED = "the back end failed at the first keyframe and starts anew"
+"""why a first frame has no keyframe"""
 JOIN_AFTER = 12
 """frames after a keyframe at which its result is taken in: .4 s of a 30 Hz camera, which the back
 end needs on two shared cores"""

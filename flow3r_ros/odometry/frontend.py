@@ -7,25 +7,22 @@ judges, `Relocaliser` finds remembered places. The back end's keyframes come in 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import cv2
 import numpy as np
 
 from flow3r_ros.config import Config
-from flow3r_ros.geometry.camera_pose import DepthPoints, PosePrior
+from flow3r_ros.geometry.camera_pose import PosePrior
 from flow3r_ros.geometry.depth_map import DepthMap, unknown
 from flow3r_ros.geometry.lie import invert, rigidified, rotation_angle
-from flow3r_ros.odometry.backend import Built, Order, starting_sigma
+from flow3r_ros.odometry.backend import Built, Order
 from flow3r_ros.odometry.depth import carry
-from flow3r_ros.odometry.keyframes import rays_of
 from flow3r_ros.odometry.motion import at_rest
 from flow3r_ros.odometry.output import Settled
+from flow3r_ros.odometry.promotion import first_order, promoted, seen_through
 from flow3r_ros.odometry.relocalisation import Relocaliser
-from flow3r_ros.odometry.tracking import Reference, Tracked, Tracker, new_corners
+from flow3r_ros.odometry.tracking import Reference, Tracked, Tracker
 from flow3r_ros.odometry.uncertainty import (
-    FRAME_FACTOR,
-    STEP_FACTOR,
     handed_on,
     in_world,
     lost,
@@ -41,7 +38,7 @@ from flow3r_ros.odometry.verification import (
     recognised,
 )
 from flow3r_ros.odometry.views import View
-from flow3r_ros.types import Bool, Float32, Float64, PoseSource, TrackingState
+from flow3r_ros.types import Float32, Float64, PoseSource, TrackingState
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +51,6 @@ GIVE_UP_AFTER = 20
 begins"""
 REST_SPEED, REST_TURN = 0.02, 0.02
 """median depths and rad a second below which a camera is at rest"""
-
-
-@dataclass(frozen=True)
-class _Anchor:
-    """Pose of a keyframe and its covariance `[6, 6]` in world axes against the origin."""
-
-    pose: Float64
-    covariance: Float64
 
 
 class FrontEnd:
@@ -88,9 +77,8 @@ class FrontEnd:
         self._relocaliser.clear()
         self._motion = at_rest(np.eye(4), 0)
         self._tracked: Tracked | None = None
-        self._anchor = self._built_anchor = _Anchor(np.eye(4), np.zeros((6, 6)))
         self._covariance = np.zeros((6, 6))
-        self._noise = np.zeros((6, 6))
+        self._place = np.zeros(3)
         self._next_id = self._since = self._unseen_informative = self._keyframes = 0
         self._unseen_s = 0.0
         self.wants_join = False
@@ -123,7 +111,7 @@ class FrontEnd:
         self._since += 1
         stamp, seconds = view.frame.stamp_ns, self._seconds_to(view)
         predicted = invert(reference.pose) @ self._motion.predict(stamp)
-        information = self._motion.prior(stamp, _median_depth(reference))
+        information = self._motion.prior(stamp, reference.median_depth)
         prior = None if information is None else PosePrior(predicted, information)
         tracked = self._tracker.track(view, predicted, prior)
         self.wants_join = False
@@ -176,15 +164,14 @@ class FrontEnd:
         state = self._verifier.accept(verdict)
         self._motion = at_rest(pose, stamp) if fresh else self._motion.through(pose, stamp)
         self._tracked, self._unseen_informative, self._unseen_s = tracked, 0, 0.0
-        typical = _median_depth(reference)
-        own = step_covariance(of_information(tracked.fit.information), FRAME_FACTOR, typical)
-        noise = in_world(own, pose[:3, :3])
-        self._covariance = (
-            handed_on(self._anchor.covariance, pose[:3, 3] - self._anchor.pose[:3, 3]) + noise
-        )
-        step, self._noise = noise + self._noise, noise
+        typical = reference.median_depth
+        measured = (self._tracker.noise_px / self._tracker.sigma_px) ** 2
+        own = step_covariance(measured * of_information(tracked.fit.information), typical)
+        step = in_world(own, pose[:3, :3])
         if fresh:
             step = step + unseen(seconds, typical)
+        before, self._place = self._place, pose[:3, 3]
+        self._covariance = handed_on(self._covariance, self._place - before) + step
         if self._trouble:
             state, reason, self._trouble = TrackingState.DEGRADED, self._trouble, ""
         else:
@@ -195,7 +182,7 @@ class FrontEnd:
         self._keyframes += keyframe
         return Settled(
             view, pose, self._covariance, step, self._motion.velocity * 1e9, seconds, depth,
-            _sampled(reference.moving, came_from), state, PoseSource.PNP, reason, keyframe,
+            seen_through(reference.moving, came_from), state, PoseSource.PNP, reason, keyframe,
             self._keyframes,
         )  # fmt: skip
 
@@ -209,11 +196,10 @@ class FrontEnd:
         if found is not None:
             place, tracked, depth, came_from, believed = found
             self._tracker.follow(place, tracked.T_ref_cam, tracked)
-            self._anchor = _Anchor(place.pose, self._built_anchor.covariance)
             self._since = MIN_GAP
             settled = self._believed(view, tracked, place, depth, came_from, believed, busy)
             return replace(settled, source=PoseSource.RELOCALISED)
-        typical = _median_depth(reference)
+        typical = reference.median_depth
         state = self._verifier.accept(verdict)
         self._unseen_informative += shows
         self._unseen_s += seconds
@@ -225,8 +211,8 @@ class FrontEnd:
         depth, came_from = carry(reference.depth, invert(reference.pose) @ pose, view.camera)
         return Settled(
             view, pose, lost() if state is TrackingState.LOST else covariance,
-            unseen(seconds, typical) + self._noise, None, seconds, depth,
-            _sampled(reference.moving, came_from), state, PoseSource.PREDICTED, verdict.reason,
+            unseen(seconds, typical), None, seconds, depth,
+            seen_through(reference.moving, came_from), state, PoseSource.PREDICTED, verdict.reason,
             keyframes=self._keyframes,
         )  # fmt: skip
 
@@ -251,7 +237,7 @@ class FrontEnd:
     def repeat(self, view: View) -> tuple[TrackingState, str, Float64]:
         """State, reason and what nobody saw, `[6, 6]`, for a picture that came again."""
         velocity, reference = self._motion.velocity * 1e9, self._tracker.reference
-        typical = 1.0 if reference is None else _median_depth(reference)
+        typical = 1.0 if reference is None else reference.median_depth
         moving = (
             float(np.linalg.norm(velocity[:3])) > REST_SPEED * typical
             or float(np.linalg.norm(velocity[3:])) > REST_TURN
@@ -274,8 +260,8 @@ class FrontEnd:
         """Moved or turned on far enough, or corners run out."""
         few = np.count_nonzero(tracked.agreed) < FEW_CORNERS * len(tracked.agreed)
         settings, T = self._config.engine, tracked.T_ref_cam
-        moved = float(np.linalg.norm(T[:3, 3])) > settings.keyframe_distance * _median_depth(
-            reference
+        moved = (
+            float(np.linalg.norm(T[:3, 3])) > settings.keyframe_distance * reference.median_depth
         )
         turned = rotation_angle(T[:3, :3]) > np.radians(settings.keyframe_angle)
         return bool(few) or ((moved or turned) and self._since >= MIN_GAP)
@@ -283,72 +269,31 @@ class FrontEnd:
     def order(self, view: View) -> Order:
         """The keyframe of a frame that was just settled; the front end goes on from it at once,
         with what it knows."""
-        reference, tracked, pose = self._tracker.reference, self._tracked, self._motion.pose
-        if reference is None or tracked is None:
-            corners = new_corners(view, np.empty((0, 2), np.float32), self._corners)
-            nothing = np.full(len(corners), np.nan)
-            return Order(
-                view, pose, np.empty(0, np.int64), np.empty((0, 2), np.float32),
-                self._numbered(len(corners)), corners, nothing, np.full(len(corners), np.inf),
-                self._tracker.sigma_px,
-            )  # fmt: skip
-        kept = tracked.agreed
-        pixels = tracked.pixels[kept]
-        corners = new_corners(view, pixels, self._corners)
-        depth, came_from = carry(reference.depth, tracked.T_ref_cam, view.camera)
-        inverse, sigma = depth.at(corners, view.ratio)
-        order = Order(
-            view, pose, reference.ids[kept], pixels, self._numbered(len(corners)), corners, inverse,
-            sigma, self._tracker.sigma_px,
+        reference, tracked, sigma_px = (
+            self._tracker.reference, self._tracked, self._tracker.sigma_px,
         )  # fmt: skip
-        points = _moved(reference.points.only(kept), tracked.T_ref_cam)
-        measured = np.isfinite(inverse) & (inverse > 0)
-        typical = float(np.median(points.inverse)) if len(points) else 1.0
-        start = np.where(measured, inverse, typical)
-        wide = starting_sigma(start, np.where(measured, sigma, typical))
-        provisional = Reference(
-            view,
-            pose,
-            depth,
-            _sampled(reference.moving, came_from),
-            np.concatenate([order.ids, order.new_ids]),
-            np.concatenate([pixels, corners]),
-            DepthPoints(
-                np.concatenate([points.rays, rays_of(view.lens, corners)]),
-                np.concatenate([points.inverse, start]),
-                np.concatenate([points.sigma, wide]),
-            ),
-        )
-        self._tracker.follow(provisional, np.eye(4))
-        self._anchor = _Anchor(pose, self._covariance)
+        if reference is None or tracked is None:
+            order = first_order(view, self._motion.pose, self._corners, sigma_px)
+        else:
+            order, provisional = promoted(
+                view, reference, tracked, self._motion.pose, self._next_id, self._corners, sigma_px
+            )
+            self._tracker.follow(provisional, np.eye(4))
+        self._next_id += len(order.new_ids)
         self._tracked, self._since = None, 0
         return order
 
-    def _numbered(self, count: int) -> np.ndarray:
-        first, self._next_id = self._next_id, self._next_id + count
-        return np.arange(first, first + count)
-
     def join(self, built: Built) -> None:
         """Take in a keyframe that the back end has built."""
-        reference, before = built.reference, self._built_anchor
+        reference, followed = built.reference, self._tracker.reference
         self._relocaliser.remember(reference, built.features)
-        typical = _median_depth(reference)
-        way = reference.pose[:3, 3] - before.pose[:3, 3]
-        step = in_world(step_covariance(built.step, STEP_FACTOR, typical), reference.pose[:3, :3])
-        first = self._tracker.reference is None
-        covariance = np.zeros((6, 6)) if first else handed_on(before.covariance, way) + step
-        self._built_anchor = _Anchor(reference.pose, covariance)
-        followed = self._tracker.reference
         if followed is None:
             self._keyframes = 1
             self._tracker.follow(reference, np.eye(4))
-        elif followed.view.id == reference.view.id:
+        elif followed.view.id == reference.view.id:  # else another place is followed meanwhile
             T_ref_cam = invert(followed.pose) @ self._motion.pose
             self._tracker.follow(reference, T_ref_cam, self._tracked)
             self._motion = self._motion.moved_to(reference.pose @ T_ref_cam)
-        else:
-            return  # another place is followed meanwhile
-        self._anchor = self._built_anchor
 
     def backend_failed(self) -> None:
         """The back end lost a keyframe: what is followed goes on, and the next frame says so."""
@@ -364,30 +309,3 @@ def _examined(
     seen = np.isfinite(depth.inverse)
     verdict = judge(view, tracked, reference, came_from, seen, predicted)
     return depth, came_from, verdict
-
-
-def _moved(points: DepthPoints, T_ref_cam: Float64) -> DepthPoints:
-    """Points of a keyframe in the optical frame of a camera that sees them."""
-    T = invert(T_ref_cam)
-    turned = points.rays @ T[:3, :3].T
-    q = turned + points.inverse[:, None] * T[:3, 3]
-    z = np.maximum(q[:, 2], 1e-6)
-    return DepthPoints(
-        q / z[:, None], points.inverse / z, points.sigma * np.abs(turned[:, 2]) / z**2
-    )
-
-
-def _sampled(mask: Bool, came_from: Float32) -> Bool:
-    """A keyframe's mask seen from a frame, bool `[h, w]`."""
-    if not mask.any():
-        return np.zeros(came_from.shape[:2], np.bool_)
-    found = cv2.remap(
-        mask.view(np.uint8), came_from, np.empty((0, 0), np.float32), cv2.INTER_NEAREST
-    )
-    return np.asarray(found, np.bool_)
-
-
-def _median_depth(reference: Reference) -> float:
-    """Of a keyframe's corners, odometry units."""
-    inverse = reference.points.inverse
-    return 1.0 / max(float(np.median(inverse)), 1e-9) if len(inverse) else 1.0

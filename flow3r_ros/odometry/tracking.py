@@ -78,6 +78,12 @@ class Reference:
     points: DepthPoints
 
     @property
+    def median_depth(self) -> float:
+        """Of the corners, odometry units; 1 without any."""
+        inverse = self.points.inverse
+        return 1.0 / max(float(np.median(inverse)), 1e-9) if len(inverse) else 1.0
+
+    @property
     def held_back(self) -> Bool:
         """Corners that judge, bool `[N]`."""
         return np.asarray(self.ids % HELD_BACK == 0)
@@ -106,7 +112,7 @@ class Tracked:
 
 
 class Tracker:
-    """Follows the corners of one keyframe; `reference` is None until there is one, `sigma_px` the
+    """Follows the corners of one keyframe; `reference` is None until there is one, `noise_px` the
     measured 1-sigma of a corner's position."""
 
     def __init__(self) -> None:
@@ -118,7 +124,7 @@ class Tracker:
         self._before: View | None = None
         self._pixels = np.empty((0, 2), np.float32)
         self._last = np.eye(4)
-        self.sigma_px = SIGMA_PX
+        self.noise_px = SIGMA_PX
 
     def start(self, view: View) -> None:
         """The frame before the next one, while there is no keyframe."""
@@ -177,8 +183,13 @@ class Tracker:
             return
         across = np.abs(tracked.fit.whitened[tracked.fit.distance < AGREED, 1]) * self.sigma_px
         if len(across) >= MIN_CORNERS:
-            seen = float(np.clip(1.48 * np.median(across), LEAST_SIGMA_PX, MOST_SIGMA_PX))
-            self.sigma_px = SIGMA_MEMORY * self.sigma_px + (1.0 - SIGMA_MEMORY) * seen
+            seen = 1.48 * float(np.median(across))
+            self.noise_px = SIGMA_MEMORY * self.noise_px + (1.0 - SIGMA_MEMORY) * seen
+
+    @property
+    def sigma_px(self) -> float:
+        """1-sigma of a corner's position that poses are found with: the measured one, in bounds."""
+        return float(np.clip(self.noise_px, LEAST_SIGMA_PX, MOST_SIGMA_PX))
 
     def look(self, view: View, reference: Reference, T_ref_cam: Float64) -> Tracked:
         """What the corners of some keyframe say about a frame that is thought to be at `T_ref_cam`

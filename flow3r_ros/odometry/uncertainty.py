@@ -1,8 +1,8 @@
 """Covariance that a filter can use: of the pose against the origin of `odom`, growing with the way.
 
-A covariance `[6, 6]` here is of (translation, rotation) in the axes of the odometry world. What a
-keyframe does not know it hands on to the next one, together with the lever arm between them; a
-frame adds what its own corners leave open; time without a measurement adds more.
+A covariance `[6, 6]` here is of (translation, rotation) in the axes of the odometry world. Each
+frame hands on what it does not know to the next one, together with the lever arm between them, and
+adds what its corners leave open; time without a measurement adds more.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import numpy as np
 from flow3r_ros.geometry.lie import hat
 from flow3r_ros.types import LOST_VARIANCE, Float64
 
-STEP_FACTOR = 6.0
-"""factor on the covariance of an adjustment: its residuals are not independent"""
-FRAME_FACTOR = 4.0
-"""factor on the covariance of a frame's own pose, for the same reason"""
-FLOOR = np.array([2e-4] * 3 + [1e-4] * 3) ** 2
+FRAME_FACTOR = 6.0
+"""factor on the covariance that the corners of a frame give its pose: their residuals are not
+independent, and what they share adds up along the way"""
+FLOOR = np.array([5e-5] * 3 + [3e-5] * 3) ** 2
 """smallest variances of a step: translation as a share of the median depth, rotation in rad"""
 UNSEEN_SPEED, UNSEEN_TURN = 0.5, 0.5
 """1-sigma of what a camera does within a second that nobody sees: median depths, and rad"""
@@ -35,10 +34,11 @@ def handed_on(covariance: Float64, way: Float64) -> Float64:
     return np.asarray(lever @ covariance @ lever.T)
 
 
-def step_covariance(covariance: Float64, factor: float, median_depth: float) -> Float64:
-    """What an adjustment or a fit says of a step, made honest; `median_depth` of the scene."""
+def step_covariance(covariance: Float64, median_depth: float) -> Float64:
+    """Covariance of a frame's step from what its corners say of its pose; `median_depth` of the
+    scene."""
     floor = FLOOR * np.array([median_depth**2] * 3 + [1.0] * 3)
-    return np.asarray(factor * covariance + np.diag(floor))
+    return np.asarray(FRAME_FACTOR * covariance + np.diag(floor))
 
 
 def of_information(information: Float64) -> Float64:
