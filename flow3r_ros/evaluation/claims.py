@@ -17,7 +17,8 @@ from flow3r_ros.evaluation.angular import pair_errors
 from flow3r_ros.geometry.motion import moves, path_length
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.geometry.trajectory_alignment import Alignment, align_poses, associate
-from flow3r_ros.report.record import STATES, RunRecord
+from flow3r_ros.report.record import RunRecord
+from flow3r_ros.report.row import STATES
 from flow3r_ros.types import Bool, Float64, TrackingState
 
 PAIR_FRAMES = 100

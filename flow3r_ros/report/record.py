@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -25,28 +24,9 @@ from flow3r_ros.config import first_fault
 from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.report.history import History
-from flow3r_ros.types import Bool, Estimate, Float32, Float64, PoseSource, TrackingState, UInt8
+from flow3r_ros.report.row import COLUMNS, SOURCES, STATES, Thumbnail, row_of, thumbnail_of
+from flow3r_ros.types import Estimate, Float32, Float64
 
-STATES = tuple(TrackingState)
-SOURCES = tuple(PoseSource)
-COLUMNS = (
-    "stamp_s",
-    "state",
-    "source",
-    "keyframe",
-    "scale_sigma",
-    "position_sigma",
-    "rotation_sigma",
-    "confidence",
-    "moving",
-    "depth_median",
-    "depth_valid",
-    "seam_scale",
-    "seam_residual",
-    "seam_inliers",
-    "seam_accepted",
-    "segment",
-)
 MAX_RECORD_BYTES = 1 << 30
 """largest record that is unpacked: a run of about six million frames"""
 DAMAGE = (
@@ -68,20 +48,6 @@ DAMAGE = (
 MAX_THUMBNAILS = 8
 _UPPER = np.triu_indices(6)
 """the 21 numbers of a symmetric [6, 6] that are kept"""
-THUMBNAIL_WIDTH = 256
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """One sampled frame, small: `rgb` uint8 `[h, w, 3]`, `depth` float32 `[h, w]` (NaN invalid),
-    `confidence`, `moving` bool."""
-
-    index: int
-    stamp_ns: int
-    rgb: UInt8
-    depth: Float32
-    confidence: Float32
-    moving: Bool
 
 
 @dataclass
@@ -114,7 +80,7 @@ class RunRecord:
         index = len(self)
         self._stamps.append(estimate.stamp_ns)
         self._poses.extend(estimate.T_odom_cam[:3].ravel().tolist())
-        self._rows.extend(_row(estimate, (estimate.stamp_ns - self._stamps[0]) / 1e9))
+        self._rows.extend(row_of(estimate, (estimate.stamp_ns - self._stamps[0]) / 1e9))
         self._covariances.extend(estimate.covariance[_UPPER])
         self._covariances.extend(estimate.step_covariance[_UPPER])
         self.history.add(estimate)
@@ -126,7 +92,7 @@ class RunRecord:
                 self.thumbnails = self.thumbnails[::2]
                 self._every *= 2
             if index % self._every == 0:
-                self.thumbnails.append(_thumbnail(estimate, index))
+                self.thumbnails.append(thumbnail_of(estimate, index))
 
     @property
     def stamps_ns(self) -> NDArray[np.int64]:
@@ -328,46 +294,3 @@ def _check_values(record: RunRecord) -> None:
     for name, choices in (("state", STATES), ("source", SOURCES)):
         if not np.isin(record.column(name), np.arange(len(choices))).all():
             raise ValueError(f"column {name} holds an unknown value")
-
-
-def _row(estimate: Estimate, seconds: float) -> tuple[float, ...]:
-    valid = np.isfinite(estimate.depth)
-    seam = estimate.seam
-    variances = np.clip(np.diag(estimate.covariance), 0.0, None)
-    return (
-        seconds,
-        STATES.index(estimate.tracking_state),
-        SOURCES.index(estimate.pose_source),
-        float(estimate.keyframe),
-        estimate.scale_sigma,
-        float(np.sqrt(variances[:3].sum())),
-        float(np.degrees(np.sqrt(variances[3:].sum()))),
-        float(estimate.confidence.mean()),
-        float(estimate.moving.mean()),
-        float(np.median(estimate.depth[valid])) if valid.any() else float("nan"),
-        float(valid.mean()),
-        seam.scale if seam else float("nan"),
-        seam.residual if seam else float("nan"),
-        seam.inliers if seam else float("nan"),
-        float(seam.accepted) if seam else float("nan"),
-        float(estimate.segment),
-    )
-
-
-def _thumbnail(estimate: Estimate, index: int) -> Thumbnail:
-    height, width = estimate.depth.shape
-    size = (
-        min(THUMBNAIL_WIDTH, width),
-        max(1, round(min(THUMBNAIL_WIDTH, width) * height / width)),
-    )
-    rgb = np.asarray(cv2.resize(estimate.rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
-    depth = np.asarray(
-        cv2.resize(estimate.depth, size, interpolation=cv2.INTER_NEAREST), np.float32
-    )
-    confidence = np.asarray(
-        cv2.resize(estimate.confidence, size, interpolation=cv2.INTER_NEAREST), np.float32
-    )
-    moving = cv2.resize(
-        estimate.moving.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST
-    ).astype(bool)
-    return Thumbnail(index, estimate.stamp_ns, rgb, depth, confidence, moving)

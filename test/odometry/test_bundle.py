@@ -36,7 +36,7 @@ def truth(points: int = 60, views: int = 4, seed: int = 0) -> Problem:
     return Problem(
         poses=poses, free=np.arange(views) >= 2, host=np.zeros(points, np.intp), rays=rays,
         inverse=inverse, prior=inverse, prior_sigma=inverse, point=point, target=target,
-        observed=observed, weight=np.ones(len(point)), lens=CAMERA,
+        observed=observed, weight=np.ones(len(point)), lens=CAMERA, sigma_px=0.5,
     )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def test_unknown_pixels_stay_unknown() -> None:
     assert np.isnan(carried.inverse).all()
     keep = np.zeros(here.gray.shape, np.bool_)
     keep[:, :10] = True
-    only = depth_at(0, here).only(keep)
+    only = depth_at(0, here).where(keep)
     assert np.isfinite(only.inverse).sum() == keep.sum()
 
 
@@ -96,5 +96,5 @@ def test_a_wrong_scale_is_brought_onto_what_is_known() -> None:
     source = DepthMap(target.inverse * np.float32(0.4), target.sigma)
     fitted = fit_to(source, target)
     np.testing.assert_allclose(fitted.inverse, target.inverse, rtol=0.02)
-    little = target.only(np.zeros(target.inverse.shape, np.bool_))
+    little = target.where(np.zeros(target.inverse.shape, np.bool_))
     assert fit_to(source, little) is source

@@ -65,7 +65,7 @@ def test_the_focal_length_of_a_failing_network_is_not_needed(
 def test_a_view_gets_the_camera_of_its_own_grid() -> None:
     view = view_at(np.eye(4), 0)
     large = scaled(CAMERA, 2 * CAMERA.width, 2 * CAMERA.height)
-    seen = with_camera(view, large)
+    seen = with_camera(view, large, CAMERA.width)
     assert seen.frame.camera == large
     assert (seen.camera.width, seen.camera.height) == (CAMERA.width, CAMERA.height)
     assert seen.camera.fx == pytest.approx(CAMERA.fx)

@@ -19,7 +19,7 @@ from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.replay import replay
 from flow3r_ros.offline.run import run
 from flow3r_ros.report.page import load_record
-from flow3r_ros.report.record import STATES
+from flow3r_ros.report.row import STATES
 from flow3r_ros.types import TrackingState, UInt8
 from test.conftest import shared_path
 from test.odometry.plane import Network, frame_of, picture, settings, stepped
