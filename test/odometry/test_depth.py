@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flow3r_ros.geometry.depth_map import DepthMap, unknown
+from flow3r_ros.geometry.depth_map import HALF_SIGMA, DepthMap, unknown
 from flow3r_ros.geometry.lie import se3_exp
 from flow3r_ros.odometry.depth import (
     fit_to,
@@ -26,7 +26,7 @@ def constant(inverse: float, sigma: float) -> DepthMap:
 
 
 def test_depth_and_confidence_of_a_map() -> None:
-    sure, doubtful = constant(0.5, 0.0), constant(0.5, 0.125)
+    sure, doubtful = constant(0.5, 0.0), constant(0.5, 0.5 * HALF_SIGMA)
     np.testing.assert_allclose(sure.depth(), 2.0)
     np.testing.assert_allclose(sure.confidence(), 1.0)
     np.testing.assert_allclose(doubtful.confidence(), 0.5)
