@@ -108,6 +108,11 @@ def _depth(message: Any, where: str, info: Any | None, topic: str) -> tuple[Floa
         )
     size = values.shape[1], values.shape[0]
     camera = choose_camera(info, size, topic, str(message.header.frame_id)).camera
+    if camera is None and info is not None and 0 < info.width != size[0]:
+        raise EvaluationError(
+            f"depth of {size[0]}x{size[1]} pixels has intrinsics for {info.width}x{info.height}",
+            "record the depth camera's own CameraInfo",
+        )
     return values, pinhole(camera) if camera is not None else None
 
 

@@ -183,7 +183,10 @@ def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing)
         "seams": engine.seams,
         "seams_refused": engine.seams_refused,
         "camera": describe_camera(source, engine),
-        "segments": [asdict(segment) for segment in engine.segments],
+        "segments": [
+            {"first": one.first_frame, "last": one.last_frame, "reason": one.reason}
+            for one in engine.segments
+        ],
         "scale_state": engine.scale.state.value,
         "tracking_states": dict(engine.tracking_states),
         "pose_sources": dict(engine.pose_sources),

@@ -26,7 +26,7 @@ from flow3r_ros.ros.framing import Framing
 from flow3r_ros.ros.inputs import Input, image_input
 from flow3r_ros.ros.loading import Loaded
 from flow3r_ros.ros.messages import class_of
-from flow3r_ros.ros.once import Once
+from flow3r_ros.ros.once import NEW_SEGMENT, Once
 from flow3r_ros.ros.parameters import apply_changes, declare_parameters, unknown_overrides
 from flow3r_ros.ros.publishers import Publishers
 from flow3r_ros.ros.saving import Trail
@@ -314,7 +314,7 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         """A frame was dropped or a new segment begins; drops are said once per reason, segments
         always."""
         if key == "segment":
-            self.get_logger().warning(f"a new segment begins: {text}")
+            self.get_logger().warning(NEW_SEGMENT % text)
             if self._publishers_out is not None:
                 self._publishers_out.restart()
         else:

@@ -41,8 +41,13 @@ class Once:
                 self._said.discard(key)
 
 
+NEW_SEGMENT = "a new segment begins: %s"
+"""what the library logs, and the node says for every segment"""
+
+
 class ToRosLog(logging.Handler):
-    """Python log records of the library as ROS log lines, each kind of line once."""
+    """Python log records of the library as ROS log lines, each kind of line once; segments are left
+    to the node, which tells every one."""
 
     def __init__(self, say: Once) -> None:
         super().__init__(logging.WARNING)
@@ -50,4 +55,6 @@ class ToRosLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say the record unless one of the same wording was said before."""
+        if record.msg == NEW_SEGMENT:
+            return
         self._say(f"{record.name}:{record.msg}", record.getMessage())

@@ -31,7 +31,7 @@ def test_shares_speed_and_error_of_a_clip(tmp_path: Path) -> None:
     (clip / "frames").mkdir(parents=True)
     for index in range(8):
         cv2.imwrite(str(clip / "frames" / f"{index:03d}.jpg"), plane_picture(index)[..., ::-1])
-    stamps = np.arange(8) * 100_000_000
+    stamps = np.arange(1, 9) * 100_000_000  # a stamp of zero is none
     (clip / "timestamps.txt").write_text("".join(f"{stamp / 1e9:.6f}\n" for stamp in stamps))
     save_camera(CAMERA, clip / "camera.json")
     write_tum(

@@ -20,7 +20,7 @@ from flow3r_ros.errors import EvaluationError
 from flow3r_ros.evaluation.faults import Verdict
 from flow3r_ros.evaluation.faults_clips import splices
 from flow3r_ros.evaluation.scoreboard_trust import faults_table
-from flow3r_ros.geometry.camera import save_camera
+from flow3r_ros.geometry.camera_file import save_camera
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.wire.tum import write_tum
 

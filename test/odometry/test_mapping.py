@@ -65,7 +65,7 @@ def test_disturbed_poses_come_back() -> None:
     map_ = linked(disturbed(0.004))
     before = worst(map_)
     for _ in range(3):
-        result = adjust_map(map_)
+        result = adjust_map(map_, 0.5)
         assert result is not None
     after = worst(map_)
     assert after[0] < 0.3 * before[0]
@@ -76,7 +76,7 @@ def test_disturbed_poses_come_back() -> None:
 def test_wrong_depths_come_back_in_their_unit() -> None:
     map_ = linked(error=0.1)
     for _ in range(3):
-        adjust_map(map_)
+        adjust_map(map_, 0.5)
     ratios = []
     for keyframe in map_.keyframes:
         own = map_.points.hosts == keyframe.id
@@ -92,7 +92,7 @@ def test_repeated_adjustments_keep_the_unit() -> None:
     map_ = linked()
     before = np.linalg.norm(map_.keyframes[-1].pose[:3, 3])
     for _ in range(6):
-        adjust_map(map_)
+        adjust_map(map_, 0.5)
     assert np.linalg.norm(map_.keyframes[-1].pose[:3, 3]) == pytest.approx(before, rel=0.02)
 
 
@@ -104,10 +104,10 @@ def test_outlying_observations_are_taken_away() -> None:
     bad = foreign[:5]
     rows = np.searchsorted(newest.ids, bad)
     newest.pixels[rows] += np.float32(20.0)
-    adjust_map(map_)
+    adjust_map(map_, 0.5)
     assert not np.isin(bad, newest.ids).any()
     assert worst(map_)[0] < 0.02
 
 
 def test_one_keyframe_has_nothing_to_adjust() -> None:
-    assert adjust_map(map_at([0])) is None
+    assert adjust_map(map_at([0]), 0.5) is None

@@ -73,7 +73,7 @@ def test_only_believed_keyframes_build_the_map() -> None:
 def test_segments_states_and_sources_are_counted() -> None:
     output = Output(load_config(None, {}))
     output.publish(settled(0), {})
-    output.begin_segment("time jumped back")
+    output.begin_segment("time jumped back", 0)
     assert output.repeat(seen_at(1), TrackingState.TRACKING, "", np.eye(6)) is None
     assert output.publish(settled(2), {}).segment == 1
     output.publish(settled(3), {})

@@ -38,7 +38,7 @@ def test_every_step_leaves_a_covariance(seed: int, turn: Float64, way: Float64) 
     assert is_covariance(turned)
     assert np.isclose(np.trace(turned), np.trace(some(seed)))
     assert is_covariance(handed_on(turned, way))
-    assert is_covariance(step_covariance(some(seed), 4.0, 2.0))
+    assert is_covariance(step_covariance(some(seed), 2.0))
 
 
 def test_an_uncertain_turn_moves_what_is_far_across_the_way() -> None:
@@ -53,7 +53,7 @@ def test_it_grows_with_the_way() -> None:
     covariance, traces = np.zeros((6, 6)), []
     for _ in range(10):
         covariance = handed_on(covariance, np.array([0.1, 0, 0]))
-        covariance = covariance + step_covariance(np.zeros((6, 6)), 4.0, 2.0)
+        covariance = covariance + step_covariance(np.zeros((6, 6)), 2.0)
         traces.append(float(np.trace(covariance)))
     assert traces == sorted(traces)
     assert traces[-1] > 10 * traces[0]

@@ -260,12 +260,12 @@ def test_killed_replay_leaves_no_bag_and_the_next_one_works(tmp_path: Path) -> N
     process = child(tmp_path, slow)
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and not any(
-        file.stat().st_size > 10_000 for file in tmp_path.glob(".out.partial-*/out/*.mcap")
+        file.stat().st_size > 10_000 for file in tmp_path.glob(".out.flow3r-partial-*/out/*.mcap")
     ):
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    left = list(tmp_path.glob(".out.partial-*"))
+    left = list(tmp_path.glob(".out.flow3r-partial-*"))
     assert left, "it was killed in the middle"
     assert not (tmp_path / "out").exists()
     replay_oracle(bag, tmp_path / "out")

@@ -37,6 +37,8 @@ KEYS = {
     "frames_dropped",
     "seams",
     "seams_refused",
+    "camera",
+    "segments",
     "scale_state",
     "tracking_states",
     "pose_sources",

@@ -78,7 +78,7 @@ def test_twenty_rounds_of_the_lifecycle_leak_nothing():
             sizes.append(process.rss_mb())
             threads.append(len(list(Path(f"/proc/{process.process.pid}/task").iterdir())))
         assert not client.node.get_publishers_info_by_topic(client.name("~/odometry"))
-        assert max(sizes[10:]) - max(sizes[:10]) < 15.0, sizes
+        assert np.median(sizes[15:]) - np.median(sizes[5:10]) < 8.0, sizes
         assert threads[-1] <= threads[5] + 1, threads
         assert "Traceback" not in process.output()
 
@@ -132,7 +132,7 @@ def test_parameters_from_yaml_and_at_run_time(tmp_path):
             window.integer_range[0].to_value,
         ) == (True, 2, 64)
         assert (confidence.read_only, confidence.floating_point_range[0].to_value) == (False, 1.0)
-        assert window.description == "frames per forward, the newest included"
+        assert window.description == "keyframes per forward, the newest included"
 
 
 def _kept(client: Client) -> int:

@@ -67,7 +67,7 @@ def test_a_simulation_that_starts_over_begins_a_new_segment_and_says_so():
         client.listen("~/status", "~/odometry", "/diagnostics")
         client.connect_camera()
         client.warm_up("~/status", "~/odometry", "/diagnostics")
-        client.play(10, lockstep="~/odometry")
+        client.play(30, lockstep="~/odometry")  # a second: less would be disorder
         assert _distance(client) > 0.1
         assert "a new segment begins" not in process.output(), process.output()
         assert client.received["/diagnostics"][-1].header.stamp.sec < 10_000, (
