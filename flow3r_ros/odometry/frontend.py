@@ -31,6 +31,7 @@ from flow3r_ros.odometry.uncertainty import (
     unseen,
 )
 from flow3r_ros.odometry.verification import (
+    STRONG_AGREEMENT,
     Verdict,
     Verifier,
     informative,
@@ -44,6 +45,9 @@ log = logging.getLogger(__name__)
 
 FEW_CORNERS = 0.5
 """share of a keyframe's corners that must still be seen; below it a new keyframe is due"""
+KEYFRAME_LIKENESS = 0.35
+"""correlation of the picture with the warped keyframe below which a new one is due: well before
+a pose is no longer believed (`verification.LIKENESS`)"""
 MIN_GAP = 4
 """frames from one keyframe to the next, unless corners run out"""
 GIVE_UP_AFTER = 20
@@ -176,7 +180,7 @@ class FrontEnd:
             state, reason, self._trouble = TrackingState.DEGRADED, self._trouble, ""
         else:
             reason = self._verifier.reason
-        wanted = self._wants_keyframe(view, tracked, reference)
+        wanted = self._wants_keyframe(tracked, reference, verdict.likeness)
         self.wants_join = wanted and busy
         keyframe = wanted and not busy
         self._keyframes += keyframe
@@ -192,7 +196,9 @@ class FrontEnd:
         """A frame whose tracked pose nothing confirms: remembered places are tried, else motion
         goes on."""
         shows = informative(view.tracking)
-        found = self._recognised(view) if shows else None
+        # corners that agree on another pose speak against a place that merely looks alike
+        contested = verdict.agreement >= STRONG_AGREEMENT
+        found = self._recognised(view) if shows and not contested else None
         if found is not None:
             place, tracked, depth, came_from, believed = found
             self._tracker.follow(place, tracked.T_ref_cam, tracked)
@@ -256,15 +262,16 @@ class FrontEnd:
 
     # --- keyframes --------------------------------------------------------------------------------
 
-    def _wants_keyframe(self, view: View, tracked: Tracked, reference: Reference) -> bool:
-        """Moved or turned on far enough, or corners run out."""
+    def _wants_keyframe(self, tracked: Tracked, reference: Reference, likeness: float) -> bool:
+        """Moved or turned on far enough, looking too different, or corners run out."""
         few = np.count_nonzero(tracked.agreed) < FEW_CORNERS * len(tracked.agreed)
         settings, T = self._config.engine, tracked.T_ref_cam
         moved = (
             float(np.linalg.norm(T[:3, 3])) > settings.keyframe_distance * reference.median_depth
         )
         turned = rotation_angle(T[:3, :3]) > np.radians(settings.keyframe_angle)
-        return bool(few) or ((moved or turned) and self._since >= MIN_GAP)
+        differs = likeness < KEYFRAME_LIKENESS
+        return bool(few or ((moved or turned or differs) and self._since >= MIN_GAP))
 
     def order(self, view: View) -> Order:
         """The keyframe of a frame that was just settled; the front end goes on from it at once,
