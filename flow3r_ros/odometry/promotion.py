@@ -38,7 +38,8 @@ def promoted(
 ) -> tuple[Order, Reference]:
     """The keyframe of a frame that was tracked from `reference` to `pose` `[4, 4]`.
 
-    Its followed corners stay, new ones (numbered from `next_id`, up to `corners` in all) take what
+    Its followed corners stay, where they were seen and at the depth they have there; new ones
+    (numbered from `next_id`, up to `corners` in all) take what
     the keyframe's depth says there. `sigma_px` is the 1-sigma of a corner's position.
     """
     kept = tracked.agreed
@@ -61,7 +62,7 @@ def promoted(
         np.concatenate([order.ids, new_ids]),
         np.concatenate([pixels, found]),
         DepthPoints(
-            np.concatenate([points.rays, rays_of(view.lens, found)]),
+            rays_of(view.lens, np.concatenate([pixels, found])),
             np.concatenate([points.inverse, start]),
             np.concatenate([points.sigma, wide]),
         ),
