@@ -42,7 +42,6 @@ KEYS = {
     "scale_state",
     "tracking_states",
     "pose_sources",
-    "segments",
     "lost_spans",
     "relocalisations",
     "fps",
