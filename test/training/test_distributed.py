@@ -83,7 +83,7 @@ def test_two_processes_equal_one_with_the_same_global_batch(
         "-m",
         "torch.distributed.run",
         "--nproc_per_node=2",
-        "--master_port=29513",
+        "--standalone",
         str(script),
     ]
     environment = {
