@@ -26,6 +26,7 @@ from flow3r_ros.datasets.labelled import (
 )
 from flow3r_ros.datasets.labelled_bag import open_labelled_bag
 from flow3r_ros.errors import TrainingError
+from flow3r_ros.training import provenance as provenances
 from flow3r_ros.training.clip_sources import CachedClips, ClipSource, LabelledClips
 from flow3r_ros.training.data_config import DataSettings
 from flow3r_ros.training.dataset import Mixture, whole_sample, window_evidence
@@ -73,16 +74,20 @@ def open_data(
     clips_per_step: int,
     pairs: int,
     workspace: Path,
+    licences: Sequence[str] = (),
 ) -> TrainingData:
     """Open every path; recordings are labelled into `workspace/labels`.
 
-    Raises InputError or TrainingError naming the path that cannot be used.
+    `licences` are those of the paths, one for all or one each; without them the `LICENSE` beside a
+    recording counts. Raises InputError or TrainingError naming the path that cannot be used.
     """
     recordings = [path for path in paths if _kind(path, settings) == "recording"]
     provenance: dict[str, Any] = {"paths": [path.name for path in paths]}
+    seen: list[provenances.Recording] = []
+    given = dict(zip(paths, provenances.licences_of(paths, licences), strict=True))
     if recordings:
         report = label(recordings, workspace / "labels", settings.labels)
-        provenance |= {"teacher": settings.labels.teacher, "labels": report.as_dict()}
+        provenance |= {"labels": report.as_dict()}
     weight_of = _weights(paths, settings)
     parts: list[tuple[Source, float]] = []
     held_out: list[HeldOut] = []
@@ -92,11 +97,15 @@ def open_data(
         kind = _kind(path, settings)
         weight = weight_of.get(path) or sum(weight_of[recording] for recording in recordings)
         if kind == "scenes":
-            parts.append((SceneShards([path], seed, clips_per_step), weight))
+            scenes = SceneShards([path], seed, clips_per_step)
+            parts.append((scenes, weight))
+            seen.append(provenances.of_scenes(path, len(scenes)))
             if _is_scene_shards(path / "held_out"):
                 held_out.append(SceneShards([path / "held_out"], seed, 1))
         elif kind == "cache":
-            provenance["teacher"] = LabelCache.existing(path).settings.teacher
+            teacher = LabelCache.existing(path).settings.teacher
+            provenance["teacher"] = provenances.of_teacher(teacher)
+            seen += provenances.of_cache(path, given)
             share, shortest = settings.held_out_share, settings.frames[0]
             train, validation = (
                 CachedClips(path, part=part, held_out_share=share, shortest=shortest)
@@ -107,7 +116,10 @@ def open_data(
                 [HeldOutClips(validation, settings, pairs)] if len(validation.lengths) else []
             )
         else:
-            clips = LabelledClips(open_labelled(path, settings))
+            sequences = open_labelled(path, settings)
+            clips = LabelledClips(sequences)
+            frames = sum(len(sequence) for sequence in sequences)
+            seen.append(provenances.of_labelled(path, path.name, frames, given[path]))
             parts.append((_steps(clips, settings, seed, pairs, clips_per_step), weight))
     if not parts:
         raise TrainingError("no data was given", "add --data PATH...")
@@ -116,6 +128,7 @@ def open_data(
         if len(parts) == 1
         else Alternating([part for part, _ in parts], [weight for _, weight in parts], seed)
     )
+    provenance["recordings"] = seen
     return TrainingData(source, Chained(held_out) if held_out else None, provenance)
 
 

@@ -79,6 +79,7 @@ def train(
     output: Path,
     max_steps: int | None = None,
     resume: bool = False,
+    licences: Sequence[str] = (),
 ) -> TrainResult:
     """What `flow3r train` calls: read settings and data, train, write `output/model`.
 
@@ -87,10 +88,17 @@ def train(
             data sets, recordings.
         max_steps: stop after this many steps; the schedule stays the one of the settings.
         resume: continue from the newest checkpoint in `output`.
+        licences: of the data, for the manifest: one for all, or one each.
     """
     settings = load_train_settings(config_file)
     found = open_data(
-        data, settings.data, settings.seed, settings.clips_per_step, settings.pairs_per_clip, output
+        data,
+        settings.data,
+        settings.seed,
+        settings.clips_per_step,
+        settings.pairs_per_clip,
+        output,
+        licences,
     )
     return run(
         settings,

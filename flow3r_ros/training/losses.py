@@ -17,6 +17,9 @@ from torch import Tensor
 
 CHARBONNIER_EPSILON = 1e-3
 """NDC units; about 0.1 pixel of a 168-pixel image"""
+FLOW_ALPHA, FLOW_SCALE, COVISIBLE = 0.5, 0.24, 0.5
+"""shape and scale (NDC units) of the flow penalty and the covisibility a pixel must exceed, as in
+the authors' training code (reference, section 2b)"""
 SCALE_POINTS = 4096
 """points per clip that the scale is solved on"""
 CONFIDENT_ERROR = 0.10
@@ -162,6 +165,33 @@ def pose_loss(predicted: Tensor, truth: Truth, scale: Tensor) -> Tensor:
     direction = (direction * translates).sum() / translates.sum().clamp(min=1)
     relative = 0.2 * angle / (motion + 0.05) + 0.3 * distance / (length + 0.03)
     total: Tensor = (2.0 * angle + relative).mean() + 0.15 * direction
+    return total
+
+
+def official_flow_loss(predicted: Tensor, target: Tensor, covisibility: Tensor) -> Tensor:
+    """Mean of Barron's penalty of |u^ - u| over the pixels that are covisible, in NDC (Flow3r).
+
+    Args:
+        predicted, target: absolute NDC positions `[B, S, H, W, 2]`.
+        covisibility: `[B, S, H, W]` in [0, 1]; where it is at most `COVISIBLE` the target is
+            ignored, NaN included.
+    """
+    seen = covisibility > COVISIBLE
+    squared = (predicted[seen] - target[seen]).square().sum(-1) / FLOW_SCALE**2
+    bend = abs(FLOW_ALPHA - 2.0)
+    penalty = bend / FLOW_ALPHA * ((squared / bend + 1.0) ** (FLOW_ALPHA / 2) - 1.0)
+    total: Tensor = penalty.sum() / seen.sum().clamp(min=1)
+    return total
+
+
+def official_pose_loss(predicted: Tensor, truth: Truth, scale: Tensor) -> Tensor:
+    """Relative poses of all ordered pairs: 100 Huber(0.1) of the translation's components plus the
+    mean geodesic angle (pi3, Flow3r)."""
+    ours, theirs = relative_poses(predicted), relative_poses(truth.poses)
+    moved = ours[..., :3, 3] * scale[:, None, None]
+    distance = F.huber_loss(moved, theirs[..., :3, 3], delta=0.1)
+    angle = rotation_angle(ours[..., :3, :3].transpose(-1, -2) @ theirs[..., :3, :3])
+    total: Tensor = 100.0 * distance + angle.mean()
     return total
 
 

@@ -29,7 +29,8 @@ def objective(
     for index in range(size if flow is not None and weights.flow else 0):
         assert flow is not None
         one = slice(index, index + 1)
-        _add(sums, "flow", losses.flow_loss(flow[one], batch.flow[one], batch.covisibility[one]))
+        flow_loss = losses.official_flow_loss if weights.kind == "official" else losses.flow_loss
+        _add(sums, "flow", flow_loss(flow[one], batch.flow[one], batch.covisibility[one]))
     for row, sample in enumerate(batch.labelled.tolist()):
         for name, value in _geometry(
             outputs, sample, Truth(*(part[row : row + 1] for part in batch.truth)), weights
@@ -49,7 +50,9 @@ def _geometry(
     scale = losses.best_scale(local, truth)
     terms = {
         "point": losses.point_loss(local, truth, scale),
-        "pose": losses.pose_loss(outputs["camera_poses"][one], truth, scale),
+        "pose": (losses.official_pose_loss if weights.kind == "official" else losses.pose_loss)(
+            outputs["camera_poses"][one], truth, scale
+        ),
         "confidence": losses.confidence_loss(outputs["conf"][one], local, truth, scale),
     }
     if weights.normal:

@@ -16,6 +16,7 @@ from flow3r_ros.training.data_config import DataSettings
 class LossWeights(Settings):
     """What each loss of `training.losses` counts."""
 
+    kind: Literal["official", "former"] = "former"
     point: float = Field(1.0, ge=0, description="scale-invariant local points")
     pose: float = Field(1.0, ge=0, description="relative poses of all pairs")
     flow: float = Field(2.0, ge=0, description="factored flow")

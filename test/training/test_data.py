@@ -50,7 +50,7 @@ def test_a_recording_is_labelled_once_and_its_last_clips_are_held_out(
     held = [samples[0] for samples in data.held_out.all(10)]
     assert held
     assert all(bytes(frame.tobytes()) not in seen for sample in held for frame in sample.rgb)
-    assert data.provenance["teacher"] == "dis"
+    assert data.provenance["teacher"]["name"] == "dis"
     assert data.provenance["labels"]["labelled"] > 0
     again = open_data(
         [recording], settings(), seed=1, clips_per_step=2, pairs=2, workspace=tmp_path
@@ -119,7 +119,7 @@ def test_fine_tuning_on_an_unlabelled_recording_lowers_flow_error_on_held_out_cl
     before, after = manifest["metrics_before"], manifest["metrics"]
     assert after["epe_head"] < before["epe_head"]
     assert after["epe_zero"] == before["epe_zero"]
-    assert manifest["teacher"] == "dis"
+    assert manifest["teacher"]["name"] == "dis"
     assert manifest["paths"] == ["images"]
     assert manifest["steps"] == 30
     steps = [

@@ -27,6 +27,7 @@ from flow3r_ros.training.scenes.layouts import (
 )
 from flow3r_ros.training.scenes.paths import Motion, random_path
 from flow3r_ros.training.scenes.photometry import develop, random_photometry
+from flow3r_ros.training.scenes.shadows import shadows
 from flow3r_ros.training.scenes.shapes import Scene, cast_image, cast_rays, paint
 from flow3r_ros.training.scenes.textures import Split, texture_atlas
 from flow3r_ros.training.scenes.torch_renderer import TorchScene
@@ -44,6 +45,9 @@ _MOTIONS: dict[Layout, tuple[tuple[Motion, float], ...]] = {
     "street": (("driving", 0.75), ("handheld", 0.17), ("rotation", 0.04), ("static", 0.04)),
     "clutter": (("orbit", 0.5), ("handheld", 0.35), ("sideways", 0.1), ("rotation", 0.05)),
 }
+
+SHADOWS = (0.0, 0.25, 0.5, 0.75)
+"""shares of the light that a shadow takes, one of them a scene"""
 
 
 @dataclass(frozen=True)
@@ -188,12 +192,34 @@ def render_clip(
         ]
     else:
         painted = list(TorchScene(scene, poses, camera, device).paint(depth, primitive, atlas))
+    strength = np.float32(np.random.default_rng((seed, 29)).choice(SHADOWS))
+    if strength > 0:
+        painted = [
+            _darkened(scene, frame, pose, camera, z, strength, picture, seed)
+            for frame, (pose, z, picture) in enumerate(zip(poses, depth, painted, strict=True))
+        ]
     pictures = (
         [develop(picture, photometry, frame, rng) for frame, picture in enumerate(painted)]
         if noise > 0
         else painted
     )
     return SceneClip(np.stack(pictures), depth, poses, camera, primitive, times, scene, device)
+
+
+def _darkened(
+    scene: Scene,
+    frame: int,
+    pose: Float64,
+    camera: Camera,
+    depth: Float32,
+    strength: np.float32,
+    picture: UInt8,
+    seed: int,
+) -> UInt8:
+    """The picture with the shadows of its scene."""
+    rng = np.random.default_rng((seed, 29, frame))
+    light = 1 - strength * shadows(scene, frame, pose, camera, depth, rng)
+    return (picture * light[..., None]).astype(np.uint8)
 
 
 def _cast(
