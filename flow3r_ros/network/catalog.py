@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flow3r_ros.errors import ModelError
+from flow3r_ros.network.calibration import Calibration
 from flow3r_ros.network.config import Flow3rConfig, load_architecture
 from flow3r_ros.paths import shared_files
 
@@ -62,6 +63,7 @@ class Manifest(BaseModel):
     input: InputSpec
     trained_on: str = ""
     metrics: dict[str, Any] = {}
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)

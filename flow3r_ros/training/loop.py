@@ -9,7 +9,6 @@ losses of one process with all clips; with `strategy: fsdp` they share the netwo
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from flow3r_ros.errors import OutputError, TrainingError
 from flow3r_ros.network.catalog import find_model
 from flow3r_ros.network.model import Flow3r
 from flow3r_ros.training.adapters import prepare
+from flow3r_ros.training.calibrating import calibrate
 from flow3r_ros.training.checkpointing import (
     checkpoint_steps,
     load_checkpoint,
@@ -35,10 +35,10 @@ from flow3r_ros.training.checkpointing import (
 )
 from flow3r_ros.training.data import HeldOut, open_data
 from flow3r_ros.training.export import export, initial_network
-from flow3r_ros.training.journal import Journal, Silent
+from flow3r_ros.training.journal import Journal, Silent, scores_before
 from flow3r_ros.training.loader import Loader
 from flow3r_ros.training.memory import check_memory, enough_memory
-from flow3r_ros.training.objective import objective
+from flow3r_ros.training.objective import NOT_FINITE, objective
 from flow3r_ros.training.optimisation import (
     averaged,
     averages_of,
@@ -53,6 +53,10 @@ from flow3r_ros.training.sharding import gather, launch
 from flow3r_ros.training.stopping import Interrupt, keep_batch
 from flow3r_ros.training.train_config import TrainSettings, load_train_settings
 from flow3r_ros.training.validation import answer, validate
+
+LOST_IN_A_ROW = 10
+"""steps one after the other whose loss or gradient was not finite or too large, after which a run
+will not come back by itself"""
 
 
 class SampleSource(Protocol):
@@ -125,9 +129,10 @@ def run(
     the metrics before and after.
 
     An interrupt (Ctrl-C, SIGTERM) ends the step under way, saves a checkpoint and raises
-    KeyboardInterrupt. Raises TrainingError when a loss is not finite (the batch is saved beside the
-    checkpoints) or memory is too small, after a checkpoint of the steps before; OutputError when
-    `output` already holds a run and `resume` is not set.
+    KeyboardInterrupt. A step whose loss is not finite is lost and counted. Raises TrainingError
+    when `LOST_IN_A_ROW` are (the last batch is saved beside the checkpoints) or memory is too
+    small, after a checkpoint of the steps before; OutputError when `output` already holds a run and
+    `resume` is not set.
     """
     checkpoints = output / "checkpoints"
     if not resume and checkpoint_steps(checkpoints):
@@ -177,6 +182,7 @@ def run(
     ):
         if validation is not None and first == 0 and settings.start_from != "nano":
             _validate(network, average, validation, settings, journal, 0)
+        lost = 0
         for step in range(first, last):
             try:
                 with enough_memory():
@@ -188,11 +194,13 @@ def run(
                         settings,
                         step,
                         output,
+                        lost,
                     )
             except TrainingError:
                 if alone and step > first:
                     save(step)
                 raise
+            lost = lost + 1 if row["skipped"] else 0
             follow(average, network, settings.optimisation.ema, step)
             row["wait_s"] = batches.wait_s
             done = step + 1
@@ -214,9 +222,15 @@ def run(
             if validation is not None
             else {}
         )
+        curve = None
+        if validation is not None:
+            with averaged(network, average):
+                clips = validation.all(settings.validation_clips)
+                curve = calibrate(network, clips, "the held-out data of this run")
     finished = gather({**network.state_dict(), **average})
     if writes:
-        told = {**(provenance or {}), "steps": last, "metrics_before": _scores_before(output)}
+        told = {**(provenance or {}), "steps": last, "metrics_before": scores_before(output)}
+        told["calibration"] = curve
         seconds = time.monotonic() - started
         export(
             network,
@@ -239,14 +253,17 @@ def _step(
     settings: TrainSettings,
     step: int,
     output: Path,
+    lost_before: int,
 ) -> dict[str, float]:
-    """Forward, backward, clip, update; the row of metrics.csv."""
+    """Forward, backward, clip, update; the row of metrics.csv. A step whose loss or gradient is too
+    large or not finite changes nothing."""
     began = time.monotonic()
     rate = learning_rate(settings.optimisation, settings.steps, step)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]
     outputs = model(batch.images, batch.pairs if batch.pairs.shape[1] else None, batch.evidence)
     loss, terms = objective(outputs, batch, settings.loss)
+    lost = _mean(fabric, terms.pop(NOT_FINITE)) > 0
     if not loss.requires_grad:
         raise TrainingError(
             "nothing that learns takes part in the loss",
@@ -256,20 +273,23 @@ def _step(
         "step": step + 1,
         "loss": _mean(fabric, loss),
         "learning_rate": rate,
-        "skipped": 0.0,
+        "skipped": float(lost),
     }
     row |= {name: _mean(fabric, value) for name, value in terms.items()}
-    if not math.isfinite(row["loss"]):
-        raise keep_batch(output, batch, f"the loss of step {step + 1} is {row['loss']}")
-    if row["loss"] > settings.optimisation.skip_above:
+    if not row["loss"] <= settings.optimisation.skip_above:
         row["skipped"] = 1.0
     else:
         fabric.backward(loss)
         row["gradient_norm"] = clip_gradients(model, settings.optimisation.clip_norm)
-        if not math.isfinite(row["gradient_norm"]):
-            raise keep_batch(output, batch, f"the gradient of step {step + 1} is not finite")
-        optimizer.step()
+        if math.isfinite(row["gradient_norm"]):
+            optimizer.step()
+        else:
+            row["skipped"] = 1.0
     optimizer.zero_grad(set_to_none=True)
+    if row["skipped"] and lost_before + 1 >= LOST_IN_A_ROW:
+        raise keep_batch(
+            output, batch, f"{LOST_IN_A_ROW} steps up to {step + 1} were lost one after the other"
+        )
     row["step_s"] = time.monotonic() - began
     return row
 
@@ -277,24 +297,6 @@ def _step(
 def _mean(fabric: Fabric, value: Tensor) -> float:
     """The mean over all processes, so that every one takes the same decisions."""
     return float(fabric.all_reduce(value.detach(), reduce_op="mean"))
-
-
-def _scores_before(output: Path) -> dict[str, float]:
-    """Held-out metrics of the model that the run started from, if they were measured."""
-    path = output / "validation.jsonl"
-    rows = (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if path.exists()
-        else []
-    )
-    return next(
-        (
-            {name: round(value, 4) for name, value in row.items() if name != "step"}
-            for row in rows
-            if row["step"] == 0
-        ),
-        {},
-    )
 
 
 def _validate(

@@ -1,9 +1,10 @@
 """What the network is taught by: factored flow, points up to scale, relative poses, normals,
 confidence.
 
-Sources: flow, `reference/flow3r_training_and_results.md` section 2 (covisibility-weighted
-Charbonnier in NDC); points, normals and confidence, the recipe of pi3 (same section); the pose
-terms relative to the motion, `design/nano_recipe.md` (second prototype). Shapes: B clips, N frames,
+Sources: flow and poses, the authors' training code (`reference/flow3r_training_and_results.md`,
+section 2b); points, normals and confidence, the recipe of pi3 (section 2); for the small network
+the Charbonnier flow and the poses relative to the motion of `design/nano_recipe.md` (`loss.recipe:
+relative`). Shapes: B clips, N frames,
 S pairs, H x W pixels. Ground truth is first brought to unit size by `normalise`.
 """
 
@@ -145,7 +146,7 @@ def rotation_angle(rotations: Tensor) -> Tensor:
     return torch.atan2((skew.square().sum(-1) + 1e-12).sqrt(), trace - 1.0)
 
 
-def pose_loss(predicted: Tensor, truth: Truth, scale: Tensor) -> Tensor:
+def relative_pose_loss(predicted: Tensor, truth: Truth, scale: Tensor) -> Tensor:
     """Relative poses of all ordered pairs: 2 a + 0.2 a / (a* + .05) + 0.3 |dt| / (|t*| + .03) +
     0.15 (1 - cos(t, t*)).
 
@@ -168,7 +169,7 @@ def pose_loss(predicted: Tensor, truth: Truth, scale: Tensor) -> Tensor:
     return total
 
 
-def official_flow_loss(predicted: Tensor, target: Tensor, covisibility: Tensor) -> Tensor:
+def flow_loss(predicted: Tensor, target: Tensor, covisibility: Tensor) -> Tensor:
     """Mean of Barron's penalty of |u^ - u| over the pixels that are covisible, in NDC (Flow3r).
 
     Args:
@@ -184,7 +185,7 @@ def official_flow_loss(predicted: Tensor, target: Tensor, covisibility: Tensor) 
     return total
 
 
-def official_pose_loss(predicted: Tensor, truth: Truth, scale: Tensor) -> Tensor:
+def pose_loss(predicted: Tensor, truth: Truth, scale: Tensor) -> Tensor:
     """Relative poses of all ordered pairs: 100 Huber(0.1) of the translation's components plus the
     mean geodesic angle (pi3, Flow3r)."""
     ours, theirs = relative_poses(predicted), relative_poses(truth.poses)
@@ -195,7 +196,7 @@ def official_pose_loss(predicted: Tensor, truth: Truth, scale: Tensor) -> Tensor
     return total
 
 
-def flow_loss(predicted: Tensor, target: Tensor, covisibility: Tensor) -> Tensor:
+def charbonnier_flow_loss(predicted: Tensor, target: Tensor, covisibility: Tensor) -> Tensor:
     """Sum C sqrt(|u^ - u|^2 + eps^2) / sum C over all pairs, in NDC (Flow3r, eq. of L_flow; eps is
     ours).
 

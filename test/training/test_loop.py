@@ -30,15 +30,17 @@ GRID = (56, 42)
 class Repeated:
     """The same few samples at every step, in an order that depends on the step."""
 
-    def __init__(self, samples: list[Sample], poison_at: int | None = None) -> None:
-        self.samples, self.poison_at = samples, poison_at
+    def __init__(
+        self, samples: list[Sample], poison_at: int = -1, poison_from: int = 10**9
+    ) -> None:
+        self.samples, self.poison_at, self.poison_from = samples, poison_at, poison_from
 
     def batch(self, step: int, part: slice = slice(None)) -> list[Sample]:
         chosen = [
             self.samples[index]
             for index in np.random.default_rng(step).permutation(len(self.samples))[:2]
         ]
-        if step == self.poison_at:
+        if step == self.poison_at or step >= self.poison_from:
             assert chosen[0].depth is not None
             chosen[0] = replace(chosen[0], poses=np.full_like(chosen[0].poses, np.nan))
         return chosen[part]
@@ -75,14 +77,25 @@ def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(tmp_path, samples,
         torch.testing.assert_close(parts[name], value, rtol=0, atol=0)
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(tmp_path, samples, tiny_settings):
+def test_a_loss_that_is_not_finite_costs_its_step_and_the_run_goes_on(
+    tmp_path, samples, tiny_settings
+):
+    result = run(tiny_settings(steps=8), Repeated(samples, poison_at=5), tmp_path / "run")
+    with (tmp_path / "run" / "metrics.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["skipped"]) for row in rows] == [0, 0, 0, 0, 0, 1, 0, 0]
+    assert all(np.isfinite(float(row["loss"])) for row in rows)
+    assert load_model(result.model) is not None
+
+
+def test_many_lost_steps_in_a_row_stop_with_the_batch_saved(tmp_path, samples, tiny_settings):
     output = tmp_path / "run"
     with pytest.raises(TrainingError, match="not_finite_batch"):
-        run(tiny_settings(), Repeated(samples, poison_at=5), output)
+        run(tiny_settings(steps=30), Repeated(samples, poison_from=5), output)
     saved = load_file(output / "not_finite_batch.safetensors")
     assert torch.isnan(saved["poses"]).any()
     assert saved["images"].shape[0] == 2
-    assert checkpoint_steps(output / "checkpoints") == [4, 5], "the steps before are not lost"
+    assert checkpoint_steps(output / "checkpoints")[-1] == 14, "the steps before are not lost"
 
 
 def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nothing(

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from flow3r_ros.errors import TrainingError
-from flow3r_ros.training.scenes.renderer import SceneClip, render_clip
 from flow3r_ros.training.scenes import shards as scene_shards
+from flow3r_ros.training.scenes.renderer import SceneClip, render_clip
 
 
 @pytest.mark.parametrize(
