@@ -15,7 +15,8 @@ from flow3r_ros.types import Bool, Float32, UInt8
 
 WINDOWS = ((2, 2), (4, 3), (8, 4))
 """(reduction, half side in reduced pixels) of the windows, from fine to coarse: 10, 28 and 72
-pixels of a 336-pixel image. Lines are fitted on reduced sums (He and Sun 2015) and read at full size"""
+pixels of a 336-pixel image. Lines are fitted on reduced sums and read at full size (He and Sun
+2015)"""
 EDGE = 8.0
 """grey levels; a smaller step of the guide is no edge (the square is the filter's epsilon)"""
 FLOOR = 0.02
@@ -39,7 +40,7 @@ def complete_depth(
     A known pixel is averaged with what its surroundings say, both by their sigmas; an unknown one
     is what they say. NaN and inf where nothing is known within the largest window.
     """
-    gray = guide if guide.ndim == 2 else cv2.cvtColor(guide, cv2.COLOR_RGB2GRAY)
+    gray = guide if guide.ndim == 2 else np.asarray(cv2.cvtColor(guide, cv2.COLOR_RGB2GRAY))
     known = np.isfinite(inverse) & np.isfinite(sigma) & (inverse > 0)
     if leave is not None:
         known &= ~leave
@@ -57,16 +58,18 @@ def complete_depth(
     error = np.where(reached, result / np.sqrt(safe), np.float32(np.inf))
     if leave is not None:
         result, error = np.where(leave, inverse, result), np.where(leave, sigma, error)
-    return result, error
+    return result.astype(np.float32, copy=False), error.astype(np.float32, copy=False)
 
 
 def _around(log: Float32, weight: Float32, gray: Float32) -> tuple[Float32, Float32]:
     """What the windows around each pixel say of its log depth and the 1-sigma of that, from the
     finest windows that know enough; sigma inf where none do."""
-    moments = _moments(log, weight, gray)
+    reduced = WINDOWS[0][0]
+    moments = _moments(log, weight, gray, reduced)
     smooth, spread = np.zeros_like(log), np.full_like(log, np.inf)
     missing = np.ones(log.shape, bool)
     for reduction, radius in WINDOWS:
+        moments, reduced = _reduced(moments, reduction / reduced), reduction
         said, sigma = _guided(moments, gray, reduction, radius)
         new = missing & np.isfinite(sigma)
         np.copyto(smooth, said, where=new)
@@ -86,30 +89,49 @@ def guided(
 
     Sigma is inf where no window of a pixel holds `SUPPORT` weight.
     """
-    return _guided(_moments(values, weight, guide), guide, reduction, radius)
+    return _guided(_moments(values, weight, guide, reduction), guide, reduction, radius)
 
 
-def _moments(values: Float32, weight: Float32, guide: Float32) -> tuple[Float32, Float32]:
-    """(w, wx, wy) and (wxx, wxy, wyy), x the guide about 128 and y the values; `[h, w, 3]` each."""
-    x = guide - np.float32(128)
-    wx, wy = weight * x, weight * values
-    return cv2.merge([weight, wx, wy]), cv2.merge([wx * x, wx * values, wy * values])
+def _moments(
+    values: Float32, weight: Float32, guide: Float32, reduction: int
+) -> tuple[Float32, Float32]:
+    """(w, wx, wy) and (wxx, wxy, wyy) of the reduced image, x the guide about 128 and y the values,
+    `[h, w, 3]` each; a reduced pixel has one x."""
+    wy = weight * values
+    maps: cv2.typing.MatLike = _stacked(weight, weight * (guide - np.float32(128)), wy, wy * values)
+    height, width = values.shape
+    if reduction > 1:
+        small = (-(-width // reduction), -(-height // reduction))
+        maps = cv2.resize(maps, small, interpolation=cv2.INTER_AREA)
+    weight, wx, wy, wyy = (np.asarray(part, np.float32) for part in cv2.split(maps))
+    x = wx / np.maximum(weight, np.float32(1e-12))
+    return _stacked(weight, wx, wy), _stacked(wx * x, wy * x, wyy)
+
+
+def _stacked(*maps: Float32) -> Float32:
+    return np.asarray(cv2.merge(list(maps)), np.float32)
+
+
+def _reduced(moments: tuple[Float32, Float32], times: float) -> tuple[Float32, Float32]:
+    height, width = moments[0].shape[:2]
+    small = (int(np.ceil(width / times)), int(np.ceil(height / times)))
+    if small == (width, height):
+        return moments
+    first, second = (cv2.resize(maps, small, interpolation=cv2.INTER_AREA) for maps in moments)
+    return np.asarray(first, np.float32), np.asarray(second, np.float32)
 
 
 def _guided(
     moments: tuple[Float32, Float32], guide: Float32, reduction: int, radius: int
 ) -> tuple[Float32, Float32]:
     height, width = guide.shape
-    small = (-(-width // reduction), -(-height // reduction))
     window = (2 * radius + 1, 2 * radius + 1)
 
     def mean(maps: Float32) -> Float32:
-        return cv2.blur(maps, window, borderType=cv2.BORDER_REFLECT_101)
+        blurred = cv2.blur(maps, window, borderType=cv2.BORDER_REFLECT_101)
+        return np.asarray(blurred, np.float32)
 
-    first, second = (
-        mean(maps if reduction == 1 else cv2.resize(maps, small, interpolation=cv2.INTER_AREA))
-        for maps in moments
-    )
+    first, second = (mean(maps) for maps in moments)
     support = first[..., 0]
     norm = 1 / np.maximum(support, np.float32(1e-12))
     x, y = first[..., 1] * norm, first[..., 2] * norm
@@ -119,12 +141,13 @@ def _guided(
     scatter = np.maximum(yy - 2 * slope * xy + slope * slope * xx, 0)
     enough = support * (window[0] * reduction) ** 2 >= SUPPORT
     trust = np.where(enough, support / (scatter + np.float32(FLOOR**2)), np.float32(0))
-    lines = mean(cv2.merge([trust, trust * slope, trust * (y - slope * x), trust * scatter]))
+    lines = mean(_stacked(trust, trust * slope, trust * (y - slope * x), trust * scatter))
     if reduction > 1:
-        lines = cv2.resize(lines, (width, height), interpolation=cv2.INTER_LINEAR)
+        large = cv2.resize(lines, (width, height), interpolation=cv2.INTER_LINEAR)
+        lines = np.asarray(large, np.float32)
     total = lines[..., 0]
     reached = total > 1e-9
     norm = 1 / np.maximum(total, np.float32(1e-12))
     said = (lines[..., 1] * (guide - np.float32(128)) + lines[..., 2]) * norm
     sigma = np.sqrt(lines[..., 3] * norm + np.float32(FLOOR**2))
-    return said, np.where(reached, sigma, np.float32(np.inf))
+    return said.astype(np.float32), np.where(reached, sigma, np.float32(np.inf)).astype(np.float32)

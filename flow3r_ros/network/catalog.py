@@ -158,7 +158,7 @@ def describe(folder: ModelFolder) -> dict[str, Any]:
 
 def licence_note(manifest: Manifest) -> str:
     """One line about the licence of the weights, never claiming more than the manifest knows."""
-    known = manifest.license and CHECK_THE_LICENCE not in manifest.license
+    known = manifest.license not in ("", CHECK_THE_LICENCE)
     return (
         f"licence of the weights: {manifest.license}"
         if known

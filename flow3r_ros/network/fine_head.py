@@ -41,7 +41,7 @@ def unpack(packed: Tensor, rows: int, columns: int) -> list[Tensor]:
     sizes = [channels * cells**2 for channels, cells in zip(CHANNELS, CELLS, strict=True)]
     return [
         F.pixel_shuffle(part, cells)
-        for part, cells in zip(maps.split(sizes, dim=1), CELLS, strict=True)
+        for part, cells in zip(torch.split(maps, sizes, dim=1), CELLS, strict=True)
     ]
 
 

@@ -256,7 +256,7 @@ class Flow3r(nn.Module):
                 [self.evidence_skip(raw[:, :corrected], planes), raw[:, corrected:]], dim=1
             )
             rays = full_resolution_rays(planes, *raw.shape[-2:])
-        direction, log_depth = raw[:, :3].permute(0, 2, 3, 1).split([2, 1], dim=-1)
+        direction, log_depth = torch.split(raw[:, :3].permute(0, 2, 3, 1), [2, 1], dim=-1)
         if rays is not None:
             direction = rays + RAY_RESIDUAL * direction
         depth = log_depth.exp()

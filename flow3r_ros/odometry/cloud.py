@@ -18,7 +18,7 @@ from flow3r_ros.geometry.lie import apply
 from flow3r_ros.types import Bool, Camera, Estimate, Float32, UInt8
 
 FLATTEST = 0.06
-"""cosine between a surface's normal and the way of sight below which it gives no points: 3.4 degrees
+"""cosine between a surface's normal and the way of sight below which it gives no points: 3.4 deg
 above it, where an error of a tenth of a pixel moves a point by one to two pixels' width"""
 ALONE = 6
 """of the 24 pixels around it a point needs this many at its depth; the corner of a surface has 8"""

@@ -56,7 +56,8 @@ class CachedClips:
     fly and stored.
 
     `part` chooses between the frames for training and those held out (`held_out.hold_out`); clips
-    with fewer frames than `shortest` are left out of either. `counts` says how often shards were
+    with fewer frames than `shortest` are left out of either; `recording` (a key of `recordings_in`)
+    takes the clips of one alone, which may be none. `counts` says how often shards were
     `relabelled` and how many clips were unreadable (`damaged_clips`).
     """
 
@@ -67,12 +68,13 @@ class CachedClips:
         part: Literal["all", "train", "held_out"] = "all",
         held_out_share: float = 0.2,
         shortest: int = 2,
+        recording: str = "",
     ) -> None:
         self.name = name or folder.name
         self.counts: Counter[str] = Counter()
         self._cache = LabelCache.existing(folder)
         stretches: dict[tuple[str, int], Stretch] = {}
-        for manifest in sorted((folder / "sources").glob("*.json")):
+        for manifest in sorted((folder / "sources").glob(f"{recording or '*'}.json")):
             listed = json.loads(manifest.read_text(encoding="utf-8"))["clips"]
             parts = (
                 (stretches_of(listed), [])
@@ -81,7 +83,7 @@ class CachedClips:
             )
             chosen = [stretch for stretch in parts[part == "held_out"] if len(stretch) >= shortest]
             stretches.update(((stretch.clip, stretch.start), stretch) for stretch in chosen)
-        if not stretches and part != "held_out":
+        if not stretches and part != "held_out" and not recording:
             raise TrainingError(
                 f"{folder}: the label cache holds no clips of {shortest} frames",
                 "label recordings in which the camera moves",
@@ -135,6 +137,18 @@ class CachedClips:
                 label_unit(clip.read_bytes(), unit.pairs, self._cache.settings.model_dump_json()),
             )
             return self._cache.load(unit)
+
+
+def recordings_in(folder: Path) -> dict[str, str]:
+    """The recordings of a label cache: key of their manifest -> name (a file by its folder too:
+    many are called `frames.mp4`)."""
+    names = {}
+    for manifest in sorted((folder / "sources").glob("*.json")):
+        source = Path(json.loads(manifest.read_text(encoding="utf-8"))["source"])
+        names[manifest.stem] = (
+            f"{source.parent.name}/{source.name}" if source.suffix else source.name
+        )
+    return names
 
 
 class LabelledClips:

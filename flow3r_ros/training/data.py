@@ -27,7 +27,12 @@ from flow3r_ros.datasets.labelled import (
 from flow3r_ros.datasets.labelled_bag import open_labelled_bag
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.training import provenance as provenances
-from flow3r_ros.training.clip_sources import CachedClips, ClipSource, LabelledClips
+from flow3r_ros.training.clip_sources import (
+    CachedClips,
+    ClipSource,
+    LabelledClips,
+    recordings_in,
+)
 from flow3r_ros.training.data_config import DataSettings
 from flow3r_ros.training.dataset import Mixture, whole_sample, window_evidence
 from flow3r_ros.training.labels.cache import LabelCache
@@ -63,7 +68,7 @@ class TrainingData:
     from, for the manifest."""
 
     source: Source
-    held_out: HeldOut | None
+    held_out: Chained | None
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
@@ -106,21 +111,15 @@ def open_data(
             teacher = LabelCache.existing(path).settings.teacher
             provenance["teacher"] = provenances.of_teacher(teacher)
             seen += provenances.of_cache(path, given)
-            share, shortest = settings.held_out_share, settings.frames[0]
-            train, validation = (
-                CachedClips(path, part=part, held_out_share=share, shortest=shortest)
-                for part in ("train", "held_out")
-            )
+            train, validation = _recordings(path, settings, pairs)
             parts.append((_steps(train, settings, seed, pairs, clips_per_step), weight))
-            held_out += (
-                [HeldOutClips(validation, settings, pairs)] if len(validation.lengths) else []
-            )
+            held_out += validation
         else:
             sequences = open_labelled(path, settings)
             clips = LabelledClips(sequences)
             frames = sum(len(sequence) for sequence in sequences)
             seen.append(provenances.of_labelled(path, path.name, frames, given[path]))
-            parts.append((_steps(clips, settings, seed, pairs, clips_per_step), weight))
+            parts.append((_steps([clips], settings, seed, pairs, clips_per_step), weight))
     if not parts:
         raise TrainingError("no data was given", "add --data PATH...")
     source = (
@@ -198,12 +197,37 @@ class StepMixture:
         return self.mixture.batch(step, self._size, part)
 
 
+def _recordings(
+    cache: Path, settings: DataSettings, pairs: int
+) -> tuple[list[ClipSource], list[HeldOut]]:
+    """The recordings of a label cache as sources that count alike, however long each is, and their
+    held-out clips. Raises TrainingError where there is nothing to train on."""
+    names = recordings_in(cache)
+    if unknown := set(settings.held_out_recordings) - set(names.values()):
+        raise TrainingError(
+            f"{cache}: holds no recording {', '.join(sorted(unknown))}",
+            f"held_out_recordings may name {', '.join(sorted(names.values()))}",
+        )
+    shortest, share = settings.frames[0], settings.held_out_share
+    train: list[ClipSource] = []
+    held_out: list[HeldOut] = []
+    for key, name in names.items():
+        if name in settings.held_out_recordings:
+            kept = CachedClips(cache, name, "all", share, shortest, key)
+        else:
+            seen = CachedClips(cache, name, "train", share, shortest, key)
+            train += [seen] if len(seen.lengths) else []
+            kept = CachedClips(cache, name, "held_out", share, shortest, key)
+        held_out += [HeldOutClips(kept, settings, pairs)] if len(kept.lengths) else []
+    return train or [CachedClips(cache, "", "train", share, shortest)], held_out
+
+
 def _steps(
-    clips: ClipSource, settings: DataSettings, seed: int, pairs: int, clips_per_step: int
+    clips: Sequence[ClipSource], settings: DataSettings, seed: int, pairs: int, clips_per_step: int
 ) -> StepMixture:
     evidence = window_evidence() if settings.evidence else None
     mixture = Mixture(
-        [clips], None, seed, settings.frames, settings.grids, pairs, settings.augment, evidence
+        clips, None, seed, settings.frames, settings.grids, pairs, settings.augment, evidence
     )
     return StepMixture(mixture, clips_per_step)
 
@@ -234,6 +258,7 @@ class HeldOutClips:
     on the first grid."""
 
     def __init__(self, clips: CachedClips, settings: DataSettings, pairs: int) -> None:
+        self.name = clips.name
         self._clips, self._settings = clips, settings
         self._pairs = max(pairs, 4)
 
@@ -273,3 +298,8 @@ class Chained:
         """Up to `limit` samples in all."""
         for part in self._parts:
             yield from part.all(max(1, limit // len(self._parts)))
+
+    def by_recording(self, limit: int) -> dict[str, list[list[Sample]]]:
+        """Up to `limit` samples of every recording without labels."""
+        parts = [part for part in self._parts if isinstance(part, HeldOutClips)]
+        return {part.name: list(part.all(limit)) for part in parts}

@@ -47,6 +47,7 @@ from flow3r_ros.training.optimisation import (
     learning_rate,
     make_optimizer,
 )
+from flow3r_ros.training.paired import Pairing, Recordings, require_gain
 from flow3r_ros.training.pictures import draw
 from flow3r_ros.training.sample import Batch, Dropout, Sample, augment, collate, to_device
 from flow3r_ros.training.sharding import gather, launch
@@ -109,6 +110,7 @@ def train(
         found.source,
         output,
         validation=found.held_out,
+        recordings=found.held_out,
         provenance=found.provenance,
         max_steps=max_steps,
         resume=resume,
@@ -121,12 +123,13 @@ def run(
     output: Path,
     *,
     validation: HeldOut | None = None,
+    recordings: Recordings | None = None,
     provenance: Mapping[str, Any] | None = None,
     max_steps: int | None = None,
     resume: bool = False,
 ) -> TrainResult:
     """Train on any source of samples; `provenance` (data, teacher) goes into the manifest beside
-    the metrics before and after.
+    the metrics before and after, those of `recordings` pair by pair.
 
     An interrupt (Ctrl-C, SIGTERM) ends the step under way, saves a checkpoint and raises
     KeyboardInterrupt. A step whose loss is not finite is lost and counted. Raises TrainingError
@@ -156,6 +159,7 @@ def run(
     started = time.monotonic() - (seconds_of(checkpoints) if resume else 0.0)
     make = partial(make_batch, settings, source, fabric.global_rank, fabric.world_size)
     writes, alone = fabric.is_global_zero, fabric.world_size == 1
+    pairing = Pairing(recordings, output / "paired.json", settings.validation_clips)
     made_with, keep = settings.model_dump_json(), settings.keep_checkpoints
 
     def save(done: int) -> None:
@@ -182,6 +186,7 @@ def run(
     ):
         if validation is not None and first == 0 and settings.start_from != "nano":
             _validate(network, average, validation, settings, journal, 0)
+            pairing.before(network)
         lost = 0
         for step in range(first, last):
             try:
@@ -222,15 +227,16 @@ def run(
             if validation is not None
             else {}
         )
-        curve = None
-        if validation is not None:
-            with averaged(network, average):
-                clips = validation.all(settings.validation_clips)
-                curve = calibrate(network, clips, "the held-out data of this run")
+        with averaged(network, average):
+            paired = pairing.after(network)
+            clips = [] if validation is None else validation.all(settings.validation_clips)
+            curve = calibrate(network, clips, "the held-out data of this run")
+        if settings.only_if_better:
+            require_gain(paired)
     finished = gather({**network.state_dict(), **average})
     if writes:
         told = {**(provenance or {}), "steps": last, "metrics_before": scores_before(output)}
-        told["calibration"] = curve
+        told |= {"calibration": curve, "paired": paired}
         seconds = time.monotonic() - started
         export(
             network,

@@ -19,6 +19,7 @@ from flow3r_ros import __version__
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.network.catalog import Manifest
 from flow3r_ros.network.licences import UNKNOWN, combined, concern, licence_beside
+from flow3r_ros.training.clip_sources import recordings_in
 from flow3r_ros.training.scenes.textures import PHOTOGRAPH_LICENCES
 
 TEACHER_LICENCES = {
@@ -62,24 +63,20 @@ def of_scenes(path: Path, clips: int) -> Recording:
 def of_cache(folder: Path, given: Mapping[Path, str]) -> list[Recording]:
     """The recordings behind a label cache. `given`: licences by recording, or by the cache."""
     found = []
-    for manifest in sorted((folder / "sources").glob("*.json")):
-        index = json.loads(manifest.read_text(encoding="utf-8"))
+    for key, name in recordings_in(folder).items():
+        text = (folder / "sources" / f"{key}.json").read_text(encoding="utf-8")
+        index = json.loads(text)
         source = Path(index["source"])
         said = given.get(source) or given.get(folder)
         found.append(
             {
-                "name": source.name if source.is_dir() else _file_name(source),
+                "name": name,
                 "sha256": index["content"],
                 "frames": index["counts"].get("frames", 0),
                 "license": said or licence_beside(source),
             }
         )
     return found
-
-
-def _file_name(source: Path) -> str:
-    """A file by its folder too: many recordings are called `frames.mp4`."""
-    return f"{source.parent.name}/{source.name}"
 
 
 def of_labelled(path: Path, name: str, frames: int, given: str) -> Recording:

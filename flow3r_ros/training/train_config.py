@@ -152,6 +152,11 @@ class TrainSettings(Settings):
         0, ge=0, description="steps between validations, 0 = only at the end"
     )
     validation_clips: int = Field(32, ge=0, description="held-out clips of a validation")
+    only_if_better: bool = Field(
+        False,
+        description="export only if the held-out flow error of every recording fell; else say so "
+        "and fail",
+    )
     log_every: int = Field(10, ge=1, description="steps between rows of metrics.csv")
     data: DataSettings = DataSettings()
     loss: LossWeights = Field(

@@ -143,11 +143,8 @@ def _flow(outputs: dict[str, Tensor], batch: Batch) -> dict[str, list[float]]:
     )
     still = torch.stack([xs, ys], dim=-1).expand(batch.flow.shape)
     row: dict[str, list[float]] = {}
-    for name, estimate in (
-        ("epe_head", outputs["flow"]),
-        ("epe_geometry", geometry),
-        ("epe_zero", still),
-    ):
+    estimates = {"epe_head": outputs["flow"], "epe_geometry": geometry, "epe_zero": still}
+    for name, estimate in estimates.items():
         error = ((estimate - batch.flow) * half).norm(dim=-1)
         seen = batch.covisibility > 0.5
         row[name] = [
@@ -156,6 +153,20 @@ def _flow(outputs: dict[str, Tensor], batch: Batch) -> dict[str, list[float]]:
             if c.sum() > 50
         ]
     return row
+
+
+def flow_errors(network: Flow3r, clips: Iterable[list[Sample]]) -> list[list[float]]:
+    """End-point errors in pixels [head, geometry] of every pair of the clips with enough covisible
+    pixels."""
+    was_training = network.training
+    network.eval()
+    pairs: list[list[float]] = []
+    for samples in clips:
+        batch = collate(samples)
+        row = _flow(answer(network, batch, batch.pairs, batch.evidence), batch)
+        pairs += [list(both) for both in zip(row["epe_head"], row["epe_geometry"], strict=True)]
+    network.train(was_training)
+    return pairs
 
 
 def border_step(depth: Tensor, patch: int) -> float:

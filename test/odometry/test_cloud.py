@@ -74,15 +74,11 @@ def test_a_few_pixels_in_front_of_a_wall_are_alone_and_a_thin_post_is_not() -> N
 
 
 def test_a_floor_far_away_is_seen_flatly_and_a_wall_is_not() -> None:
-    rows = np.arange(30) - 14.5
-    height, focal = 0.3, 40.0
-    camera = Camera(40, 30, focal, focal, 19.5, -10.5)
-    depth = np.tile((height * focal / (rows + 25.5)).astype(np.float32)[:, None], (1, 40))
-    assert not seen_flatly(depth, camera).any(), "a floor 0.3 m below, at most 1.1 m away"
-    far = np.tile((0.05 * focal / (rows + 16.5)).astype(np.float32)[:, None], (1, 40))
-    flat = seen_flatly(far, Camera(40, 30, focal, focal, 19.5, -2.0))
-    assert flat[1, 20], "two pixels below the horizon"
-    assert not flat[20:28, 20].any()
+    below_horizon = np.arange(30) + 1.0
+    depth = np.tile((0.3 * 200 / below_horizon).astype(np.float32)[:, None], (1, 40))
+    flat = seen_flatly(depth, Camera(40, 30, 200.0, 200.0, 19.5, -1.0))
+    assert flat[2:9].all(), "less than 9.5 of 200 pixels below the horizon"
+    assert not flat[16:].any()
     assert not seen_flatly(np.full((30, 40), 2.0, np.float32), CAMERA).any()
 
 

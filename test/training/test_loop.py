@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from flow3r_ros.errors import ConfigError, OutputError, TrainingError
 from flow3r_ros.network import load_model
+from flow3r_ros.network.config import preset
 from flow3r_ros.training.checkpointing import checkpoint_steps
 from flow3r_ros.training.loop import run, train
 from flow3r_ros.training.optimisation import learning_rate
@@ -171,6 +172,8 @@ def test_validation_prefers_the_truth_to_the_trivial_answers(samples):
     batch = collate(samples[:1])
 
     class Oracle(torch.nn.Module):
+        config = preset("nano")
+
         def forward(self, images, pairs=None, evidence=None):
             local = batch.truth.points
             poses = batch.truth.poses

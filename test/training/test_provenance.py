@@ -21,7 +21,7 @@ from test.training.test_data import settings
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_images(tmp_path_factory.mktemp("recording") / "desk", scene(seed=9, frames=9))
+    return write_images(tmp_path_factory.mktemp("recording") / "desk", scene(seed=9, frames=15))
 
 
 @pytest.mark.parametrize(
