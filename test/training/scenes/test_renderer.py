@@ -111,7 +111,8 @@ def test_shadows_lie_on_the_side_away_from_the_lamp_and_only_take_light() -> Non
     shaded = render_clip(8, 2, 112, 84, noise=0.0, layout="room", shadows=0.75)
     ratio = shaded.rgb.astype(float).sum(-1) / np.maximum(plain.rgb.astype(float).sum(-1), 1)
     assert (ratio < 1.001).all()
-    assert 0.01 < (ratio < 0.5).mean() < 0.7
+    assert (ratio < 0.5).any()
+    assert 0.01 < (ratio < 0.95).mean() < 0.9
     np.testing.assert_array_equal(plain.depth, shaded.depth)
 
 
