@@ -8,8 +8,11 @@ depth leave their pixels to larger ones; where even the largest know nothing, de
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from flow3r_ros.types import Bool, Float32, UInt8
 
@@ -108,7 +111,7 @@ def _moments(
     return _stacked(weight, wx, wy), _stacked(wx * x, wy * x, wyy)
 
 
-def _stacked(*maps: Float32) -> Float32:
+def _stacked(*maps: NDArray[np.floating[Any]]) -> Float32:
     return np.asarray(cv2.merge(list(maps)), np.float32)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -67,13 +68,16 @@ class Dropout:
     without it.
 
     `everything`: no rays, no planes, identity poses; `correspondence`: rays only; `depth`: no
-    triangulated depth; `poses`: identity.
+    triangulated depth; `poses`: identity. `focal_error`, `depth_error`: relative 1-sigma of the
+    focal length that the evidence assumes and of smooth errors of its depth.
     """
 
     everything: float = 0.08
     correspondence: float = 0.1
     depth: float = 0.08
     poses: float = 0.05
+    focal_error: float = 0.0
+    depth_error: float = 0.0
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -152,6 +156,7 @@ def _hide(evidence: Evidence | None, rng: np.random.Generator, dropout: Dropout)
     if evidence is None or draw < dropout.everything:
         return None
     planes, poses = evidence.planes.copy(), evidence.poses
+    _disturb(planes, rng, dropout)
     if draw < dropout.everything + dropout.correspondence:
         planes[:, 2:] = 0
         poses = np.broadcast_to(np.eye(4), poses.shape)
@@ -160,6 +165,19 @@ def _hide(evidence: Evidence | None, rng: np.random.Generator, dropout: Dropout)
     elif draw < dropout.everything + dropout.correspondence + dropout.depth + dropout.poses:
         poses = np.broadcast_to(np.eye(4), poses.shape)
     return Evidence(planes, np.ascontiguousarray(poses), evidence.scale)
+
+
+def _disturb(planes: Float32, rng: np.random.Generator, dropout: Dropout) -> None:
+    """Make evidence as wrong as a real camera's, in place: one focal length for the whole clip, and
+    depth off by smooth fields of a strength that differs from clip to clip."""
+    if dropout.focal_error:
+        planes[:, [0, 1, 4, 5, 7, 8]] *= np.float32(1 + rng.normal(0, dropout.focal_error))
+    if dropout.depth_error:
+        strength = abs(rng.normal(0, dropout.depth_error))
+        for plane, known in zip(planes[:, 2], planes[:, 3] > 0, strict=True):
+            coarse = rng.normal(0, strength, (4, 5)).astype(np.float32)
+            size = (plane.shape[1], plane.shape[0])
+            plane += known * cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)
 
 
 def _stack_evidence(

@@ -41,12 +41,19 @@ class LossWeights(Settings):
 
 
 class EvidenceDropout(Settings):
-    """Chances that a training sample hides evidence, so that the network also works without it."""
+    """Chances that a training sample hides evidence, so that the network also works without it, and
+    how wrong the rest of it is."""
 
     everything: float = Field(0.08, ge=0, le=1, description="nothing is known, not even the rays")
     correspondence: float = Field(0.1, ge=0, le=1, description="only the rays are known")
     depth: float = Field(0.08, ge=0, le=1, description="no triangulated depth")
     poses: float = Field(0.05, ge=0, le=1, description="identity instead of the prior poses")
+    focal_error: float = Field(
+        0.0, ge=0, le=0.3, description="relative 1-sigma of the focal length that evidence assumes"
+    )
+    depth_error: float = Field(
+        0.0, ge=0, le=1, description="relative 1-sigma of smooth errors of triangulated depth"
+    )
 
 
 class Optimisation(Settings):

@@ -236,3 +236,22 @@ def test_an_unknown_setting_is_named(tmp_path):
     config.write_text("learning_speed: 1\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="learning_speed"):
         load_train_settings(config)
+
+
+def test_evidence_is_as_wrong_as_asked_for_and_only_where_it_knows_something(samples):
+    exact = Dropout(0.0, 0.0, 0.0, 0.0)
+    before = augment(samples[0], np.random.default_rng(0), exact, pairs=1).evidence
+    wrong = replace(exact, focal_error=0.05, depth_error=0.1)
+    after = augment(samples[0], np.random.default_rng(0), wrong, pairs=1).evidence
+    assert before is not None
+    assert after is not None
+    ratio = after.planes[:, :2].sum() / before.planes[:, :2].sum()
+    assert ratio != 1
+    np.testing.assert_allclose(after.planes[:, :2], ratio * before.planes[:, :2], atol=1e-4)
+    known = before.planes[:, 3] > 0
+    error = after.planes[:, 2] - before.planes[:, 2]
+    assert not error[~known].any()
+    assert error[known].std() > 0.005
+    steps = np.abs(np.diff(error, axis=-1))[known[:, :, 1:] & known[:, :, :-1]]
+    assert steps.max() < 0.5 * np.abs(error).max(), "smooth"
+    assert (samples[0].evidence.planes[:, 2][known] == before.planes[:, 2][known]).all()
