@@ -28,7 +28,7 @@ SUPPORT = 4.0
 """pixels of certainty 1 (relative sigma at `FLOOR`) that a window must hold to be believed"""
 
 
-def complete_depth(
+def fill_depth(
     inverse: Float32, sigma: Float32, guide: UInt8, leave: Bool | None = None
 ) -> tuple[Float32, Float32]:
     """Inverse depth and its 1-sigma, smoothed and completed; float32 `[h, w]` each.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flow3r_ros.geometry.completion import FLOOR, complete_depth, guided
+from flow3r_ros.geometry.completion import FLOOR, fill_depth, guided
 
 HEIGHT, WIDTH = 84, 112
 
@@ -33,7 +33,7 @@ def noisy(
 def test_noise_falls_and_holes_close_without_crossing_the_edge() -> None:
     truth, gray = two_surfaces()
     inverse, sigma = noisy(truth, 0.3, 0.1)
-    completed, error = complete_depth(inverse, sigma, gray)
+    completed, error = fill_depth(inverse, sigma, gray)
     assert np.isfinite(completed).all()
     relative = np.abs(completed / truth - 1)
     before = np.abs(inverse / truth - 1)
@@ -47,19 +47,19 @@ def test_sure_pixels_hardly_move() -> None:
     truth, gray = two_surfaces()
     inverse, sigma = noisy(truth, 0.5, 0.2)
     inverse[10:20, 10:20], sigma[10:20, 10:20] = 2.0, 2.0 * 0.001
-    completed, _ = complete_depth(inverse, sigma, gray)
+    completed, _ = fill_depth(inverse, sigma, gray)
     assert np.abs(completed[12:18, 12:18] / 2.0 - 1).max() < 0.02
 
 
 def test_nothing_known_stays_unknown() -> None:
     truth, gray = two_surfaces()
     nothing = np.full_like(truth, np.nan)
-    completed, error = complete_depth(nothing, np.full_like(truth, np.inf), gray)
+    completed, error = fill_depth(nothing, np.full_like(truth, np.inf), gray)
     assert np.isnan(completed).all()
     assert np.isinf(error).all()
     inverse, sigma = noisy(truth, 1.0, 0.05)
     inverse[:, 20:], sigma[:, 20:] = np.nan, np.inf
-    completed, error = complete_depth(inverse, sigma, gray)
+    completed, error = fill_depth(inverse, sigma, gray)
     assert np.isnan(completed[:, -16:]).all(), "farther than the largest windows reach"
     assert np.isfinite(completed[:, :24]).all()
 
@@ -70,7 +70,7 @@ def test_moving_pixels_neither_give_nor_take() -> None:
     leave = np.zeros(truth.shape, bool)
     leave[30:50, 60:80] = True
     inverse[leave], sigma[leave] = 5.0, 0.01
-    completed, error = complete_depth(inverse, sigma, gray, leave)
+    completed, error = fill_depth(inverse, sigma, gray, leave)
     assert (completed[leave] == 5.0).all()
     assert (error[leave] == np.float32(0.01)).all()
     around = np.zeros_like(leave)
@@ -81,7 +81,7 @@ def test_moving_pixels_neither_give_nor_take() -> None:
 def test_a_constant_is_kept_and_a_colour_image_is_understood() -> None:
     _, gray = two_surfaces()
     inverse = np.full(gray.shape, 0.5, np.float32)
-    completed, _ = complete_depth(inverse, 0.1 * inverse, np.dstack([gray] * 3))
+    completed, _ = fill_depth(inverse, 0.1 * inverse, np.dstack([gray] * 3))
     np.testing.assert_allclose(completed, 0.5, rtol=1e-3)
 
 
