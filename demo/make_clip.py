@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from flow3r_ros.errors import OutputError
-from flow3r_ros.geometry.camera import save_camera
+from flow3r_ros.geometry.camera_file import save_camera
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.training.scenes.renderer import SceneClip, render_clip
 from flow3r_ros.types import UInt8

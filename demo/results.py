@@ -20,7 +20,7 @@ from flow3r_ros.offline.replay import bag_topic
 from flow3r_ros.report.page import write_report
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.types import Estimate, PoseSource, ScaleState, TrackingState
-from flow3r_ros.wire.camera_info import camera_from_info
+from flow3r_ros.wire.camera_choice import choose_camera
 from flow3r_ros.wire.transforms import matrix_of_pose, stamp_ns
 from flow3r_ros.wire.tum import read_tum
 
@@ -86,7 +86,7 @@ def _per_stamp(bag: Path) -> Iterator[dict[str, Any]]:
 def _estimate(parts: dict[str, Any]) -> Estimate:
     """The estimate that these messages were made of, as far as they tell."""
     odometry, status, cloud = parts["~/odometry"], parts["~/status"], parts["~/points"]
-    camera = camera_from_info(parts["~/depth/camera_info"])
+    camera = choose_camera(parts["~/depth/camera_info"]).camera
     if camera is None:
         raise EvaluationError("a depth image came without intrinsics")
     shape = (camera.height, camera.width)
@@ -108,6 +108,8 @@ def _estimate(parts: dict[str, Any]) -> Estimate:
         scale_sigma=float(status.scale_sigma),
         keyframe=bool(status.keyframe),
         window=tuple(int(id_) for id_ in status.window),
+        segment=int(status.segment),
+        reason=str(status.reason),
     )
 
 

@@ -7,6 +7,8 @@ descriptors are rendered from it. Fields marked `runtime=True` may change while 
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -15,15 +17,25 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from flow3r_ros.errors import ConfigError
+from flow3r_ros.errors import ConfigError, Flow3rError
 
 RUNTIME: dict[str, Any] = {"runtime": True}
+
+MAX_FILE_BYTES = 1 << 18
+"""largest settings, manifest or camera file that is read; the largest of ours has 6 kB"""
+MAX_NESTING = 50
+"""most brackets open at once in such a file; ours have 4"""
+MAX_VALUES = 20_000
+"""most values in such a file, parts that YAML repeats by reference counted each time (ten lines
+of those make a billion)"""
 
 
 class Settings(BaseModel):
     """Base of every group: unknown keys are refused, assignments are validated."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", validate_assignment=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class ModelSettings(Settings):
@@ -47,28 +59,21 @@ class ModelSettings(Settings):
 
 
 class EngineSettings(Settings):
-    """The window odometry."""
+    """Keyframes and the network's windows."""
 
-    mode: Literal["online", "chunked"] = Field(
-        "online",
-        description="online: one forward per frame; chunked: `stride` frames per forward, for "
-        "offline throughput",
+    network: Literal["keyframes", "every_frame"] = Field(
+        "keyframes",
+        description="how often the network is asked: keyframes for a CPU; every_frame where a GPU "
+        "answers within the time of a frame, for denser depth",
     )
-    window: int = Field(4, ge=2, le=64, description="frames per forward, the newest included")
-    stride: int = Field(3, ge=1, le=32, description="new frames per forward in chunked mode")
-    keyframe_parallax: float = Field(
-        0.06,
-        gt=0,
-        le=1,
-        description="median flow to the last keyframe, as a share of the image width, that makes a "
-        "new keyframe",
+    window: int = Field(4, ge=2, le=64, description="keyframes per forward, the newest included")
+    keyframes: int = Field(
+        120, ge=20, le=2000, description="keyframes remembered; the oldest go first"
     )
-    keyframe_overlap: float = Field(
-        0.65,
-        gt=0,
-        lt=1,
-        description="covisible share with the last keyframe below which a new keyframe is made",
+    keyframe_distance: float = Field(
+        0.08, gt=0, le=1, description="way to a new keyframe, as a share of the median depth"
     )
+    keyframe_angle: float = Field(6.0, gt=0, le=45, description="degrees of turn to a new keyframe")
     seam_min_inliers: float = Field(
         0.35, ge=0, le=1, description="inlier share below which a seam is refused"
     )
@@ -80,23 +85,17 @@ class EngineSettings(Settings):
     )
 
 
-class AssistSettings(Settings):
-    """Classical geometry beside the network."""
+class TrackingSettings(Settings):
+    """The front end."""
 
-    enabled: bool = Field(
-        True,
-        description="refine poses and complete depth with dense correspondences",
-        json_schema_extra=RUNTIME,
-    )
-    width: int = Field(
+    corners: int = Field(320, ge=80, le=2000, description="corners followed at a time")
+    depth_width: int = Field(
         336,
         ge=112,
         le=1280,
-        description="width in pixels that correspondences are computed at (height follows the "
-        "aspect ratio)",
+        description="width in pixels (of a 4:3 image) that depth is estimated at; the height "
+        "follows the aspect ratio",
     )
-    keyframes: int = Field(2, ge=1, le=6, description="keyframes each new frame is matched against")
-    sparse_fallback: bool = Field(True, description="match sparse features where dense flow fails")
 
 
 class ScaleSettings(Settings):
@@ -119,10 +118,11 @@ class CloudSettings(Settings):
     """Clouds and the voxel map."""
 
     min_confidence: float = Field(
-        0.2,
+        0.08,
         ge=0,
         le=1,
-        description="points below this confidence are left out of clouds and map",
+        description="points below this confidence are left out of clouds and map; 0.08 is a "
+        "relative sigma of 50 %",
         json_schema_extra=RUNTIME,
     )
     edge_ratio: float = Field(
@@ -151,7 +151,7 @@ class NodeSettings(Settings):
     image_transport: Literal["raw", "compressed"] = Field(
         "raw",
         description="raw: sensor_msgs/Image on `image`; compressed: CompressedImage on "
-        "`image/compressed`",
+        "`image/compressed`, below what `image` is remapped to",
     )
     odom_frame: str = Field("odom", description="parent of the published tf edge")
     base_frame: str = Field(
@@ -189,7 +189,7 @@ class Config(Settings):
 
     model: ModelSettings = ModelSettings()
     engine: EngineSettings = EngineSettings()
-    assist: AssistSettings = AssistSettings()
+    tracking: TrackingSettings = TrackingSettings()
     scale: ScaleSettings = ScaleSettings()
     cloud: CloudSettings = CloudSettings()
     node: NodeSettings = NodeSettings()
@@ -205,35 +205,83 @@ def load_config(path: Path | None = None, overrides: dict[str, Any] | None = Non
     tree: dict[str, Any] = {}
     where = str(path) if path else "settings"
     if path is not None:
-        try:
-            tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(
-                f"{path}: cannot be read as YAML ({error})".replace("\n", " "),
-                "check the path and the syntax",
-            ) from error
-        if not isinstance(tree, dict):
-            raise ConfigError(
-                f"{path}: the top level is not a mapping", "start from config/node.yaml"
-            )
-        tree = _unwrap_ros(tree)
+        tree = _unwrap_ros(read_mapping(path, ConfigError, "start from config/node.yaml"))
     for dotted, value in (overrides or {}).items():
         _set_dotted(tree, dotted, value)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
-            f"{where}: {key}: {first['msg']}", "see docs/parameters.md for names and ranges"
+            f"{where}: {first_fault(error)}", "see docs/parameters.md for names and ranges"
         ) from error
+
+
+def read_mapping(path: Path, refuse: type[Flow3rError], cure: str) -> dict[str, Any]:
+    """The mapping at the top of a JSON (`.json`) or YAML file; an empty YAML file is an empty one.
+
+    Not more than MAX_FILE_BYTES are read, not more than MAX_VALUES accepted. Raises `refuse`,
+    naming the file, with `cure`, whatever is wrong with it.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise ValueError(f"it is larger than {MAX_FILE_BYTES >> 10} kB")
+        text = data.decode("utf-8-sig")
+        if _nesting(text) > MAX_NESTING:
+            raise RecursionError
+        tree = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text) or {}
+        if _values(tree, {}) > MAX_VALUES:
+            raise ValueError(f"it holds more than {MAX_VALUES} values")
+    except UnicodeDecodeError as error:
+        raise refuse(f"{path}: is not UTF-8 text", cure) from error
+    except RecursionError as error:
+        raise refuse(f"{path}: is nested too deeply", cure) from error
+    except OSError as error:
+        raise refuse(f"{path}: cannot be read ({error.strerror})", cure) from error
+    except (ValueError, OverflowError, yaml.YAMLError) as error:
+        kind = "JSON" if path.suffix == ".json" else "YAML"
+        reason = " ".join(str(error).split())[:200]
+        raise refuse(f"{path}: cannot be read as {kind} ({reason})", cure) from error
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise refuse(f"{path}: the top level is not a mapping of names", cure)
+    return tree
+
+
+def _nesting(text: str) -> int:
+    """Most brackets open at once; asked before parsing, which takes seconds for thousands."""
+    opened = most = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        opened += 1 if bracket in "[{" else -1
+        most = max(most, opened)
+    return most
+
+
+def _values(tree: Any, known: dict[int, int]) -> int:
+    """Values in a tree; a part that contains itself raises RecursionError."""
+    if not isinstance(tree, (dict, list, tuple, set)):
+        return 1
+    if id(tree) not in known:
+        parts = [*tree.keys(), *tree.values()] if isinstance(tree, dict) else list(tree)
+        known[id(tree)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(tree)]
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing pydantic found wrong, in one line: `group.name: what is wrong, got value`."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    given = first["input"]
+    plain = isinstance(given, (bool, int, float, str)) and first["type"] != "extra_forbidden"
+    got = repr(given if not isinstance(given, str) else given[:80]) if plain else ""
+    return f"{key}: " * bool(key) + first["msg"] + f", got {got[:100]}" * plain
 
 
 def _unwrap_ros(tree: dict[str, Any]) -> dict[str, Any]:
     """Return what stands under `ros__parameters`, if the file is a ROS parameter file; ROS-only
     keys are left to the node."""
     for value in tree.values():
-        if isinstance(value, dict) and "ros__parameters" in value:
+        if isinstance(value, dict) and isinstance(value.get("ros__parameters"), dict):
             inner = dict(value["ros__parameters"])
             for ros_only in ("autostart", "use_sim_time"):
                 inner.pop(ros_only, None)
@@ -244,7 +292,12 @@ def _unwrap_ros(tree: dict[str, Any]) -> dict[str, Any]:
 def _set_dotted(tree: dict[str, Any], dotted: str, value: Any) -> None:
     *groups, leaf = dotted.split(".")
     for group in groups:
-        tree = tree.setdefault(group, {})
+        inner = tree.setdefault(group, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(
+                f"{group}: is {inner!r:.80}, not a group of settings", f"write {dotted}: ..."
+            )
+        tree = inner
     tree[leaf] = value
 
 

@@ -6,9 +6,25 @@ counts it, and goes on.
 
 from __future__ import annotations
 
+import unicodedata
+
+
+def printable(text: object) -> str:
+    """Text from outside (names, topics, frame ids, licences) as it may be shown: control
+    characters, marks that turn the direction of writing, and bytes that are no text are escaped,
+    so it stays one line and says what it is."""
+    return "".join(
+        letter
+        if letter.isprintable() or unicodedata.category(letter) == "Zs"
+        else letter.encode("unicode_escape").decode("ascii")
+        for letter in str(text)
+    )
+
 
 class Flow3rError(Exception):
     """Base of every error a user can cause or cure.
+
+    Control characters in what is said are shown escaped (`printable`).
 
     Args:
         what: what is wrong, naming the topic, file or frame.
@@ -16,9 +32,9 @@ class Flow3rError(Exception):
     """
 
     def __init__(self, what: str, cure: str = "") -> None:
-        self.what = what
-        self.cure = cure
-        super().__init__(f"{what}; {cure}" if cure else what)
+        self.what = printable(what)
+        self.cure = printable(cure)
+        super().__init__(f"{self.what}; {self.cure}" if cure else self.what)
 
 
 class ConfigError(Flow3rError):

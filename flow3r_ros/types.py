@@ -20,6 +20,11 @@ UInt8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
 
 
+LOST_VARIANCE = 1e9
+"""variance of every axis of a pose or twist that nothing is known about, m^2 (or output units
+squared) and rad^2; what `~/odometry` publishes while LOST"""
+
+
 class TrackingState(Enum):
     """How far the pose of a frame can be trusted."""
 
@@ -27,6 +32,13 @@ class TrackingState(Enum):
     TRACKING = "tracking"
     DEGRADED = "degraded"
     LOST = "lost"
+    RELOCALIZING = "relocalizing"
+
+    @property
+    def has_pose(self) -> bool:
+        """Whether the pose may be used at all: not while LOST, nor while RELOCALIZING (lost, and
+        searching among the remembered keyframes)."""
+        return self not in (TrackingState.LOST, TrackingState.RELOCALIZING)
 
 
 class ScaleState(Enum):
@@ -47,6 +59,7 @@ class PoseSource(Enum):
     ESSENTIAL = "essential"
     PNP = "pnp"
     STATIONARY = "stationary"
+    RELOCALISED = "relocalised"
     PREDICTED = "predicted"
 
 
@@ -163,10 +176,12 @@ class Estimate:
 
     `T_odom_cam` float64 `[4, 4]` camera-to-world of the optical frame, world = the first camera's
     optical frame; `covariance` float64 `[6, 6]` (x, y, z, rot x, rot y, rot z; units of the pose
-    squared, rad^2) in the axes of the odometry world; `depth` float32 `[h, w]` (NaN = invalid);
+    squared, rad^2) in the axes of the odometry world, against the origin of that world: it grows
+    with the way; `depth` float32 `[h, w]` (NaN = invalid);
     `confidence` float32 `[h, w]` in [0, 1]; `moving` bool `[h, w]`, True where pixels move
     independently of the camera; `rgb` uint8 `[h, w, 3]`, the image on the depth grid; `camera` the
-    pinhole of the depth grid.
+    pinhole of the depth grid; `segment` counts the pieces of the trajectory from 0: between two of
+    them the motion is not known.
     """
 
     frame_id: int
@@ -188,6 +203,20 @@ class Estimate:
     keyframe: bool = False
     window: tuple[int, ...] = ()
     stage_ms: dict[str, float] = field(default_factory=dict)
+    segment: int = 0
+    """grows by one at every new segment, whose unit and origin are unrelated to those before"""
+    reason: str = ""
+    """why the state is not TRACKING, or what does not fit while it is; empty: nothing to say"""
+    step_covariance: Float64 = field(default_factory=lambda: np.zeros((6, 6)))
+    """covariance `[6, 6]` of the motion since the previous estimate, units, order and world axes of
+    `covariance`; all zero: not known"""
+    twist: Float64 = field(default_factory=lambda: np.zeros(6))
+    """velocity `[6]` of the camera in its own optical axes: linear x y z (units of the pose a
+    second), angular x y z (rad/s)"""
+    twist_covariance: Float64 = field(default_factory=lambda: np.zeros((6, 6)))
+    """covariance `[6, 6]` of `twist`; all zero: the twist is not known"""
+    keyframes: int = 0
+    """keyframes that are remembered"""
 
     def points(self) -> Float32:
         """Back-project the depth through `camera`: float32 `[h, w, 3]`, optical frame, NaN where
@@ -201,6 +230,15 @@ class Estimate:
         return np.stack(
             [self.depth * columns[None, :], self.depth * rows[:, None], self.depth], axis=-1
         )
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One piece of the trajectory: ids of its first and last estimated frame, and why it began."""
+
+    first_frame: int
+    last_frame: int
+    reason: str
 
 
 class Predictor(Protocol):
@@ -228,3 +266,9 @@ class Predictor(Protocol):
     def reset(self) -> None:
         """Forget every cached frame."""
         ...
+
+
+def seconds(stamp_ns: int) -> str:
+    """Seconds with 9 decimals of integer nanoseconds, exactly: how every stamp is printed."""
+    sign = "-" if stamp_ns < 0 else ""
+    return f"{sign}{abs(stamp_ns) // 10**9}.{abs(stamp_ns) % 10**9:09d}"

@@ -23,7 +23,7 @@ STAMP=$VENV/.flow3r_setup
 say() { echo "setup: $*"; }
 
 fingerprint() {
-  { echo "$DISTRO $PWD"; cat scripts/setup.sh scripts/ros_packages.py constraints*.txt pyproject.toml CMakeLists.txt package.xml msg/*.msg; } \
+  { echo "$DISTRO $PWD"; cat scripts/setup.sh scripts/ros_packages.py constraints*.txt pyproject.toml setup.py CMakeLists.txt package.xml msg/*.msg; } \
     | sha256sum
 }
 
@@ -48,13 +48,13 @@ install_system_packages() {
 install_python_packages() {
   [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
   say "installing Python packages into $VENV"
-  local constraints=$VENV/constraints.txt extras=bags,viz,train,fleet,hub,ros,dev
+  local constraints=$VENV/constraints.txt extras=viz,train,fleet,hub,ros,dev
   if [ "$DISTRO" = jazzy ]; then
     cp constraints.txt "$constraints"
   else
     # The ROS wheels of the two distributions share names: Kilted's pins take the place of Jazzy's.
     grep -v '^ros-' constraints.txt | cat - constraints-kilted.txt >"$constraints"
-    extras=bags,ros,dev
+    extras=ros,dev
   fi
   "$VENV/bin/python" scripts/ros_packages.py wheels "$DISTRO" >"$VENV/ros-requirements.txt"
   "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --constraint "$constraints" \

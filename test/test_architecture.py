@@ -1,4 +1,4 @@
-"""The house stands as drawn: who may import whom, no circles, and light rooms import without heavy packages.
+"""The house stands as drawn: who may import whom, no circles, light rooms import no heavy ones.
 
 `ARROWS` is the drawing; docs/contributor.md shows the same text.
 """
@@ -42,7 +42,7 @@ ONLY_IN: dict[str, set[str]] = {
     "huggingface_hub": {"network"},
     "rosbags": {"bags", "wire"},
 }
-"""third-party packages that belong to some rooms alone (bench and cli, which see everything, aside)"""
+"""third-party packages that belong to some rooms alone (bench and cli see everything)"""
 FREE = {"bench", "cli"}
 EVERYWHERE = {"types", "errors", "config", "paths"}
 LIGHT = ("geometry", "odometry", "wire", "bags", "datasets", "offline", "report", "evaluation")
@@ -69,7 +69,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(path: Path) -> set[str]:
-    """Every name imported anywhere in the file, lazily or not; `from a import b` gives a and a.b."""
+    """Every name imported anywhere in the file, lazily or not; `from a import b`: a and a.b."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -101,7 +101,7 @@ def test_imports_follow_the_arrows(name: str) -> None:
 
 
 def test_no_circles() -> None:
-    """Neither between rooms nor inside one; a package's door and what it re-exports count as one."""
+    """Neither between rooms nor inside one; a package's door and what it re-exports are one."""
     graph = {name: own(imports(path)) - {name} for name, path in modules().items()}
     for name, path in modules().items():
         if (

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from demo import make_clip as demo_clip
-from flow3r_ros.geometry.camera import load_camera
+from flow3r_ros.geometry.camera_file import load_camera
 from flow3r_ros.wire.tum import read_tum
 
 CLIP = Path(__file__).resolve().parents[1] / "demo" / "clip"

@@ -1,9 +1,8 @@
 """A bag as frames: picks the image topic, decodes raw and compressed images, and brings CameraInfo,
 tf_static and odometry along.
 
-Stamps are those of the image headers in integer nanoseconds; where a driver left them zero, the
-receive time stands in and that is said once. Unusable images are counted under a reason and
-skipped. Memory does not grow with the bag.
+What a message means (picture, camera, stamp) is decided in `wire.frames`, as in the node. Unusable
+images are counted under a reason and skipped. Memory does not grow with the bag.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from flow3r_ros.bags.storage import Storage
-from flow3r_ros.errors import BagError, CameraError, FrameError
-from flow3r_ros.types import Camera, Float64, Frame
-from flow3r_ros.wire.camera_info import camera_from_info
-from flow3r_ros.wire.images import decode_compressed, decode_image
+from flow3r_ros.errors import BagError, FrameError
+from flow3r_ros.types import Float64, Frame
+from flow3r_ros.wire.camera_choice import CameraChoice, base_topic, is_neighbour
+from flow3r_ros.wire.frames import FrameMaker
 from flow3r_ros.wire.transforms import StaticTransforms, matrix_of_pose, stamp_ns
 
 _log = logging.getLogger(__name__)
@@ -33,7 +32,6 @@ class OdometrySample:
 
     stamp_ns: int
     T_odom_child: Float64
-    child_frame: str
 
 
 class BagReader:
@@ -54,9 +52,10 @@ class BagReader:
         self.drops: Counter[str] = Counter()
         self.static = StaticTransforms()
         self._notes: list[str] = []
+        self._said: set[str] = set()
+        self._choices: list[tuple[int, CameraChoice]] = []
         self._wanted_topic = topic
         self._storage = Storage(path)
-        self._camera: Camera | None = None
 
     def __enter__(self) -> BagReader:
         self._storage.__enter__()
@@ -64,7 +63,8 @@ class BagReader:
             self.image_topic = self._pick_image_topic()
             self.total: int | None = self._storage.topics[self.image_topic][1]
             self._info_topic = self._pick_info_topic()
-            self._camera = self._first_camera()
+            self._maker = FrameMaker(self._note, self.image_topic)
+            self._take_first_info()
             for _, _, data in self._storage.messages({"/tf_static"} & self._storage.topics.keys()):
                 self.static.add(self._storage.deserialize("/tf_static", data))
         except BaseException:
@@ -79,6 +79,15 @@ class BagReader:
     def notes(self) -> list[str]:
         """What was lost or assumed, in words."""
         return [*self._storage.lost, *self._notes]
+
+    @property
+    def camera(self) -> CameraChoice:
+        """What was decided about the camera of the last image, and why."""
+        return self._maker.choice
+
+    def camera_of(self, frame_id: int) -> CameraChoice:
+        """The same for one frame that was given out."""
+        return next(choice for first, choice in reversed(self._choices) if first <= frame_id)
 
     @property
     def topics(self) -> dict[str, tuple[str, int]]:
@@ -125,51 +134,31 @@ class BagReader:
                 elif topic == odometry_topic:
                     yield self._odometry(self._storage.deserialize(topic, data), received)
                 else:
-                    self._camera = camera_from_info(self._storage.deserialize(topic, data))
+                    self._maker.take_info(self._storage.deserialize(topic, data), topic)
             except FrameError as error:
                 self.drops[error.reason] += 1
-                self._note(f"{self.image_topic}: {error.what}", once=error.reason)
+                self._note(error.reason, f"{self.image_topic}: {error}")
                 yield error
-            except (BagError, CameraError) as error:
-                self._note(error.what, once=topic)
+            except BagError as error:
+                self._note(topic, error.what)
 
     def _frame(self, frame_id: int, received: int, data: bytes) -> Frame:
         try:
             message = self._storage.deserialize(self.image_topic, data)
         except BagError as error:
             raise FrameError("corrupt_message", error.what) from error
-        rgb = (
-            decode_image(message)
-            if self._storage.topics[self.image_topic][0] == _RAW
-            else decode_compressed(message)
-        )
-        camera = self._camera
-        if camera is not None and (camera.width, camera.height) != (rgb.shape[1], rgb.shape[0]):
-            self._note(
-                f"CameraInfo is for {camera.width}x{camera.height}, images are "
-                f"{rgb.shape[1]}x{rgb.shape[0]}; not used",
-                "camera",
-            )
-            camera = None
-        frame = message.header.frame_id or "camera_optical_frame"
-        return Frame(frame_id, self._stamp(message, received), rgb, camera, frame)
+        frame = self._maker.frame(message, frame_id, received)
+        if not self._choices or self._choices[-1][1] is not self._maker.choice:
+            self._choices.append((frame_id, self._maker.choice))
+        return frame
 
     def _odometry(self, message: Any, received: int) -> OdometrySample:
         return OdometrySample(
-            self._stamp(message, received),
+            stamp_ns(message.header.stamp) or received,
             matrix_of_pose(message.pose.pose),
-            str(message.child_frame_id),
         )
 
-    def _stamp(self, message: Any, received: int) -> int:
-        ns = stamp_ns(message.header.stamp)
-        if ns == 0 and received != 0:
-            self._note("header stamps are zero; receive times are used instead", once="zero stamp")
-        return ns or received
-
-    def _note(self, text: str, once: str) -> None:
-        if not hasattr(self, "_said"):
-            self._said: set[str] = set()
+    def _note(self, once: str, text: str) -> None:
         if once not in self._said:
             self._said.add(once)
             self._notes.append(text)
@@ -179,7 +168,7 @@ class BagReader:
         images = {
             topic: count
             for topic, (kind, count) in self._storage.topics.items()
-            if kind in (_RAW, _COMPRESSED)
+            if kind in (_RAW, _COMPRESSED) and not topic.endswith("/compressedDepth")
         }
         listed = ", ".join(f"{topic} ({count})" for topic, count in sorted(images.items()))
         if self._wanted_topic is not None:
@@ -200,16 +189,19 @@ class BagReader:
         return filled[0]
 
     def _pick_info_topic(self) -> str | None:
-        """CameraInfo beside the image topic, or the only one of the bag."""
-        infos = [
+        """CameraInfo beside the image topic, else the nearest that can belong to it, else the only
+        one of the bag (which is then said to be of another camera)."""
+        infos = sorted(
             topic
             for topic, (kind, _) in self._storage.topics.items()
             if kind == "sensor_msgs/msg/CameraInfo"
-        ]
-        raw = self.image_topic.removesuffix("/compressed")
-        sibling = raw.rsplit("/", 1)[0] + "/camera_info"
+        )
+        sibling = base_topic(self.image_topic).rsplit("/", 1)[0] + "/camera_info"
         if sibling in infos:
             return sibling
+        near = [topic for topic in infos if is_neighbour(topic, self.image_topic)]
+        if near:
+            return max(near, key=lambda topic: topic.count("/"))
         return infos[0] if len(infos) == 1 else None
 
     def _pick_odometry_topic(self) -> str | None:
@@ -225,17 +217,16 @@ class BagReader:
             )
         topic = "/odom" if "/odom" in found else found[0]
         if len(found) > 1:
-            self._note(f"several odometry topics; {topic} is used", once="odometry")
+            self._note("odometry", f"several odometry topics; {topic} is used")
         return topic
 
-    def _first_camera(self) -> Camera | None:
-        """Camera of the first CameraInfo, known before the first image arrives."""
+    def _take_first_info(self) -> None:
+        """The first CameraInfo is known before the first image arrives."""
         for topic, _, data in self._storage.messages(
             {self._info_topic} if self._info_topic else ()
         ):
             try:
-                return camera_from_info(self._storage.deserialize(topic, data))
-            except (BagError, CameraError) as error:
-                self._note(error.what, once=topic)
-                return None
-        return None
+                self._maker.take_info(self._storage.deserialize(topic, data), topic)
+            except BagError as error:
+                self._note(topic, error.what)
+            return

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import sqlite3
 import struct
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import closing
@@ -19,17 +18,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from zlib import crc32
 
-import lz4.frame  # type: ignore[import-untyped]
-
-if sys.version_info >= (3, 14):
-    from compression import zstd as zstd
-else:
-    from backports import zstd as zstd
+from flow3r_ros.bags.limits import MAX_UNPACKED, Packing, unpack_as_far_as_possible
 
 MAGIC = b"\x89MCAP0\r\n"
 _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x03, 0x04, 0x05, 0x06, 0x0F
-_MAX_RECORD = 1 << 32
-_BLOCK = 1 << 14
 _MAX_GAP = 4096
 """rows of an sqlite bag that may be missing in a row before its end is assumed"""
 
@@ -41,6 +33,7 @@ class Connection(NamedTuple):
     topic: str
     msgtype: str
     msgcount: int
+    encoding: str = "cdr"
 
 
 class SalvagedMcap:
@@ -54,11 +47,11 @@ class SalvagedMcap:
         self.path = path
         self.lost = ""
         self._types: dict[int, str] = {}
-        self._topics: dict[int, tuple[str, str]] = {}
+        self._topics: dict[int, tuple[str, str, str]] = {}
         counts: Counter[int] = Counter(channel for channel, _, _ in self._walk(0))
         self.connections = [
-            Connection(channel, topic, kind, counts[channel])
-            for channel, (topic, kind) in self._topics.items()
+            Connection(channel, topic, kind, counts[channel], encoding)
+            for channel, (topic, kind, encoding) in self._topics.items()
         ]
 
     def messages(
@@ -108,25 +101,40 @@ class SalvagedMcap:
                 )
 
     def _take(self, code: int, body: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """Remember schemas and channels, yield messages."""
-        if code == _SCHEMA:
-            self._types[struct.unpack_from("<H", body)[0]] = _string(body, 2)[0]
-        elif code == _CHANNEL:
-            channel, schema = struct.unpack_from("<HH", body)
-            self._topics[channel] = (_string(body, 4)[0], self._types.get(schema, ""))
-        elif code == _MESSAGE and len(body) >= 22:
-            channel, _, time = struct.unpack_from("<HIQ", body)
-            yield channel, time, body[22:]
+        """Remember schemas and channels, yield messages; what makes no sense is passed over."""
+        try:
+            if code == _SCHEMA:
+                self._types[struct.unpack_from("<H", body)[0]] = _string(body, 2)[0]
+            elif code == _CHANNEL:
+                channel, schema = struct.unpack_from("<HH", body)
+                topic, end = _string(body, 4)
+                encoding = _string(body, end)[0]
+                kind = self._types.get(schema, "")
+                if encoding == "ros1" and kind.count("/") == 1:
+                    kind = kind.replace("/", "/msg/")
+                self._topics[channel] = (topic, kind, encoding)
+            elif code == _MESSAGE and len(body) >= 22:
+                channel, _, time = struct.unpack_from("<HIQ", body)
+                yield channel, time, body[22:]
+        except (struct.error, UnicodeDecodeError):
+            return
 
 
 def _records(stream: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
-    """(code, body, torn) of each record; after a torn one, or the end of the data section, there is
-    nothing."""
+    """(code, body, torn) of each record, without those beyond `MAX_UNPACKED`; after a torn one, or
+    the end of the data section, there is nothing."""
     while head := stream.read(9):
-        size = struct.unpack("<Q", head[1:])[0] if len(head) == 9 else _MAX_RECORD
         if head[0] == _DATA_END:
             return
-        body = stream.read(size) if size < _MAX_RECORD else b""
+        size = struct.unpack("<Q", head[1:])[0] if len(head) == 9 else -1
+        if size > MAX_UNPACKED:
+            begin = stream.tell()
+            end = stream.seek(0, io.SEEK_END)
+            if size <= end - begin:
+                stream.seek(begin + size)
+                continue
+            size = -1
+        body = stream.read(size) if size >= 0 else b""
         yield head[0], body, len(body) != size
         if len(body) != size:
             return
@@ -143,24 +151,9 @@ def _unpack_chunk(body: bytes) -> tuple[bytes, bool]:
         return b"", False
     raw = packed
     if compression in ("zstd", "lz4"):
-        raw = _unpack(
-            packed,
-            zstd.ZstdDecompressor() if compression == "zstd" else lz4.frame.LZ4FrameDecompressor(),
-        )
+        packing: Packing = "zstd" if compression == "zstd" else "lz4"
+        raw = unpack_as_far_as_possible(packed, packing, size)
     return raw, len(raw) == size and (not crc or crc32(raw) == crc)
-
-
-def _unpack(packed: bytes, decompressor: Any) -> bytes:
-    """Everything before the first damaged block."""
-    pieces = []
-    try:
-        for begin in range(0, len(packed), _BLOCK):
-            if decompressor.eof:
-                break
-            pieces.append(decompressor.decompress(packed[begin : begin + _BLOCK]))
-    except (zstd.ZstdError, RuntimeError):
-        pass
-    return b"".join(pieces)
 
 
 def _string(body: bytes, offset: int) -> tuple[str, int]:
@@ -213,9 +206,8 @@ class SalvagedSqlite:
         """Read-only; with the write-ahead log that a killed recorder left, unless the folder
         forbids that."""
         for mode in ("mode=ro", "immutable=1") if has_log(self.path) else ("immutable=1",):
-            database = sqlite3.connect(
-                f"file:{self.path}?{mode}", uri=True, check_same_thread=False
-            )
+            address = f"{self.path.absolute().as_uri()}?{mode}"
+            database = sqlite3.connect(address, uri=True, check_same_thread=False)
             try:
                 database.execute("SELECT id FROM topics LIMIT 1")
             except sqlite3.Error:

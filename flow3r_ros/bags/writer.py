@@ -1,7 +1,7 @@
 """Writes a rosbag2 that RViz, Foxglove and `ros2 bag play` take: topics, types, definitions and QoS
 included.
 
-The writer fills a folder that its caller owns; `offline.folder.OutputFolder` gives it a temporary
+The writer fills a folder that its caller owns; `paths.OutputFolder` gives it a temporary
 name until everything is complete.
 """
 

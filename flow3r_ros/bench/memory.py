@@ -77,8 +77,8 @@ def knowing_predictor() -> PlanePredictor:
 
 
 def small_config() -> Config:
-    """Default settings with correspondences at 112 pixels of width: every part works, many frames a
+    """Default settings with depth at 112 pixels of width: every part works, many frames a
     second."""
     config = Config()
-    config.assist.width = 112
+    config.tracking.depth_width = 112
     return config

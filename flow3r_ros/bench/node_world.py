@@ -111,7 +111,7 @@ class World:
                         "the camera of the node suite has failed", "its error stands above"
                     )
                 self.diagnostics()
-                process.communicate(timeout=10)
+                process.communicate(timeout=10 * DIAGNOSTICS_WITHIN_S)
             finally:
                 process.kill()
         return tuple(int(count) for count in first.split())

@@ -32,7 +32,8 @@ from flow3r_ros.ros.node import Flow3rNode
 from flow3r_ros.ros.worker import Outcome
 from flow3r_ros.types import Camera, Estimate, Frame, PoseSource, ScaleState, TrackingState
 from flow3r_ros.wire.camera_info import info_from_camera
-from flow3r_ros.wire.images import decode_image, rgb_image
+from flow3r_ros.wire.frames import FrameMaker
+from flow3r_ros.wire.images import rgb_image
 from flow3r_ros.wire.outputs import TOPICS, Outputs, RunStatus
 from flow3r_ros.wire.transforms import header_of, pose_of, stamp_ns
 
@@ -116,12 +117,13 @@ def plain() -> int:
         lambda kept: worth_showing(kept, config.cloud.min_confidence, config.cloud.edge_ratio),
     )
     path: deque[Any] = deque(maxlen=config.node.max_path)
+    maker = FrameMaker(lambda key, text: None)
     count = 0
 
     def on_image(message: Any) -> None:
         nonlocal count
         received_at = time.monotonic()
-        frame = Frame(count, stamp_ns(message.header.stamp), decode_image(message))
+        frame = maker.frame(message, count, 0)
         count += 1
         for estimate in engine.step(frame):
             messages = outputs.build(estimate, publishers.keys() - {"~/path"}, RunStatus())

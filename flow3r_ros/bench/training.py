@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from flow3r_ros.bench.memory import memory_row, peak_mb
 from flow3r_ros.geometry.camera import default_camera
 from flow3r_ros.geometry.correspondence import matching_size
+from flow3r_ros.paths import write_atomically
 from flow3r_ros.training.clip_sources import CachedClips
 from flow3r_ros.training.dataset import Mixture, window_evidence
 from flow3r_ros.training.export import initial_network
@@ -31,7 +32,7 @@ from flow3r_ros.training.loader import Loader
 from flow3r_ros.training.objective import objective
 from flow3r_ros.training.sample import Batch, collate
 from flow3r_ros.training.scenes.renderer import render_clip
-from flow3r_ros.training.shards import content_key, write_atomically
+from flow3r_ros.training.shards import content_key
 from flow3r_ros.training.train_config import LossWeights, TrainSettings
 from flow3r_ros.types import UInt8
 

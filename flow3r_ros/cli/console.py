@@ -4,6 +4,7 @@ suits a terminal or a log."""
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flow3r_ros.errors import printable
+
 if TYPE_CHECKING:
     from flow3r_ros.config import Config
+
+
+class OneLine(logging.Formatter):
+    """Log lines without control characters from outside (`errors.printable`)."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """The message alone, escaped; a traceback, where there is one, follows as it is."""
+        return printable(record.getMessage())
+
+
+def set_up_logging() -> None:
+    """Log to stderr, from INFO on."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object and nothing else")]
 ConfigFile = Annotated[
@@ -36,7 +55,7 @@ def print_result(result: Mapping[str, Any], as_json: bool) -> None:
         return
     width = max((len(key) for key in result), default=0)
     for key, value in result.items():
-        print(f"{key:<{width}}  {value}")
+        print(f"{printable(key):<{width}}  {printable(value)}")
 
 
 @contextmanager
@@ -50,7 +69,7 @@ def progress(what: str, quiet: bool) -> Iterator[Callable[[str], None]]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda text: console.print(f"{what}: {text}", highlight=False)
+        yield lambda text: console.print(f"{what}: {text}", highlight=False, markup=False)
         return
     with console.status(what) as status:
         yield lambda text: status.update(f"{what}: {text}")

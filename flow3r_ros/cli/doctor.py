@@ -48,7 +48,7 @@ def examine(model: str = "flow3r_nano") -> list[Finding]:
         ("core packages", _core),
         ("torch", _torch),
         ("gpu", _gpu),
-        ("rosbags", lambda: _version("rosbags", "pip install 'flow3r_ros[bags]'", optional=True)),
+        ("rosbags", lambda: _version("rosbags", "pip install rosbags")),
         ("ros", _ros),
         ("messages", _messages),
         ("dds profile", _dds_profile),

@@ -8,9 +8,9 @@ Exit codes: 0 done, 1 failed on the data (one line on stderr, no traceback), 2 w
 from __future__ import annotations
 
 import json
-import logging
-import shlex
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -24,12 +24,13 @@ from flow3r_ros.cli.console import (
     Model,
     Topic,
     print_result,
-    progress,
+    set_up_logging,
     settings_of,
 )
 from flow3r_ros.cli.evaluate import evaluate_app
 from flow3r_ros.cli.models import models_app
-from flow3r_ros.errors import Flow3rError
+from flow3r_ros.cli.training import label, train
+from flow3r_ros.errors import Flow3rError, printable
 
 app = typer.Typer(
     name="flow3r",
@@ -51,39 +52,49 @@ class Storage(str, Enum):
     sqlite3 = "sqlite3"
 
 
-class Experiment(str, Enum):
-    """Choices of `--experiment`."""
-
-    factored = "factored"
-
-
-class LabelEngine(str, Enum):
-    """Choices of `--engine`."""
-
-    local = "local"
-    ray = "ray"
+@app.callback()
+def options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="show the traceback of an error, wherever it stands")
+    ] = False,
+) -> None:
+    """Poses, dense depth and point clouds from one monocular camera."""
 
 
 def main() -> None:
     """Entry point of the `flow3r` program."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    set_up_logging()
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        code = app(standalone_mode=False)
+        code = app(args=arguments, standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
-    except Flow3rError as error:
-        _fail(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         _fail("interrupted; nothing half-written was left under its final name")
     except Exception as error:
-        exit_with_usage = getattr(error, "exit_code", None)
-        if exit_with_usage is None or not hasattr(error, "show"):
-            raise
-        error.show()
-        sys.exit(exit_with_usage)
+        usage = getattr(error, "exit_code", None)
+        if usage is not None and hasattr(error, "show"):
+            error.show()
+            sys.exit(usage)
+        if debug:
+            traceback.print_exc()
+        _fail(str(error) if isinstance(error, Flow3rError) else _unexpected(error))
+
+
+def _unexpected(error: Exception) -> str:
+    """One line for an error that nobody foresaw."""
+    if isinstance(error, MemoryError):
+        return "out of memory; use smaller pictures, fewer workers, or a machine with more memory"
+    words = str(error) or "no details"
+    what = f"{words} ({type(error).__name__})"
+    return f"{what}; if the input is right this is a fault of flow3r: --debug shows where"
 
 
 def _fail(message: str) -> None:
-    print(f"flow3r: {' '.join(message.split())}", file=sys.stderr)
+    print(printable(f"flow3r: {' '.join(message.split())}"), file=sys.stderr)
     sys.exit(1)
 
 
@@ -105,6 +116,9 @@ def run(
         int | None, typer.Option(min=1, help="stop after this many frames")
     ] = None,
     topic: Topic = None,
+    save_confidence: Annotated[
+        bool, typer.Option("--save-confidence", help="also write confidence/ (8-bit PNG)")
+    ] = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -123,6 +137,7 @@ def run(
         every=every,
         max_frames=max_frames,
         quiet=as_json,
+        save_confidence=save_confidence,
     )
     print_result(summary, as_json)
 
@@ -168,7 +183,7 @@ def replay(
     else:
         print_result({"bags": summaries, "failed": failures}, as_json)
     for bag, reason in failures.items():
-        print(f"flow3r: {bag}: {reason}", file=sys.stderr)
+        print(printable(f"flow3r: {bag}: {reason}"), file=sys.stderr)
     raise typer.Exit(1 if failures else 0)
 
 
@@ -219,122 +234,13 @@ def doctor(as_json: AsJson = False, model: Model = None) -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def node(context: typer.Context) -> None:
     """The ROS 2 node without `ros2 launch`; everything after it goes to ROS (`--ros-args ...`)."""
-    try:
-        from flow3r_ros.ros.process import main as node_main
-    except ImportError as error:
-        raise Flow3rError(
-            f"ROS 2 is not importable ({error})",
-            "source /opt/ros/DISTRO/setup.bash or run make setup",
-        ) from error
-    raise typer.Exit(node_main(context.args))
+    from flow3r_ros.cli.ros_programs import program
+
+    raise typer.Exit(program("flow3r_ros.ros.process")(context.args))
 
 
-@app.command()
-def label(
-    sources: Annotated[
-        list[Path],
-        typer.Argument(metavar="BAG_OR_VIDEO...", help="rosbags, video files or image folders"),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", help="label cache; an existing one is continued")
-    ],
-    teacher: Annotated[
-        str, typer.Option(help="dis, raft, ufm, or an installed one; A+B: where both agree")
-    ] = "dis",
-    weights: Annotated[
-        Path | None, typer.Option(help="weights of raft or ufm, which you bring")
-    ] = None,
-    engine: Annotated[
-        LabelEngine, typer.Option(help="this machine or a Ray cluster")
-    ] = LabelEngine.local,
-    workers: Annotated[int, typer.Option(min=1, help="worker processes")] = 1,
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster, ray://HOST:PORT; none: a local one")
-    ] = None,
-    topic: Topic = None,
-    as_json: AsJson = False,
-) -> None:
-    """Flow labels of recordings for training; resumable, safe to run twice."""
-    from flow3r_ros.training.labels.cache import LabelSettings
-    from flow3r_ros.training.labels.labelling import label as label_recordings
-
-    settings = LabelSettings(
-        teacher=teacher, teacher_options={"weights": str(weights)} if weights else {}
-    )
-    with progress("labelling", as_json) as advance:
-        report = label_recordings(
-            sources,
-            output,
-            settings,
-            engine.value,
-            workers,
-            address,
-            topic,
-            lambda r: advance(f"{r.labelled} pairs"),
-        )
-    print_result(report.as_dict(), as_json)
-
-
-@app.command()
-def train(
-    output: Annotated[
-        Path, typer.Option("--output", help="run folder: checkpoints/, metrics.csv, model/")
-    ],
-    config: Annotated[
-        Path | None, typer.Option("--config", help="YAML file of training settings (config/train/)")
-    ] = None,
-    data: Annotated[
-        list[Path] | None, typer.Option("--data", help="bags, videos, label caches or scene shards")
-    ] = None,
-    more_data: Annotated[
-        list[Path] | None, typer.Argument(metavar="[DATA]...", help="what follows the first --data")
-    ] = None,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="stop after this many steps")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="continue from the newest checkpoint")
-    ] = False,
-    licences: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--license",
-            help="licence of the data, for the manifest; once for all, or once for every --data; "
-            "default: the LICENSE beside a recording, else unknown",
-        ),
-    ] = None,
-    experiment: Annotated[
-        Experiment | None,
-        typer.Option(
-            help="the paper's experiment instead; --data: scene shards to train on, held-out ones"
-        ),
-    ] = None,
-    seeds: Annotated[
-        list[int] | None,
-        typer.Option(help="seeds of the experiment, default 1 2 3; repeat for several"),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train or fine-tune; writes a model folder that run, replay and the node load."""
-    data = [*(data or []), *(more_data or [])]
-    if experiment is not None:
-        if config or resume or len(data) > 2:
-            raise typer.BadParameter(
-                "an experiment takes at most two --data, and neither --config nor "
-                "--resume: it always resumes"
-            )
-        from flow3r_ros.training.experiment import Budget, run_experiment
-
-        budget = Budget(steps=max_steps) if max_steps else Budget()
-        page = run_experiment(
-            output, data, seeds or [1, 2, 3], budget, shlex.join(["flow3r", *sys.argv[1:]])
-        )
-        print_result({"page": str(page)}, as_json)
-        return
-    if config is None or not data or seeds:
-        raise typer.BadParameter("training takes --config and --data; --seeds is for experiments")
-    from flow3r_ros.training.loop import train as train_model
-
-    result = train_model(config, data, output, max_steps, resume, licences or [])
-    print_result({"model": str(result.model), **result.metrics}, as_json)
+app.command()(label)
+app.command()(train)
 
 
 @app.command()
@@ -366,14 +272,29 @@ SUITES = {
     "replay": "flow3r_ros.bench.replay:bench_replay",
     "label": "flow3r_ros.bench.training:bench_label",
     "train": "flow3r_ros.bench.training:bench_train",
+    "faults": "flow3r_ros.bench.faults:bench_faults",
+    "consistency": "flow3r_ros.bench.consistency:bench_consistency",
+    "rooms": "flow3r_ros.bench.consistency:bench_rooms",
 }
+TRUST = {"faults": ("clips", "model"), "consistency": ("clips", "model"), "rooms": ("model",)}
+"""suites about trust instead of speed, and the options they take; they run when they are named"""
 
 
 @app.command()
 def bench(
     suite: Annotated[
-        list[str] | None, typer.Option("--suite", help=f"{', '.join(SUITES)}; default: all")
+        list[str] | None,
+        typer.Option("--suite", help=f"{', '.join(SUITES)}; default: all but {', '.join(TRUST)}"),
     ] = None,
+    clip: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--clip",
+            help="clips of faults and consistency (video, image folder, bag); repeat for "
+            "several; default: the bundled one and those of ../shared/video",
+        ),
+    ] = None,
+    model: Model = None,
     write: Annotated[
         Path | None, typer.Option(help="also write this page (docs/performance.md)")
     ] = None,
@@ -385,7 +306,7 @@ def bench(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure speed and memory beside their baselines."""
+    """Measure speed and memory beside their baselines, or (faults, consistency) honesty."""
     from importlib import import_module
 
     from flow3r_ros.bench.suites import render_suites, run_suites, write_performance
@@ -395,14 +316,19 @@ def bench(
         raise typer.BadParameter(
             f"{', '.join(sorted(unknown))}: no such suite; there are {', '.join(SUITES)}"
         )
+    names = suite or [name for name in SUITES if name not in TRUST]
+    given = {name: value for name, value in (("clips", clip), ("model", model)) if value}
+    for name in names:
+        if refused := given.keys() - set(TRUST.get(name, ())):
+            raise typer.BadParameter(f"suite {name} takes no {' and no '.join(sorted(refused))}")
 
     def load(name: str) -> Callable[[], dict[str, Any]]:
         module, _, function = SUITES[name].partition(":")
         return lambda: cast(
-            dict[str, Any], getattr(import_module(module), function)(thorough=thorough)
+            dict[str, Any], getattr(import_module(module), function)(thorough=thorough, **given)
         )
 
-    result = run_suites({name: load(name) for name in suite or SUITES})
+    result = run_suites({name: load(name) for name in names})
     if write:
         write_performance(write, result)
     print(json.dumps(result, default=str) if as_json else render_suites(result))

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from flow3r_ros.cli.console import AsJson, print_result
+from flow3r_ros.errors import printable
 
 models_app = typer.Typer(
     help="List, inspect, import, fetch and verify models.", no_args_is_help=True
@@ -31,8 +32,10 @@ def models_list(as_json: AsJson = False) -> None:
             else f"no weights: flow3r models fetch {entry['name']}"
         )
         print(
-            f"{entry['name']:<16} {entry['parameters']:>13,} parameters  {weights}  "
-            f"{entry['license_note']}"
+            printable(
+                f"{entry['name']:<16} {entry['parameters']:>13,} parameters  {weights}  "
+                f"{entry['license_note']}"
+            )
         )
 
 
@@ -53,13 +56,16 @@ def models_import(
         typer.Argument(help="the official flow3r.bin, or safetensors with config.json beside it"),
     ],
     name: Annotated[str | None, typer.Option(help="name of the new model folder")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="put it in the place of an older model of this name")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a model folder of a weights file."""
     from flow3r_ros.network.catalog import describe
     from flow3r_ros.network.checkpoint import import_model
 
-    print_result(describe(import_model(file, name)), as_json)
+    print_result(describe(import_model(file, name, replace=replace)), as_json)
 
 
 @models_app.command("fetch")

@@ -3,8 +3,8 @@ odometry labels its own data."""
 
 from __future__ import annotations
 
+import logging
 import threading
-from bisect import bisect_left
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,22 @@ from pydantic import Field
 
 from flow3r_ros.bags.storage import Storage
 from flow3r_ros.config import Settings
-from flow3r_ros.datasets.labelled import LabelledFrame, LabelledSequence
+from flow3r_ros.datasets.sequence import Sequence, Shot
 from flow3r_ros.errors import BagError, CameraError, FrameError, InputError
 from flow3r_ros.geometry.camera import pinhole
-from flow3r_ros.geometry.flow import nearest_resize
-from flow3r_ros.geometry.lie import interpolate
-from flow3r_ros.types import Camera, Float32, Float64
-from flow3r_ros.wire.camera_info import camera_from_info
-from flow3r_ros.wire.images import decode_compressed, decode_image
+from flow3r_ros.geometry.trajectory import nearest_stamp, pose_at
+from flow3r_ros.types import Camera, Float32, Float64, UInt8
+from flow3r_ros.wire.camera_choice import choose_camera
+from flow3r_ros.wire.depth_images import decode_depth
+from flow3r_ros.wire.frames import FrameMaker
 from flow3r_ros.wire.transforms import StaticTransforms, matrix_of_pose, stamp_ns
 
-_MAX_GAP_NS = 50_000_000
+log = logging.getLogger(__name__)
+
+_DEPTH_GAP_NS = 50_000_000
+"""largest distance of an image and its depth"""
+_POSE_GAP_NS = 500_000_000
+"""longest gap that poses are interpolated over"""
 _Message = tuple[int, int]
 """header stamp, receive time (int nanoseconds)"""
 
@@ -47,7 +52,7 @@ class BagTopics(Settings):
     )
 
 
-def open_labelled_bag(path: Path, topics: BagTopics | None = None) -> LabelledSequence:
+def open_labelled_bag(path: Path, topics: BagTopics | None = None) -> Sequence:
     """Frames of a bag that have depth within 50 ms and a pose on either side; poses are
     interpolated to the image's stamp.
 
@@ -58,19 +63,24 @@ def open_labelled_bag(path: Path, topics: BagTopics | None = None) -> LabelledSe
     reader = _LabelledBag(path, topics)
     depths = reader.stamps(topics.depth)
     poses = reader.poses()
-    pose_stamps, depth_stamps = [stamp for stamp, _ in poses], [stamp for stamp, _ in depths]
-    readers, stamps = [], []
+    depth_stamps = [stamp for stamp, _ in depths]
+    pose_stamps, tracked = [stamp for stamp, _ in poses], [pose for _, pose in poses]
+    shots = []
     for image in reader.stamps(topics.image):
-        depth, pose = _nearest(depth_stamps, image[0]), _pose_at(pose_stamps, poses, image[0])
+        depth = nearest_stamp(depth_stamps, image[0], _DEPTH_GAP_NS)
+        pose = pose_at(pose_stamps, tracked, image[0], _POSE_GAP_NS)
         if depth is not None and pose is not None:
-            readers.append(partial(reader.read, image, depths[depth], pose))
-            stamps.append(image[0])
-    if not readers:
+            picture, measured = (
+                partial(reader.picture, image),
+                partial(reader.depth, depths[depth]),
+            )
+            shots.append(Shot(path, image[0], reader.camera, pose, measured, None, picture))
+    if not shots:
         raise BagError(
             f"{path}: no image has both depth and pose",
             f"check the topics {topics.image}, {topics.depth}, {topics.pose}",
         )
-    return LabelledSequence(path.stem, tuple(readers), tuple(stamps))
+    return Sequence(path.stem, tuple(shots))
 
 
 class _LabelledBag:
@@ -79,6 +89,7 @@ class _LabelledBag:
 
     def __init__(self, path: Path, topics: BagTopics) -> None:
         self._path, self._topics, self._lock = path, topics, threading.Lock()
+        self._said: set[str] = set()
         self._storage = Storage(path).__enter__()
         for topic in (topics.image, topics.depth, topics.camera_info, topics.pose):
             if topic not in self._storage.topics:
@@ -87,8 +98,9 @@ class _LabelledBag:
                     f"{path}: no topic {topic}",
                     f"set the topics of the labelled bag; it has {known}",
                 )
-        self._camera = self._first_camera()
-        self._frame_id = ""
+        self._maker = FrameMaker(self._note, topics.image)
+        self._take_first_info()
+        self._frame_id, self.camera = self._begin()
 
     def stamps(self, topic: str) -> list[_Message]:
         """Header stamp and receive time of every readable message, in order of stamps."""
@@ -96,10 +108,7 @@ class _LabelledBag:
         for _, received, data in self._storage.messages({topic}):
             message = self._message(topic, data)
             if message is not None:
-                found.append((stamp_ns(message.header.stamp), received))
-                self._frame_id = (
-                    message.header.frame_id if topic == self._topics.image else self._frame_id
-                )
+                found.append((_time(message, received), received))
         return sorted(found)
 
     def poses(self) -> list[tuple[int, Float64]]:
@@ -108,17 +117,12 @@ class _LabelledBag:
         if "/tf_static" in self._storage.topics:
             for _, _, data in self._storage.messages({"/tf_static"}):
                 static.add(self._storage.deserialize("/tf_static", data))
-        for _, _, data in self._storage.messages({self._topics.image}):
-            image = self._message(self._topics.image, data)
-            if image is not None:
-                self._frame_id = image.header.frame_id
-                break
         found = []
-        for _, _, data in self._storage.messages({self._topics.pose}):
+        for _, received, data in self._storage.messages({self._topics.pose}):
             message = self._message(self._topics.pose, data)
             if message is None:
                 continue
-            child = getattr(message, "child_frame_id", "")
+            child = getattr(message, "child_frame_id", "").lstrip("/")
             extrinsics = (
                 static.lookup(child, self._frame_id)
                 if child and child != self._frame_id
@@ -130,33 +134,31 @@ class _LabelledBag:
                     "record /tf_static too",
                 )
             pose = message.pose.pose if child else message.pose
-            found.append((stamp_ns(message.header.stamp), matrix_of_pose(pose) @ extrinsics))
+            found.append((_time(message, received), matrix_of_pose(pose) @ extrinsics))
         return sorted(found, key=lambda item: item[0])
 
-    def read(self, image: _Message, depth: _Message, pose: Float64) -> LabelledFrame:
-        """Decode one frame. Raises InputError when it cannot be decoded."""
+    def picture(self, message: _Message) -> UInt8:
+        """Decode one image. Raises InputError when it cannot be decoded."""
         with self._lock:
-            pictures, maps = (
-                self._fetch(self._topics.image, image),
-                self._fetch(self._topics.depth, depth),
-            )
-        compressed = self._storage.topics[self._topics.image][0].endswith("CompressedImage")
+            image = self._fetch(self._topics.image, message)
         try:
-            rgb = decode_compressed(pictures) if compressed else decode_image(pictures)
+            return self._maker.decode(image)
         except FrameError as error:
-            raise InputError(f"{self._path}: {error.what}", "leave this bag out") from error
-        h, w = rgb.shape[:2]
-        if (self._camera.width, self._camera.height) != (w, h):
-            raise InputError(
-                f"{self._path}: CameraInfo is not for {w}x{h} images",
-                "record the matching CameraInfo",
-            )
-        return LabelledFrame(rgb, nearest_resize(decode_depth(maps), w, h), pose, self._camera)
+            raise InputError(f"{self._path}: {error}", "leave this bag out") from error
+
+    def depth(self, message: _Message) -> Float32:
+        """Decode one depth image. Raises InputError when it cannot be decoded."""
+        with self._lock:
+            image = self._fetch(self._topics.depth, message)
+        try:
+            return decode_depth(image)
+        except FrameError as error:
+            raise InputError(f"{self._path}: {error}", "leave this bag out") from error
 
     def _fetch(self, topic: str, message: _Message) -> Any:
         for _, _, data in self._storage.messages({topic}, message[1], message[1] + 1):
             found = self._message(topic, data)
-            if found is not None and stamp_ns(found.header.stamp) == message[0]:
+            if found is not None and _time(found, message[1]) == message[0]:
                 return found
         raise InputError(
             f"{self._path}: a message on {topic} can no longer be read", "leave this bag out"
@@ -168,64 +170,50 @@ class _LabelledBag:
         except BagError:
             return None
 
-    def _first_camera(self) -> Camera:
-        for _, _, data in self._storage.messages({self._topics.camera_info}):
-            camera = camera_from_info(self._storage.deserialize(self._topics.camera_info, data))
-            if camera is not None:
-                if camera.distortion:
-                    raise CameraError(
-                        f"{self._path}: images of a labelled bag must be rectified",
-                        "record the rectified topics",
-                    )
-                return pinhole(camera)
-        raise BagError(
-            f"{self._path}: {self._topics.camera_info} is not calibrated", "calibrate the camera"
-        )
+    def _take_first_info(self) -> None:
+        """Remember the first CameraInfo, and refuse the bag here already when no frame can use
+        it."""
+        topic = self._topics.camera_info
+        for _, _, data in self._storage.messages({topic}):
+            info = self._storage.deserialize(topic, data)
+            self._maker.take_info(info)
+            choice = choose_camera(info, None, self._topics.image)
+            if choice.camera is not None and choice.camera.distortion:
+                raise CameraError(
+                    f"{self._path}: images of a labelled bag must be rectified",
+                    "record the rectified topics",
+                )
+            if choice.camera is not None or not (info.width and info.height):
+                return
+        raise BagError(f"{self._path}: {topic} is not calibrated", "calibrate the camera")
+
+    def _begin(self) -> tuple[str, Camera]:
+        """Frame id and pinhole of the first image that decodes; it sets the range of values,
+        whatever is read first."""
+        topic, unusable = self._topics.image, ""
+        for _, _, data in self._storage.messages({topic}):
+            image = self._message(topic, data)
+            if image is None:
+                continue
+            try:
+                height, width = self._maker.decode(image).shape[:2]
+            except FrameError as error:
+                unusable = unusable or str(error)
+                continue
+            frame_id = str(image.header.frame_id).lstrip("/")
+            choice = self._maker.choose((width, height), frame_id)
+            if choice.camera is None:
+                raise BagError(f"{self._path}: {choice.why}", "record the matching CameraInfo")
+            return frame_id, pinhole(choice.camera)
+        raise BagError(f"{self._path}: {topic}: no usable image {unusable}".rstrip())
+
+    def _note(self, key: str, text: str) -> None:
+        if key not in self._said:
+            self._said.add(key)
+            log.warning("%s: %s", self._path, text)
 
 
-def decode_depth(message: Any) -> Float32:
-    """Metres float32 `[h, w]` (NaN = invalid) of a 32FC1 or 16UC1 `sensor_msgs/Image`. Raises
-    InputError for other encodings."""
-    kinds: dict[str, tuple[np.dtype[Any], float]] = {
-        "32FC1": (np.dtype("f4"), 1.0),
-        "16UC1": (np.dtype("u2"), 1e-3),
-        "mono16": (np.dtype("u2"), 1e-3),
-    }
-    if message.encoding not in kinds:
-        raise InputError(
-            f"depth encoding {message.encoding} is not known",
-            "use 32FC1 (metres) or 16UC1 (millimetres)",
-        )
-    kind, unit = kinds[message.encoding]
-    data = np.frombuffer(bytes(message.data), np.uint8)
-    rows, step, width = int(message.height), int(message.step), int(message.width)
-    if len(data) < rows * step or step < width * kind.itemsize:
-        raise InputError("a depth image is shorter than its header says", "leave this bag out")
-    packed = np.ascontiguousarray(
-        data[: rows * step].reshape(rows, step)[:, : width * kind.itemsize]
-    )
-    depth = packed.view(kind.newbyteorder(">" if message.is_bigendian else "<")).astype(
-        np.float32
-    ) * np.float32(unit)
-    depth[~(np.isfinite(depth) & (depth > 0))] = np.nan
-    return np.asarray(depth)
-
-
-def _nearest(stamps: list[int], stamp: int) -> int | None:
-    at = bisect_left(stamps, stamp)
-    near = [
-        k for k in (at - 1, at) if 0 <= k < len(stamps) and abs(stamps[k] - stamp) <= _MAX_GAP_NS
-    ]
-    return min(near, key=lambda k: abs(stamps[k] - stamp)) if near else None
-
-
-def _pose_at(stamps: list[int], poses: list[tuple[int, Float64]], stamp: int) -> Float64 | None:
-    """Pose interpolated between the neighbours of a stamp; None outside the track or in a gap of
-    more than 0.5 s."""
-    after = bisect_left(stamps, stamp)
-    if after < len(stamps) and stamps[after] == stamp:
-        return poses[after][1]
-    if after == 0 or after == len(stamps) or stamps[after] - stamps[after - 1] > 10 * _MAX_GAP_NS:
-        return None
-    (t0, T0), (t1, T1) = poses[after - 1], poses[after]
-    return interpolate(T0, T1, (stamp - t0) / (t1 - t0))
+def _time(message: Any, received: int) -> int:
+    """Header stamp, or the time of reception where there is none."""
+    ns = stamp_ns(message.header.stamp)
+    return ns if ns > 0 else received

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 
-from flow3r_ros.datasets.sequence import Sequence, Shot, need, need_any
-from flow3r_ros.errors import EvaluationError
+from flow3r_ros.datasets.files import image_size, need, need_any
+from flow3r_ros.datasets.sequence import Sequence, Shot
+from flow3r_ros.errors import InputError
 from flow3r_ros.geometry.lie import invert, matrix_from_quaternion, rigid
 from flow3r_ros.types import Camera
 from flow3r_ros.wire.tum import read_tum
@@ -29,13 +30,13 @@ def epic_kitchens(root: Path) -> list[Sequence]:
     for folder in sorted(path for path in root.glob("P*/rgb_frames/*") if path.is_dir()):
         found = sorted(root.rglob(f"{folder.name}.json"))
         if not found:
-            raise EvaluationError(
+            raise InputError(
                 f"{folder.name}.json is missing: pseudo ground truth of EPIC Fields",
                 "put it below --data",
             )
         sequences.append(_epic_video(folder, found[0]))
     if not sequences:
-        raise EvaluationError(
+        raise InputError(
             f"{root}: nothing matches P*/rgb_frames/VIDEO: frames of EPIC-KITCHENS",
             "unpack the frame archives",
         )
@@ -43,37 +44,25 @@ def epic_kitchens(root: Path) -> list[Sequence]:
 
 
 def _epic_video(folder: Path, fields: Path) -> Sequence:
+    shots, without = [], 0
     try:
         data = json.loads(fields.read_text(encoding="utf-8"))
-        camera, images = data["camera"], data["images"]
-    except (OSError, ValueError, KeyError) as error:
-        raise EvaluationError(
-            f"{fields}: is not an EPIC Fields file ({error})", "download it again"
+        lens, images = _lens(data["camera"]), data["images"]
+        for image in need_any(folder, "frame_*.jpg", "frames of the video"):
+            if image.name not in images:
+                without += 1
+                continue
+            qw, qx, qy, qz, tx, ty, tz = images[image.name][:7]
+            pose = invert(rigid(matrix_from_quaternion([qx, qy, qz, qw]), [tx, ty, tz]))
+            stamp = round((int(image.stem.removeprefix("frame_")) - 1) * 1e9 / 59.94)
+            shots.append(Shot(image, stamp, _fitted(lens, image), pose))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{fields}: is not an EPIC Fields file ({type(error).__name__}: {error})",
+            "download it again",
         ) from error
-    if camera["model"] != "OPENCV":
-        raise EvaluationError(f"{fields}: camera model {camera['model']!r} is not OPENCV")
-    fx, fy, cx, cy, *distortion = (float(value) for value in camera["params"])
-    lens = Camera(
-        int(camera["width"]),
-        int(camera["height"]),
-        fx,
-        fy,
-        cx - 0.5,
-        cy - 0.5,
-        "plumb_bob",
-        (*distortion[:4], 0.0),
-    )
-    shots, without = [], 0
-    for image in need_any(folder, "frame_*.jpg", "frames of the video"):
-        if image.name not in images:
-            without += 1
-            continue
-        qw, qx, qy, qz, tx, ty, tz = images[image.name][:7]
-        pose = invert(rigid(matrix_from_quaternion([qx, qy, qz, qw]), [tx, ty, tz]))
-        stamp = round((int(image.stem.removeprefix("frame_")) - 1) * 1e9 / 59.94)
-        shots.append(Shot(image, stamp, _fitted(lens, image), pose))
     if not shots:
-        raise EvaluationError(f"{folder}: no frame is registered in {fields.name}")
+        raise InputError(f"{folder}: no frame is registered in {fields.name}")
     return Sequence(
         folder.name,
         tuple(shots),
@@ -81,13 +70,19 @@ def _epic_video(folder: Path, fields: Path) -> Sequence:
     )
 
 
+def _lens(camera: dict[str, Any]) -> Camera:
+    """COLMAP's OPENCV camera, whose pixel centres lie at halves."""
+    if camera["model"] != "OPENCV":
+        raise ValueError(f"camera model {camera['model']!r} is not OPENCV")
+    fx, fy, cx, cy, *distortion = (float(value) for value in camera["params"])
+    size = int(camera["width"]), int(camera["height"])
+    return Camera(*size, fx, fy, cx - 0.5, cy - 0.5, "plumb_bob", (*distortion[:4], 0.0))
+
+
 def _fitted(lens: Camera, image: Path) -> Camera:
     """The lens at the size of the image (EPIC's frames are 456x256, its registration may be
     larger)."""
-    picture = cv2.imread(str(image), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise EvaluationError(f"{image}: cannot be read", "download the file again")
-    height, width = picture.shape[:2]
+    width, height = image_size(image)
     sx, sy = width / lens.width, height / lens.height
     shifted = ((lens.cx + 0.5) * sx - 0.5, (lens.cy + 0.5) * sy - 0.5)
     return Camera(
@@ -110,7 +105,7 @@ def kinetics(root: Path) -> list[Sequence]:
         )
         images = sorted(folder.glob("*.jpg"))
         if len(images) != len(truth.stamps_ns):
-            raise EvaluationError(
+            raise InputError(
                 f"{folder}: {len(images)} frames but {len(truth.stamps_ns)} poses in "
                 f"{folder.name}.tum"
             )
@@ -121,7 +116,7 @@ def kinetics(root: Path) -> list[Sequence]:
         ]
         sequences.append(Sequence(f"{folder.parent.name}/{folder.name}", tuple(shots)))
     if not sequences:
-        raise EvaluationError(
+        raise InputError(
             f"{root}: nothing matches CLASS/VIDEO/*.jpg: extracted frames of Kinetics-700",
             "extract the videos' frames",
         )

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from flow3r_ros.bags.storage import Storage
-from flow3r_ros.errors import BagError, EvaluationError
+from flow3r_ros.errors import BagError, EvaluationError, FrameError
+from flow3r_ros.geometry.camera import pinhole
 from flow3r_ros.geometry.lie import matrix_from_quaternion, rigid
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.types import Camera, Float32, Float64
+from flow3r_ros.wire.camera_choice import base_topic, choose_camera
+from flow3r_ros.wire.depth_images import decode_depth
 
 POSE_TYPES = {
     "nav_msgs/msg/Odometry": lambda message: (
@@ -77,51 +80,56 @@ def depth_from_bag(path: Path, topic: str, limit: int = 50) -> dict[int, DepthRe
     is assumed).
 
     Raises:
-        EvaluationError: the topic is missing or is not 16UC1 or 32FC1.
+        EvaluationError: the topic is missing or holds no images, or the first of them is no depth
+            image.
     """
     readers: dict[int, DepthReader] = {}
     with Storage(path) as storage:
-        _kind(storage, path, topic, ("sensor_msgs/msg/Image",))
-        lens = _lens(storage, topic.rsplit("/", 1)[0] + "/camera_info")
+        _kind(storage, path, topic, ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"))
+        base = base_topic(topic)
+        info = _info(storage, base.rsplit("/", 1)[0] + "/camera_info")
         step = max(1, -(-storage.topics[topic][1] // limit))
         for _, _, data in islice(storage.messages({topic}), 0, None, step):
             message = _read(storage, topic, data)
             if message is None:
                 continue
-            if message.encoding not in ("16UC1", "32FC1"):
-                raise EvaluationError(f"{path}: {topic} is {message.encoding}, not 16UC1 or 32FC1")
-            readers[_stamp(message)] = partial(
-                _depth, bytes(message.data), message.encoding, message.height, message.width, lens
-            )
+            if not readers:
+                _decoded(message, f"{path}: {topic}")
+            readers[_stamp(message)] = partial(_depth, message, f"{path}: {topic}", info, base)
     return readers
 
 
-def _depth(
-    data: bytes, encoding: str, height: int, width: int, lens: Camera | None
-) -> tuple[Float32, Camera | None]:
-    if encoding == "16UC1":
-        values = np.frombuffer(data, "<u2").reshape(height, width).astype(np.float32) / np.float32(
-            1000.0
-        )
-    else:
-        values = np.frombuffer(data, "<f4").reshape(height, width).astype(np.float32)
-    values[~(np.isfinite(values) & (values > 0))] = np.nan
+def _depth(message: Any, where: str, info: Any | None, topic: str) -> tuple[Float32, Camera | None]:
+    values = _decoded(message, where)
     if np.isfinite(values).any() and (middle := float(np.nanmedian(values))) > FARTHEST_M:
         raise EvaluationError(
             f"a depth image has a median of {middle:.0f} m: 32FC1 is in metres (REP "
             "118), this looks like millimetres"
         )
-    return values, lens
+    size = values.shape[1], values.shape[0]
+    camera = choose_camera(info, size, topic, str(message.header.frame_id)).camera
+    if camera is None and info is not None and 0 < info.width != size[0]:
+        raise EvaluationError(
+            f"depth of {size[0]}x{size[1]} pixels has intrinsics for {info.width}x{info.height}",
+            "record the depth camera's own CameraInfo",
+        )
+    return values, pinhole(camera) if camera is not None else None
 
 
-def _lens(storage: Storage, topic: str) -> Camera | None:
+def _decoded(message: Any, where: str) -> Float32:
+    try:
+        return decode_depth(message)
+    except FrameError as error:
+        raise EvaluationError(f"{where}: {error.what}", error.cure) from error
+
+
+def _info(storage: Storage, topic: str) -> Any | None:
     if topic not in storage.topics:
         return None
     for _, _, data in storage.messages({topic}):
         message = _read(storage, topic, data)
-        if message is not None and message.k[0] > 0:
-            fx, cx, fy, cy = (float(message.k[i]) for i in (0, 2, 4, 5))
-            return Camera(int(message.width), int(message.height), fx, fy, cx, cy)
+        if message is not None:
+            return message
     return None
 
 

@@ -1,26 +1,34 @@
-"""What every benchmark loader yields: a sequence of image files with stamps, intrinsics, true poses
-and depth, read lazily."""
+"""A recorded sequence of a public data set: images with stamps, intrinsics, and where the data set
+has them true poses and depth, all read lazily.
+
+Every reader of `datasets/` gives `Sequence`s of `Shot`s; `flow3r run` takes their frames, training
+and evaluation those with truth (`with_truth`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from flow3r_ros.errors import EvaluationError
-from flow3r_ros.types import Camera, Float32, Float64, Frame
+from flow3r_ros.datasets.files import read_image
+from flow3r_ros.errors import InputError
+from flow3r_ros.geometry.camera import Rectifier
+from flow3r_ros.geometry.depth_map import resample_depth
+from flow3r_ros.geometry.flow import nearest_resize
+from flow3r_ros.types import Camera, Float32, Float64, Frame, UInt8
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One frame of a benchmark on disk.
+    """One recorded frame.
 
-    `pose` float64 `[4, 4]` camera-to-world of the optical frame, None where the benchmark has none
-    for this frame; `depth` reads float32 `[H, W]` metres with NaN where invalid; `depth_camera` is
-    its pinhole when it is not that of the image.
+    `image` is its file; `pose` float64 `[4, 4]` camera-to-world of the optical frame, None where
+    the data set has none for this frame; `depth` reads float32 `[H, W]` metres with NaN where
+    invalid; `depth_camera` is its lens when it is not that of the image; `decode` reads the image
+    where it is not a file of its own (then `image` is the bag).
     """
 
     image: Path
@@ -29,37 +37,90 @@ class Shot:
     pose: Float64 | None = None
     depth: Callable[[], Float32] | None = None
     depth_camera: Camera | None = None
+    decode: Callable[[], UInt8] | None = None
+
+
+@dataclass(frozen=True)
+class LabelledFrame:
+    """`rgb` uint8 `[H, W, 3]` rectified; `depth` float32 `[H, W]` metres along z, NaN = invalid;
+    `pose` camera-to-world `[4, 4]`; the pinhole of both."""
+
+    rgb: UInt8
+    depth: Float32
+    pose: Float64
+    camera: Camera
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """Frames of one sequence in order; `notes` say what was left out while reading it."""
+    """Frames of one sequence in order of time; `notes` say what was left out or assumed."""
 
     name: str
     shots: tuple[Shot, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.shots)
 
     def only(self, indices: list[int]) -> Sequence:
         """The chosen frames."""
         return replace(self, shots=tuple(self.shots[i] for i in indices))
 
-    def frames(self) -> list[Frame]:
+    def with_truth(self, depth: bool = False) -> Sequence:
+        """The frames that have a true pose, and depth where it is asked for; `notes` count the
+        others.
+
+        Raises:
+            InputError: none has.
+        """
+        posed = [shot for shot in self.shots if shot.pose is not None]
+        kept = [shot for shot in posed if shot.depth is not None] if depth else posed
+        if not kept:
+            what = "a true pose and depth" if depth else "a true pose"
+            raise InputError(
+                f"{self.name}: no frame has {what}", "complete the download of this sequence"
+            )
+        lost = {"pose": len(self.shots) - len(posed), "depth": len(posed) - len(kept)}
+        notes = tuple(f"{count} frames without a {what}" for what, count in lost.items() if count)
+        return replace(self, shots=tuple(kept), notes=(*self.notes, *notes))
+
+    def frames(self) -> Iterator[Frame]:
         """The images as frames, ids from 0.
 
         Raises:
-            EvaluationError: an image cannot be read or does not fit its intrinsics.
+            InputError: an image cannot be read or does not fit its intrinsics.
         """
-        return [load_frame(index, shot) for index, shot in enumerate(self.shots)]
+        return (load_frame(index, shot) for index, shot in enumerate(self.shots))
+
+    def labelled(self, index: int) -> LabelledFrame:
+        """One frame with truth, rectified, its depth on the grid of the image.
+
+        Raises:
+            InputError: a file cannot be read, or the frame lacks intrinsics, pose or depth.
+        """
+        shot = self.shots[index]
+        if shot.camera is None or shot.pose is None or shot.depth is None:
+            raise InputError(
+                f"{self.name}: frame {index} lacks intrinsics, a true pose or depth",
+                "leave it out (Sequence.with_truth)",
+            )
+        rectifier = Rectifier(shot.camera)
+        rgb = rectifier.apply(load_frame(index, shot).rgb)
+        depth, lens = shot.depth(), shot.depth_camera
+        if lens is None:
+            depth, lens = nearest_resize(depth, shot.camera.width, shot.camera.height), shot.camera
+        depth = resample_depth(depth, lens, rectifier.rectified)
+        return LabelledFrame(rgb, depth, shot.pose, rectifier.rectified)
 
     def poses(self) -> Float64:
         """True poses `[N, 4, 4]`.
 
         Raises:
-            EvaluationError: a frame has none.
+            InputError: a frame has none.
         """
         missing = [shot.image.name for shot in self.shots if shot.pose is None]
         if missing:
-            raise EvaluationError(
+            raise InputError(
                 f"{self.name}: {len(missing)} frames have no true pose, the first is {missing[0]}"
             )
         return np.stack([shot.pose for shot in self.shots if shot.pose is not None])
@@ -69,100 +130,14 @@ def load_frame(frame_id: int, shot: Shot) -> Frame:
     """Read one image.
 
     Raises:
-        EvaluationError: it cannot be read, or its size is not that of the intrinsics.
+        InputError: it cannot be read, or its size is not that of the intrinsics.
     """
-    image = cv2.imread(str(shot.image), cv2.IMREAD_COLOR)
-    if image is None:
-        raise EvaluationError(f"{shot.image}: cannot be read", "download the file again")
-    height, width = image.shape[:2]
+    rgb = shot.decode() if shot.decode else read_image(shot.image)
+    height, width = rgb.shape[:2]
     if shot.camera and (shot.camera.width, shot.camera.height) != (width, height):
-        raise EvaluationError(
+        raise InputError(
             f"{shot.image}: is {width}x{height}, its intrinsics are for "
-            f"{shot.camera.width}x{shot.camera.height}"
+            f"{shot.camera.width}x{shot.camera.height}",
+            "use the intrinsics of this image size",
         )
-    return Frame(
-        frame_id,
-        shot.stamp_ns,
-        np.ascontiguousarray(image[..., ::-1]).astype(np.uint8),
-        shot.camera,
-    )
-
-
-def png_depth(path: Path, units_per_metre: float, invalid: tuple[int, ...] = (0,)) -> Float32:
-    """A 16-bit depth PNG as metres, NaN where invalid.
-
-    Raises:
-        EvaluationError: it cannot be read or is not 16-bit.
-    """
-    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if values is None or values.dtype != np.uint16 or values.ndim != 2:
-        raise EvaluationError(f"{path}: is not a 16-bit depth image", "download the file again")
-    depth = values.astype(np.float32) / np.float32(units_per_metre)
-    depth[np.isin(values, invalid)] = np.nan
-    return depth
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of an image file.
-
-    Raises:
-        EvaluationError: it cannot be read.
-    """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise EvaluationError(f"{path}: cannot be read", "download the file again")
-    return image.shape[1], image.shape[0]
-
-
-def pinhole_of(width: int, height: int, matrix: Float64) -> Camera:
-    """A camera from K `[3, 3]` (or larger) in pixels."""
-    return Camera(
-        width,
-        height,
-        float(matrix[0, 0]),
-        float(matrix[1, 1]),
-        float(matrix[0, 2]),
-        float(matrix[1, 2]),
-    )
-
-
-def need(path: Path, what: str) -> Path:
-    """The path, which must exist.
-
-    Raises:
-        EvaluationError: it is missing; the message names the piece of the download.
-    """
-    if not path.exists():
-        raise EvaluationError(
-            f"{path} is missing: {what}", "complete the download or give another --data"
-        )
-    return path
-
-
-def need_any(root: Path, pattern: str, what: str) -> list[Path]:
-    """Everything below `root` that matches, sorted; at least one.
-
-    Raises:
-        EvaluationError: nothing matches.
-    """
-    found = sorted(root.glob(pattern)) if root.is_dir() else []
-    if not found:
-        raise EvaluationError(
-            f"{root}: nothing matches {pattern}: {what}",
-            "complete the download or give another --data",
-        )
-    return found
-
-
-def numbers(path: Path) -> Float64:
-    """A text file of numbers as a matrix.
-
-    Raises:
-        EvaluationError: it cannot be read as numbers.
-    """
-    try:
-        return np.atleast_2d(np.loadtxt(path, dtype=np.float64))
-    except (OSError, ValueError) as error:
-        raise EvaluationError(
-            f"{path}: is not a table of numbers ({error})", "download the file again"
-        ) from error
+    return Frame(frame_id, shot.stamp_ns, rgb, shot.camera)

@@ -11,20 +11,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from flow3r_ros.bags.reader import BagReader, OdometrySample
 from flow3r_ros.datasets import pictures, video
+from flow3r_ros.datasets.identify import bag_at, identify
 from flow3r_ros.datasets.prefetch import Prefetch
 from flow3r_ros.errors import FrameError, InputError
-from flow3r_ros.geometry.camera import load_camera
-from flow3r_ros.types import Camera, Frame
+from flow3r_ros.geometry.camera_file import load_camera
+from flow3r_ros.types import Frame
+from flow3r_ros.wire.camera_choice import CameraChoice, unknown
 
 Event = Frame | OdometrySample | FrameError
 """what a source yields; a FrameError stands in the place of an unusable image"""
 
-_BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 CAMERA_FILE = "camera.json"
 
 
@@ -51,6 +53,11 @@ class Source(ABC):
     @abstractmethod
     def notes(self) -> list[str]:
         """What was lost or assumed, in words."""
+
+    @property
+    @abstractmethod
+    def camera(self) -> CameraChoice:
+        """What was decided about the camera of the frames read so far, and why."""
 
     @property
     def total(self) -> int | None:
@@ -99,6 +106,7 @@ class PictureSource(Source):
         super().__init__(reader.path, reader.every, max_frames)
         self._reader = reader
         self._camera_file = camera
+        self._choice = unknown("no camera.json")
 
     @property
     def drops(self) -> Counter[str]:
@@ -109,6 +117,11 @@ class PictureSource(Source):
     def notes(self) -> list[str]:
         """What was lost or assumed, in words."""
         return self._reader.notes
+
+    @property
+    def camera(self) -> CameraChoice:
+        """The camera of camera.json, else that which the data set publishes."""
+        return self._choice
 
     def __enter__(self) -> Source:
         if self._camera_file is not None:
@@ -125,11 +138,27 @@ class PictureSource(Source):
         return self._reader.total
 
     def _events(self) -> Iterator[Event]:
-        camera: Camera | None = None
         for frame_id, (stamp, rgb) in enumerate(islice(iter(self._reader), self.max_frames)):
-            if frame_id == 0 and self._camera_file is not None:
-                camera = load_camera(self._camera_file, (rgb.shape[1], rgb.shape[0]))
-            yield Frame(frame_id, stamp, rgb, camera)
+            if frame_id == 0:
+                self._choice = self._choose((rgb.shape[1], rgb.shape[0]))
+            yield Frame(frame_id, stamp, rgb, self._choice.camera)
+
+    def _choose(self, size: tuple[int, int]) -> CameraChoice:
+        """That of the camera file, else the data set's, where it fits the pictures."""
+        if self._camera_file is not None:
+            return _of_file(self._camera_file, size)
+        listing = self._reader.listing if isinstance(self._reader, pictures.Pictures) else None
+        published = listing.camera if listing else None
+        if published is None:
+            return self._choice
+        if (published.width, published.height) != size:
+            why = (
+                f"the published calibration is for {published.width}x{published.height}, the "
+                f"pictures are {size[0]}x{size[1]}; it is not used"
+            )
+            self.notes.append(why)
+            return unknown(why)
+        return CameraChoice(published, "file", "published with the data set")
 
 
 class BagSource(Source):
@@ -148,10 +177,11 @@ class BagSource(Source):
         odometry: bool = False,
     ) -> None:
         super().__init__(path, every, max_frames)
-        self.reader = BagReader(path, topic)
-        self._camera = load_camera(camera) if camera else None
+        self.reader = BagReader(bag_at(path), topic)
+        self._choice = _of_file(camera) if camera else None
         self._camera_file = camera
         self._start, self._duration, self._odometry = start, duration, odometry
+        self._first_error: FrameError | None = None
 
     @property
     def drops(self) -> Counter[str]:
@@ -162,6 +192,15 @@ class BagSource(Source):
     def notes(self) -> list[str]:
         """What was lost or assumed, in words."""
         return self.reader.notes
+
+    @property
+    def camera(self) -> CameraChoice:
+        """The camera of camera.json, else that of the bag's CameraInfo."""
+        return self._choice or self.reader.camera
+
+    def camera_of(self, frame_id: int) -> CameraChoice:
+        """The same for one frame that was given out."""
+        return self._choice or self.reader.camera_of(frame_id)
 
     def __enter__(self) -> BagSource:
         self.reader.__enter__()
@@ -184,16 +223,29 @@ class BagSource(Source):
                 if frames == 0 and self._camera_file is not None:
                     load_camera(self._camera_file, (event.rgb.shape[1], event.rgb.shape[0]))
                 frames += 1
-                if self._camera is not None:
-                    event = Frame(
-                        event.id, event.stamp_ns, event.rgb, self._camera, event.source_frame
-                    )
+                if self._choice is not None:
+                    event = replace(event, camera=self._choice.camera)
+            elif isinstance(event, FrameError):
+                self._first_error = self._first_error or event
             yield event
         if frames == 0:
-            raise InputError(
-                f"{self.path}: no usable image ({dict(self.drops) or 'none in the chosen time'})",
-                "check topic, start, duration",
-            )
+            raise self._nothing_usable()
+
+    def _nothing_usable(self) -> InputError:
+        """Why no image of the bag could be used: the first reason found, or the chosen time."""
+        if self._first_error is None:
+            return InputError(f"{self.path}: no image in the chosen time", "check start, duration")
+        what = f"{self.path}: {self.reader.image_topic}: none of {sum(self.drops.values())} images"
+        return InputError(f"{what} can be used: {self._first_error.what}", self._first_error.cure)
+
+
+def _of_file(path: Path, size: tuple[int, int] | None = None) -> CameraChoice:
+    camera = load_camera(path, size)
+    if camera is None:
+        return unknown(f"{path.name} leaves the intrinsics open")
+    if camera.estimated:
+        return CameraChoice(camera, "estimated", f"{path.name} says so")
+    return CameraChoice(camera, "file", path.name)
 
 
 def open_source(
@@ -216,42 +268,21 @@ def open_source(
 
     Raises InputError (BagError for bags) when there is nothing to read.
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder", "check the path")
-    if is_bag(path):
-        return BagSource(path, topic, camera, every, max_frames, odometry=odometry)
-    reader = _picture_reader(path, every)
-    beside = (path if path.is_dir() else path.parent, reader.path.parent)
-    found = next(
+    found = identify(Path(path))
+    if found.kind == "bag":
+        return BagSource(found.path, topic, camera, every, max_frames, odometry=odometry)
+    if topic is not None:
+        raise InputError(
+            f"{path}: is {'a video' if found.kind == 'video' else 'a folder of pictures'}",
+            "--topic is for bags; leave it out",
+        )
+    if found.kind == "video":
+        reader: video.Video | pictures.Pictures = video.Video(found.path, every)
+    else:
+        reader = pictures.Pictures(found.path, every, found.listing)
+    inside = Path(path) if Path(path).is_dir() else Path(path).absolute().parent
+    beside = (inside, found.path.absolute().parent, found.path)
+    own = next(
         (folder / CAMERA_FILE for folder in beside if (folder / CAMERA_FILE).is_file()), None
     )
-    return PictureSource(reader, camera or found, max_frames)
-
-
-def is_bag(path: Path) -> bool:
-    """Whether `path` is a bag file, or a folder with bag files or rosbag2 metadata."""
-    if path.is_file():
-        return path.suffix in _BAG_SUFFIXES
-    return (path / "metadata.yaml").is_file() or any(
-        set(file.suffixes) & set(_BAG_SUFFIXES) for file in path.iterdir()
-    )
-
-
-def _picture_reader(path: Path, every: int) -> video.Video | pictures.Pictures:
-    if path.is_file():
-        if path.suffix.lower() in pictures.SUFFIXES:
-            raise InputError(f"{path}: one image is not a sequence", "give the folder")
-        return video.Video(path, every)
-    videos = sorted(file for file in path.iterdir() if file.suffix.lower() in video.SUFFIXES)
-    if len(videos) == 1:
-        return video.Video(videos[0], every)
-    for folder in (path, path / "frames", path / "images"):
-        if folder.is_dir() and pictures.images_in(folder):
-            return pictures.Pictures(folder, every)
-    what = (
-        f"several videos: {', '.join(file.name for file in videos)}"
-        if videos
-        else "no images, video or bag in it"
-    )
-    raise InputError(f"{path}: {what}", "give the file itself")
+    return PictureSource(reader, camera or own, max_frames)

@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from flow3r_ros.datasets.mp4_index import read_mp4_index
 from flow3r_ros.datasets.stamps import FILE, read_stamps
 from flow3r_ros.errors import InputError
 from flow3r_ros.types import UInt8
@@ -29,8 +30,15 @@ SUFFIXES = (
     ".mpg",
     ".mpeg",
     ".mjpg",
+    ".mjpeg",
     ".ts",
     ".wmv",
+    ".flv",
+    ".3gp",
+    ".ogv",
+    ".h264",
+    ".hevc",
+    ".gif",
 )
 _EXACT = (".mp4", ".mov", ".m4v", ".avi")
 """containers whose frame count is a table, not a guess from the duration"""
@@ -56,16 +64,32 @@ class Video:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         size = self.path.stat().st_size if self.path.is_file() else 0
-        self._capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
+        address = str(self.path.absolute())  # a bare `2024-05-01T10:22.mp4` names a protocol
+        index = read_mp4_index(self.path)
+        self._capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG)
         if not size or not self._capture.isOpened():
             self._capture.release()
-            what = "is empty" if not size else "is not a video that can be opened, or was cut off"
-            raise InputError(f"{self.path}: {what}", "check the file; `ffmpeg -i` says more")
+            if not size:
+                raise InputError(f"{self.path}: is empty", "record or copy it again")
+            if index is not None and not index.has_index:
+                raise InputError(
+                    f"{self.path}: is an mp4 or mov that was cut off before its index was written",
+                    "copy it again, or repair it with a copy tool of the camera's maker",
+                )
+            raise InputError(
+                f"{self.path}: is not a video that can be opened, or was cut off",
+                "check the file; `ffmpeg -i` says more",
+            )
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.total = int(count) if math.isfinite(count) and 0 < count < 1e9 else None
+        if index is not None and index.shown and self.total and index.shown < self.total:
+            hidden = self.total - index.shown
+            self.notes.append(f"trimmed: {hidden} frames are hidden by the file's edit list")
+            self.total = index.shown
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self._fps = fps if math.isfinite(fps) and 0.1 < fps < 1000 else 30.0
-        self._stamps = read_stamps(self.path.parent / FILE) if _has_stamps(self.path) else None
+        listed = self.path.absolute().parent / FILE
+        self._stamps = read_stamps(listed, self.notes) if _has_stamps(self.path) else None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -121,5 +145,9 @@ class Video:
 
 
 def _has_stamps(path: Path) -> bool:
-    beside = [file for file in path.parent.iterdir() if file.suffix.lower() in SUFFIXES]
-    return (path.parent / FILE).is_file() and len(beside) == 1
+    folder = path.absolute().parent
+    if not (folder / FILE).is_file():
+        return False
+    return [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES] == [
+        folder / path.name
+    ]

@@ -18,7 +18,7 @@ from flow3r_ros.geometry.correspondence import Matcher
 from flow3r_ros.geometry.flow import geometric_flow, pixel_grid, resize_flow, sample, warp
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.geometry.motion import rotation_angle
-from flow3r_ros.types import Estimate, TrackingState
+from flow3r_ros.types import Estimate
 
 GAPS = (1, 5)
 """frames between the two pictures of a comparison"""
@@ -49,13 +49,10 @@ class Agreement:
         self.last = estimate
         self._recent.append(estimate)
         self._count += 1
-        if self._count % EVERY or estimate.tracking_state is TrackingState.LOST:
+        if self._count % EVERY or not estimate.tracking_state.has_pose:
             return
         for gap in GAPS:
-            if (
-                len(self._recent) > gap
-                and self._recent[-1 - gap].tracking_state is not TrackingState.LOST
-            ):
+            if len(self._recent) > gap and self._recent[-1 - gap].tracking_state.has_pose:
                 row = compare_pair(self._recent[-1 - gap], estimate, self.matcher)
                 if row is not None:
                     self.rows[gap].append(row)
@@ -105,7 +102,7 @@ def compare_pair(a: Estimate, b: Estimate, matcher: Matcher) -> tuple[float, ...
         )
         > 0
     )
-    usable &= seen.covisibility > 0.5
+    usable &= seen.covisible
     if usable.sum() < 0.02 * usable.size:
         return None
     score = evaluate_flow(predicted, seen.flow, usable)
@@ -138,7 +135,7 @@ def loop_error(first: Estimate, last: Estimate, way: float, matcher: Matcher) ->
     """Where the run says it ended, if the last picture shows the place of the first."""
     gray_a, gray_b = matcher.prepare(first.rgb), matcher.prepare(last.rgb)
     seen = matcher.flow(gray_a, gray_b)
-    matched = seen.covisibility > 0.5
+    matched = seen.covisible
     flow = (
         float(np.median(np.linalg.norm(seen.flow[matched], axis=-1))) / gray_a.shape[1]
         if matched.any()

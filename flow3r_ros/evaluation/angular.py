@@ -7,7 +7,6 @@ not counted); AUC over max(rotation, translation) with bins of one degree.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,11 @@ from flow3r_ros.geometry.lie import invert
 from flow3r_ros.geometry.motion import rotation_angle
 from flow3r_ros.types import Bool, Float64
 
+THRESHOLDS_DEG = (5.0, 15.0, 30.0)
+"""degrees at which RRA and RTA are reported, as published"""
 
-def angular_metrics(
-    est: Float64, ref: Float64, thresholds: Sequence[float] = (5.0, 15.0, 30.0)
-) -> dict[str, Any]:
+
+def angular_metrics(est: Float64, ref: Float64) -> dict[str, Any]:
     """Score camera-to-world poses `[N, 4, 4]` against a reference in the same order, in percent.
 
     Pairs whose reference translation is zero have no direction: they are left out of RTA (counted
@@ -36,7 +36,7 @@ def angular_metrics(
         )
     rotation, translation, defined = pair_errors(est, ref)
     result: dict[str, Any] = {"pairs": len(rotation), "undefined_directions": int(np.sum(~defined))}
-    for threshold in thresholds:
+    for threshold in THRESHOLDS_DEG:
         result[f"RRA@{threshold:g}"] = 100.0 * float(np.mean(rotation < threshold))
         result[f"RTA@{threshold:g}"] = (
             100.0 * float(np.mean(translation[defined] < threshold)) if defined.any() else None

@@ -9,7 +9,7 @@ intrinsics, and is kept simple on purpose: it is what a good afternoon with Open
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -19,9 +19,6 @@ from flow3r_ros.geometry.camera import default_camera, undistort_points
 from flow3r_ros.geometry.lie import invert, rigid
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.types import Bool, Camera, Float32, Float64, Frame, UInt8
-
-Baseline = Callable[[Iterable[Frame]], Trajectory]
-"""A baseline maps a sequence of frames to their camera-to-world poses, one a frame."""
 
 MIN_TRACKS = 30
 

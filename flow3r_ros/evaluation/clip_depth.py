@@ -1,5 +1,5 @@
-"""Depth of a run folder (`flow3r run`) against the true depth of the clip it came from, beside the
-answer that needs no image."""
+"""Depth and confidence of a run folder (`flow3r run`) against the true depth of the clip it came
+from, beside the answer that needs no image."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 
 from flow3r_ros.errors import EvaluationError
-from flow3r_ros.evaluation.depth import evaluate_depth, registered_depth, resample_depth
-from flow3r_ros.geometry.camera import load_camera
+from flow3r_ros.evaluation.calibration import Calibration
+from flow3r_ros.evaluation.depth import evaluate_depth
+from flow3r_ros.geometry.camera_file import load_camera
+from flow3r_ros.geometry.depth_map import registered_depth, resample_depth
 from flow3r_ros.types import Camera, Float32
 
 NEAR_M, FAR_M = 0.1, 10.0
@@ -38,16 +40,52 @@ def measure_depth(clip: Path, folder: Path) -> dict[str, Any]:
     Raises:
         EvaluationError: no depth map of the run belongs to a frame with true depth.
     """
+    pairs = _with_truth(clip, folder)
+    if pairs is None:
+        return {}
+    guess = np.stack([estimate for _, estimate, _ in pairs])
+    known = np.stack([truth for _, _, truth in pairs])
+    offset = _offset(_meta(clip))
+    return {
+        **_score(guess, known),
+        "constant": _score(np.where(guess > 0, np.float32(1), guess), known),
+        **({} if offset is None else {"depth_offset": list(offset)}),
+    }
+
+
+def measure_confidence(clip: Path, run: Path) -> dict[str, Any]:
+    """Calibration of the confidence of a run folder that was written with `--save-confidence`,
+    against the clip's own depth maps as in `measure_depth`; only depths of NEAR_M to FAR_M count.
+
+    Returns:
+        `evaluation.calibration.Calibration.summary`; empty where the clip has no depth.
+
+    Raises:
+        EvaluationError: no depth map of the run belongs to a frame with true depth.
+    """
+    calibration = Calibration()
+    pairs = _with_truth(clip, run / "depth")
+    if pairs is None:
+        return {}
+    for name, estimate, truth in pairs:
+        near = np.where((truth >= NEAR_M) & (truth <= FAR_M), truth, np.float32(np.nan))
+        calibration.add(_read(run / "confidence" / name) / np.float32(255), estimate, near)
+    return calibration.summary()
+
+
+def _with_truth(clip: Path, folder: Path) -> list[tuple[str, Float32, Float32]] | None:
+    """File name, depth of the run (its own units, 0 invalid) and true depth (metres, NaN unknown)
+    of the frames that have both; None where the clip has no depth."""
     listing, colour = clip / "depth.txt", load_camera(clip / "camera.json")
     if not listing.exists() or colour is None:
-        return {}
-    meta = json.loads((clip / "camera.json").read_text(encoding="utf-8"))
+        return None
+    meta = _meta(clip)
     ours = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     lens = meta.get("depth_intrinsics")
     source = Camera(meta["width"], meta["height"], **lens) if lens else colour
     offset = _offset(meta)
     files = {_frame_index(file): file for file in folder.glob("*.png")}
-    estimates, truths = [], []
+    pairs = []
     for line in listing.read_text(encoding="utf-8").splitlines():
         if line.startswith("#") or not line.strip():
             continue
@@ -57,22 +95,22 @@ def measure_depth(clip: Path, folder: Path) -> dict[str, Any]:
             continue
         metres = np.where(truth > 0, truth / float(meta["depth_scale"]), np.nan).astype(np.float32)
         view = Camera(**ours["camera"])
-        truths.append(
+        seen = (
             resample_depth(metres, source, view)
             if offset is None
             else registered_depth(metres, source, view, offset)
         )
-        estimates.append(_read(path) / np.float32(ours["scale"]))
-    if not truths:
+        pairs.append((path.name, _read(path) / np.float32(ours["scale"]), seen))
+    if not pairs:
         raise EvaluationError(
             f"{clip.name}: no depth map of the run belongs to a frame with true depth"
         )
-    guess, known = np.stack(estimates), np.stack(truths)
-    return {
-        **_score(guess, known),
-        "constant": _score(np.where(guess > 0, np.float32(1), guess), known),
-        **({} if offset is None else {"depth_offset": list(offset)}),
-    }
+    return pairs
+
+
+def _meta(clip: Path) -> dict[str, Any]:
+    meta: dict[str, Any] = json.loads((clip / "camera.json").read_text(encoding="utf-8"))
+    return meta
 
 
 def _offset(meta: dict[str, Any]) -> tuple[float, float, float] | None:

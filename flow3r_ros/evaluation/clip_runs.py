@@ -27,14 +27,18 @@ import yaml
 from flow3r_ros.datasets.sources import open_source
 from flow3r_ros.errors import EvaluationError
 from flow3r_ros.evaluation.classical_vo import ClassicalOdometry
-from flow3r_ros.evaluation.clip_depth import measure_depth, median_depth
+from flow3r_ros.evaluation.clip_depth import measure_confidence, measure_depth, median_depth
+from flow3r_ros.evaluation.consistency import judge_run
 from flow3r_ros.evaluation.machine import describe_machine, fingerprint
 from flow3r_ros.evaluation.trajectory import evaluate_trajectory
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.geometry.motion import moves, path_length, rotation_angle
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.offline.run import peak_rss_mb
-from flow3r_ros.types import Float64, Frame
+from flow3r_ros.paths import write_atomically
+from flow3r_ros.report.page import RECORD_FILE
+from flow3r_ros.report.record import RunRecord
+from flow3r_ros.types import Float64, Frame, seconds
 from flow3r_ros.wire.tum import read_tum, write_tum
 
 ODOMETRY_SOURCES = (
@@ -44,7 +48,10 @@ ODOMETRY_SOURCES = (
     "network",
     "odometry",
     "offline",
+    "report/record.py",
+    "report/history.py",
     "evaluation/clip_depth.py",
+    "evaluation/calibration.py",
     "evaluation/depth.py",
 )
 CLASSICAL_SOURCES = ("geometry", "offline", "evaluation/classical_vo.py")
@@ -54,15 +61,13 @@ LIMIT_S = 1800.0
 
 @dataclass(frozen=True)
 class Contender:
-    """Who runs: the odometry with a model and with or without geometric assist, or (no model) the
-    classical odometry."""
+    """Who runs: the odometry with a model, or (no model) the classical odometry."""
 
     key: str
     """what its results are kept under"""
     title: str
     """what the page calls it"""
     model: str = ""
-    assist: bool = True
     weights: str | None = None
     """its weights file"""
 
@@ -139,16 +144,15 @@ def run_clip(
             folder.mkdir(parents=True, exist_ok=True)
             write_json(kept, _measured(clip, contender, folder, max_frames, start))
         result = dict(json.loads(kept.read_text(encoding="utf-8")))
-        return {**result, "trajectory": str(trajectory), **measure(clip, read_tum(trajectory))}
+        result |= {"trajectory": str(trajectory), **measure(clip, read_tum(trajectory))}
+        return {**result, **_judged(clip, folder / RECORD_FILE)}
     except Exception as error:
         return {"error": " ".join(str(error).split()) or type(error).__name__}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file that is there completely or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, default=str), encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, json.dumps(content, default=str).encode())
 
 
 def measure(clip: Clip, trajectory: Trajectory) -> dict[str, Any]:
@@ -175,6 +179,17 @@ def measure(clip: Clip, trajectory: Trajectory) -> dict[str, Any]:
     return result
 
 
+def _judged(clip: Clip, record: Path) -> dict[str, Any]:
+    """Honesty of a run with truth under the key `judged` (`consistency.judge_run`, or an
+    `error`)."""
+    if clip.truth is None or not record.exists():
+        return {}
+    try:
+        return {"judged": judge_run(RunRecord.load(record), read_tum(clip.truth))}
+    except EvaluationError as error:
+        return {"judged": {"error": str(error)}}
+
+
 def _measured(
     clip: Clip, contender: Contender, folder: Path, max_frames: int | None, start: int
 ) -> dict[str, Any]:
@@ -195,12 +210,7 @@ def _run_odometry(
     source: Path, contender: Contender, folder: Path, max_frames: int | None
 ) -> dict[str, Any]:
     settings, output = folder / "settings.yaml", folder / "scratch" / "run"
-    settings.write_text(
-        yaml.safe_dump(
-            {"model": {"name": contender.model}, "assist": {"enabled": contender.assist}}
-        ),
-        encoding="utf-8",
-    )
+    settings.write_text(yaml.safe_dump({"model": {"name": contender.model}}), encoding="utf-8")
     command = [
         sys.executable,
         "-m",
@@ -214,6 +224,7 @@ def _run_odometry(
         "--json",
     ]
     command += ["--max-frames", str(max_frames)] if max_frames else []
+    command += ["--save-confidence"] if (source / "depth.txt").exists() else []
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired as error:
@@ -223,12 +234,14 @@ def _run_odometry(
             (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         )
     write_tum(folder / "trajectory.tum", read_tum(output / "trajectory.tum"))
+    shutil.copy(output / RECORD_FILE, folder / RECORD_FILE)
     result: dict[str, Any] = {
         "summary": json.loads((output / "summary.json").read_text(encoding="utf-8"))
     }
     result["median_depth"] = median_depth(output / "depth")
     try:
         result["depth"] = measure_depth(source, output / "depth")
+        result["confidence"] = measure_confidence(source, output)
     except EvaluationError as error:
         result["depth"] = {"error": str(error)}
     return result
@@ -277,7 +290,7 @@ def _without_start(clip: Clip, folder: Path, start: int) -> Path:
                     frame.rgb[..., ::-1],
                     [cv2.IMWRITE_PNG_COMPRESSION, 1],
                 )
-                stamps.append(f"{frame.stamp_ns // 10**9}.{frame.stamp_ns % 10**9:09d}\n")
+                stamps.append(f"{seconds(frame.stamp_ns)}\n")
     (folder / "timestamps.txt").write_text("".join(stamps), encoding="utf-8")
     return folder
 

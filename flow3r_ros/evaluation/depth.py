@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 
 from flow3r_ros.errors import EvaluationError
-from flow3r_ros.types import Bool, Camera, Float32, Float64
+from flow3r_ros.types import Float32, Float64
 
 DepthAlign = Literal["none", "median", "scale_shift"]
 UNIT_RATIO = 50.0
@@ -99,70 +98,6 @@ def fit_depth(
         return 1.0, float(np.mean(truth) - np.mean(guess))
     scale = float(np.mean((guess - guess.mean()) * (truth - truth.mean())) / spread)
     return scale, float(truth.mean() - scale * guess.mean())
-
-
-def resample_depth(depth: Float32, source: Camera, target: Camera) -> Float32:
-    """Depth `[h, w]` of one pinhole seen by another at the same place: nearest neighbours, NaN
-    outside; no pixel is invented.
-
-    Raises:
-        EvaluationError: the depth map is not of the size its pinhole is for.
-    """
-    _check_size(depth, source)
-    columns = (np.arange(target.width) - target.cx) / target.fx * source.fx + source.cx
-    rows = (np.arange(target.height) - target.cy) / target.fy * source.fy + source.cy
-    u, v = (grid.astype(np.float32) for grid in np.meshgrid(columns, rows))
-    nan = float("nan")
-    sampled = cv2.remap(
-        depth.astype(np.float32),
-        u,
-        v,
-        cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(nan, nan, nan, nan),
-    )
-    return np.asarray(sampled, np.float32)
-
-
-def registered_depth(
-    depth: Float32, source: Camera, target: Camera, offset: tuple[float, float, float]
-) -> Float32:
-    """Depth `[h, w]` of one pinhole as another one beside it sees it: every point is moved by
-    `offset` (from the source's optical frame to the target's, same axes, unit of the depth) and
-    falls on the nearest pixel; the nearest point wins, NaN where none falls.
-
-    The target should have no more pixels than the source, or holes remain between points.
-
-    Raises:
-        EvaluationError: the depth map is not of the size its pinhole is for.
-    """
-    _check_size(depth, source)
-    rows, columns = np.nonzero(valid_depth(depth))
-    z = depth[rows, columns].astype(np.float64)
-    x = (columns - source.cx) / source.fx * z + offset[0]
-    y = (rows - source.cy) / source.fy * z + offset[1]
-    z = z + offset[2]
-    u = np.rint(x / z * target.fx + target.cx).astype(np.int64)
-    v = np.rint(y / z * target.fy + target.cy).astype(np.int64)
-    inside = (z > 0) & (u >= 0) & (v >= 0) & (u < target.width) & (v < target.height)
-    far_first = np.flatnonzero(inside)[np.argsort(-z[inside], kind="stable")]
-    seen = np.full((target.height, target.width), np.nan, np.float32)
-    seen[v[far_first], u[far_first]] = z[far_first]
-    return seen
-
-
-def valid_depth(depth: Float32) -> Bool:
-    """Where a depth map holds a depth."""
-    return np.asarray(np.isfinite(depth) & (depth > 0))
-
-
-def _check_size(depth: Float32, camera: Camera) -> None:
-    if depth.shape != (camera.height, camera.width):
-        size = f"{depth.shape[1]}x{depth.shape[0]}"
-        raise EvaluationError(
-            f"depth of {size} pixels has intrinsics for {camera.width}x{camera.height}",
-            "give the depth camera's own",
-        )
 
 
 def _errors(est: Float64, ref: Float64) -> tuple[float, float, float, float]:

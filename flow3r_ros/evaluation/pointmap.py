@@ -9,14 +9,14 @@ Nearest neighbours need SciPy (extra `train`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flow3r_ros.errors import EvaluationError
 from flow3r_ros.geometry.lie import apply, umeyama
-from flow3r_ros.types import Bool, Float64
+from flow3r_ros.types import Float64
 
 
 def evaluate_clouds(
@@ -67,14 +67,14 @@ def evaluate_clouds(
     return result
 
 
+MAX_POINTS = 100_000
+"""points of each cloud beyond which a random subset, always the same, is compared"""
+
+
 def evaluate_point_map(
     est: Float64,
     ref: Float64,
-    valid: Bool | None = None,
-    align: Literal["none", "sim3"] = "sim3",
     thresholds: Sequence[float] = (0.05,),
-    max_points: int = 100_000,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Compare point maps pixel by pixel and as clouds.
 
@@ -84,12 +84,7 @@ def evaluate_point_map(
     Args:
         est: `[N, h, w, 3]`, one world.
         ref: `[N, h, w, 3]` metres; not finite = unknown.
-        valid: bool `[N, h, w]`, pixels that count.
-        align: whether to align first.
         thresholds: distances of the f-score, metres.
-        max_points: points of each cloud beyond which a random subset (drawn with `seed`) is
-            compared.
-        seed: of that subset.
 
     Returns:
         the values of `evaluate_clouds` with normals, `mse` and `rmse` over corresponding pixels
@@ -103,10 +98,9 @@ def evaluate_point_map(
             f"a point map of shape {est.shape} cannot be compared with {ref.shape}"
         )
     both = np.isfinite(est).all(axis=-1) & np.isfinite(ref).all(axis=-1)
-    both = both if valid is None else both & valid
     if both.sum() < 3:
         raise EvaluationError(f"only {int(both.sum())} pixels have a point on both sides")
-    S = umeyama(est[both], ref[both]) if align == "sim3" else np.eye(4)
+    S = umeyama(est[both], ref[both])
     aligned = apply(S, est.astype(np.float64))
     squared = np.sum((aligned[both] - ref[both]) ** 2, axis=-1)
     est_normals, ref_normals = (
@@ -117,8 +111,8 @@ def evaluate_point_map(
     if not shown.any():
         shown, est_normals, ref_normals = both, np.zeros_like(aligned), np.zeros_like(aligned)
     picked = np.flatnonzero(shown)
-    if len(picked) > max_points:
-        picked = np.random.default_rng(seed).choice(picked, max_points, replace=False)
+    if len(picked) > MAX_POINTS:
+        picked = np.random.default_rng(0).choice(picked, MAX_POINTS, replace=False)
     parts = [
         values.reshape(-1, 3)[picked]
         for values in (aligned, ref.astype(np.float64), est_normals, ref_normals)

@@ -10,13 +10,14 @@ import numpy as np
 from flow3r_ros.config import Config
 from flow3r_ros.datasets.recording_truth import DepthReader, depth_from_bag, poses_from_bag
 from flow3r_ros.datasets.sources import open_source
-from flow3r_ros.errors import EvaluationError, OutputError
+from flow3r_ros.errors import EvaluationError, InputError, OutputError
 from flow3r_ros.evaluation.agreement import Agreement, loop_error
-from flow3r_ros.evaluation.depth import evaluate_depth, resample_depth
+from flow3r_ros.evaluation.depth import evaluate_depth
 from flow3r_ros.evaluation.recording_checks import check_rows
 from flow3r_ros.evaluation.trajectory import evaluate_trajectory
 from flow3r_ros.geometry.camera import scaled
 from flow3r_ros.geometry.correspondence import Matcher
+from flow3r_ros.geometry.depth_map import resample_depth
 from flow3r_ros.geometry.motion import path_length
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.odometry.engine import Engine
@@ -74,7 +75,7 @@ def evaluate_recording(
     if html is not None and not html.parent.is_dir():
         raise OutputError(f"{html}: its folder does not exist", "make the folder first")
     truth_depth = _TrueDepth(depth_from_bag(recording, depth_topic)) if depth_topic else None
-    matcher = Matcher(width=settings.assist.width)
+    matcher = Matcher(width=settings.tracking.depth_width)
     agreement, record = Agreement(matcher), RunRecord(title_of(recording))
 
     def take(estimate: Estimate) -> None:
@@ -83,8 +84,10 @@ def evaluate_recording(
         if truth_depth is not None:
             truth_depth.match(estimate)
 
-    with open_source(recording, topic, camera, max_frames=max_frames) as source:
-        engine = Engine(predictor, settings)
+    with (
+        open_source(recording, topic, camera, max_frames=max_frames) as source,
+        Engine(predictor, settings) as engine,
+    ):
         timing = drive(source, engine, take, quiet=True)
         record.summary = summarise(source, engine, record, timing)
     record.settings = settings.model_dump()
@@ -165,7 +168,7 @@ class _TrueDepth:
             depth, lens = self._open.pop(stamp)()
             source = lens or scaled(estimate.camera, depth.shape[1], depth.shape[0])
             self._pairs.append((estimate.depth, resample_depth(depth, source, estimate.camera)))
-        except EvaluationError as error:
+        except (EvaluationError, InputError) as error:
             self._unusable.append(str(error))
 
     def score(self) -> dict[str, Any]:

@@ -28,8 +28,11 @@ from flow3r_ros.evaluation.clip_runs import (
     run_clip,
     write_json,
 )
+from flow3r_ros.evaluation.faults_clips import LEAST
 from flow3r_ros.evaluation.machine import fingerprint
-from flow3r_ros.evaluation.scoreboard_page import Board, write_page
+from flow3r_ros.evaluation.scoreboard_page import write_page
+from flow3r_ros.evaluation.scoreboard_tables import Board
+from flow3r_ros.evaluation.scoreboard_trust import trust_sections
 
 log = logging.getLogger(__name__)
 COMMAND_SOURCES = (
@@ -40,6 +43,14 @@ COMMAND_SOURCES = (
     "evaluation/pointmap.py",
 )
 """what further decides the answers of the commands that are asked"""
+TRUST_SOURCES = (
+    "bench/faults.py",
+    "bench/consistency.py",
+    "training/scenes",
+    *(f"evaluation/{name}.py" for name in ("faults", "faults_clips", "faults_network")),
+    *(f"evaluation/{name}.py" for name in ("claims", "consistency", "calibration")),
+)
+"""what further decides the answers of the suites faults and rooms"""
 STARTS = (0, 2, 4, 6, 8)
 """frames that are left out at the beginning, to see how far a score scatters"""
 SHORT = 150
@@ -93,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.model,
         *(other_models(options.model) if options.checkpoint is None else options.checkpoint),
     ]
-    contenders = [*(contender for model in models for contender in contenders_of(model)), CLASSICAL]
+    contenders = [*map(contender_of, models), CLASSICAL]
     if len({contender.key for contender in contenders}) < len(contenders):
         raise EvaluationError(
             f"two of the models {', '.join(models)} have the same name", "rename a folder"
@@ -111,7 +122,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             board.benchmarks[pair, model] = ask(
                 folder, "evaluate", "benchmark", name, "--data", data, "--model", model
             )
-    write_page(options.output, board)
+    asked = {suite: ask_suite(folder, suite, board) for suite in ("faults", "rooms")}
+    trust = trust_sections(
+        board.clips, contenders[0], board.results, asked["faults"], asked["rooms"]
+    )
+    write_page(options.output, board, trust)
     log.info("wrote %s", options.output)
 
 
@@ -123,19 +138,10 @@ def other_models(scored: str) -> list[str]:
     ]
 
 
-def contenders_of(model: str) -> list[Contender]:
-    """The odometry with a model, with and without geometric assist."""
-    weights, name = model_info(model).get("weights"), Path(model).name
-    return [
-        Contender(
-            f"{name}-{'assisted' if assist else 'alone'}",
-            name if assist else f"{name} without assist",
-            model,
-            assist,
-            weights,
-        )
-        for assist in (True, False)
-    ]
+def contender_of(model: str) -> Contender:
+    """The odometry with a model."""
+    name = Path(model).name
+    return Contender(f"{name}-odometry", name, model, model_info(model).get("weights"))
 
 
 def measure_clips(board: Board, folder: Path) -> None:
@@ -175,22 +181,44 @@ def model_info(model: str) -> dict[str, Any]:
     return _flow3r("models", "info", model)
 
 
-def ask(folder: Path, *command: str) -> dict[str, Any]:
+def ask_suite(folder: Path, suite: str, board: Board) -> dict[str, Any]:
+    """What `flow3r bench --suite faults` (on the clips with truth that are long enough, and the
+    longest one without) or `rooms` says of the first model; nothing where the clips are cut
+    short."""
+    if board.max_frames:
+        return {"error": "the clips of this page are cut short"}
+    clips: list[str] = []
+    if suite == "faults":
+        long = [clip for clip in board.clips if _frames(clip) >= LEAST and not clip.static]
+        bare = sorted((clip for clip in long if not clip.truth), key=_frames)
+        chosen = [clip for clip in long if clip.truth] + bare[-1:]
+        if len(chosen) < 2:
+            return {"error": f"no two clips have {LEAST} frames"}
+        clips = [word for clip in chosen for word in ("--clip", str(clip.path))]
+    command = ("bench", "--suite", suite, *clips, "--model", board.models[0])
+    return ask(folder, *command, sources=TRUST_SOURCES)
+
+
+def ask(folder: Path, *command: str, sources: Sequence[str] = COMMAND_SOURCES) -> dict[str, Any]:
     """What a `flow3r` command says whose last word is the model, from the cache or asked now; a
     failure is an answer too, under the key `error`, but it is not kept."""
     weights = model_info(command[-1]).get("weights")
     word = fingerprint(
-        (*ODOMETRY_SOURCES, *COMMAND_SOURCES), [Path(weights)] if weights else [], " ".join(command)
+        (*ODOMETRY_SOURCES, *sources), [Path(weights)] if weights else [], " ".join(command)
     )
     kept = folder / "commands" / f"{word}.json"
     if not kept.exists():
         log.info("flow3r %s", " ".join(command))
         answer = _flow3r(*command)
-        if "error" in answer:
+        if "error" in answer or any("error" in part for part in _suites(answer)):
             return answer
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_json(kept, answer)
     return dict(json.loads(kept.read_text(encoding="utf-8")))
+
+
+def _suites(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(answer.get("suites", {}).values())
 
 
 def _flow3r(*command: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Focal length of an uncalibrated camera from its own motion.
+"""Focal length of an uncalibrated camera: from its own motion, or from a predicted point map.
 
 For a wrong focal length no pair of motions explains the flow: the robust Sampson cost of the best
 two-view fit, summed over several pairs, has its minimum at the true one. Motions without rotation
@@ -7,11 +7,13 @@ or depth variation say nothing, the curve is flat, and that is reported.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from flow3r_ros.errors import CameraError
 from flow3r_ros.geometry.camera import default_camera, scaled
 from flow3r_ros.geometry.correspondence import Correspondence
 from flow3r_ros.geometry.epipolar import (
@@ -21,7 +23,7 @@ from flow3r_ros.geometry.epipolar import (
     select_matches,
     translation_given_rotation,
 )
-from flow3r_ros.types import Float64
+from flow3r_ros.types import Float32, Float64
 
 _RANGE = (0.5, 2.5)
 """swept focal lengths, as shares of the longer image side"""
@@ -115,3 +117,42 @@ def _with_focal(matches: Matches, ratio: float) -> Matches:
         matches.columns,
         matches.focal * ratio,
     )
+
+
+def focal_from_points(local_points: Float32, confidence: Float32) -> tuple[float, float]:
+    """Focal lengths (fx, fy) in pixels of the grid that explain a local point map, principal point
+    at the centre.
+
+    Robust least squares of `u - cx = fx x/z` and its twin for y (Cauchy reweighting from the median
+    ratio). `local_points` `[h, w, 3]` in the optical frame, `confidence` `[h, w]` in [0, 1]. Raises
+    CameraError when fewer than 16 points are in front of the camera.
+    """
+    height, width = confidence.shape
+    z = local_points[..., 2].astype(np.float64)
+    usable = np.isfinite(local_points).all(axis=-1) & (z > 1e-9) & (confidence > 0)
+    if int(usable.sum()) < 16:
+        raise CameraError(
+            "the point map has too few points in front of the camera to recover a focal length"
+        )
+    columns, rows = np.meshgrid(
+        np.arange(width) - (width - 1) / 2.0, np.arange(height) - (height - 1) / 2.0
+    )
+    weight = confidence[usable].astype(np.float64)
+    focals = []
+    for pixel, axis in ((columns[usable], 0), (rows[usable], 1)):
+        focals.append(_robust_slope(local_points[..., axis][usable] / z[usable], pixel, weight))
+    return focals[0], focals[1]
+
+
+def _robust_slope(x: Float64, y: Float64, weight: Float64) -> float:
+    """Slope of `y = slope x` through the origin, Cauchy-reweighted."""
+    far = (np.abs(x) > 1e-6) & (np.abs(y) > 0.25 * np.abs(y).max())
+    slope = float(np.median(y[far] / x[far])) if far.any() else 1.0
+    for _ in range(15):
+        residual = y - slope * x
+        spread = 1.4826 * float(np.median(np.abs(residual))) + 1e-9
+        w = weight / (1.0 + (residual / (2.0 * spread)) ** 2)
+        slope = float(np.sum(w * x * y) / max(np.sum(w * x * x), 1e-12))
+    if not (math.isfinite(slope) and slope > 0):
+        raise CameraError("the point map does not look like a pinhole view", "give the intrinsics")
+    return slope

@@ -1,5 +1,5 @@
-"""Cameras: camera.json, checks, rectification to a pinhole, intrinsics under resizing, rays, focal
-length from a point map.
+"""Cameras: checks, rectification to a pinhole, intrinsics under resizing, rays, focal length from a
+point map.
 
 Everything behind this module sees pinhole images only. Pixel centres are at integers, so resizing W
 columns to w maps `u` to `(u + 0.5) w / W - 0.5` and the principal point follows the same rule.
@@ -8,110 +8,24 @@ Distortion models are those of `sensor_msgs/CameraInfo`.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from flow3r_ros.errors import CameraError
+from flow3r_ros.geometry.distortion import canonical
 from flow3r_ros.types import Camera, Float32, Float64, UInt8
 
-_MODELS = {
-    "none": "none",
-    "": "none",
-    "pinhole": "none",
-    "plumb_bob": "plumb_bob",
-    "radtan": "plumb_bob",
-    "opencv_radtan_k1k2p1p2": "plumb_bob",
-    "rational_polynomial": "rational_polynomial",
-    "equidistant": "equidistant",
-    "fisheye": "equidistant",
-}
-_COEFFICIENTS = {
-    "none": (0,),
-    "plumb_bob": (4, 5),
-    "rational_polynomial": (8, 12, 14),
-    "equidistant": (4,),
-}
+_FOCAL = (0.05, 50.0)
+"""focal lengths of cameras, as shares of the longer side: a fisheye of 220 degrees has 0.26, a
+telescope of one degree 57"""
+_ASPECT = 5.0
+"""largest ratio of the two focal lengths, or of their rectified counterparts to them"""
 _MAX_TANGENT = 1.8
 """widest half angle kept by rectification: 61 degrees; beyond it a pinhole stretches the border
 beyond use"""
-
-
-def load_camera(path: Path, size: tuple[int, int] | None = None) -> Camera | None:
-    """Read a camera.json; None when its intrinsics are null (unknown).
-
-    Args:
-        path: the file, keys as in `save_camera`; `distortion` may be null.
-        size: (width, height) of the images the file must fit.
-
-    Raises CameraError for unreadable JSON, missing keys, another image size, non-finite values or
-    an unknown distortion model.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        width, height = int(data["width"]), int(data["height"])
-        intrinsics = [data.get(key) for key in ("fx", "fy", "cx", "cy")]
-        model = str(data.get("distortion_model") or "none").lower()
-        distortion = tuple(float(value) for value in data.get("distortion") or ())
-        known = [float(value) for value in intrinsics if value is not None]
-    except (
-        OSError,
-        UnicodeDecodeError,
-        json.JSONDecodeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ) as error:
-        raise CameraError(
-            f"{path}: not a camera file ({error!r})",
-            "give width, height, fx, fy, cx, cy as in docs",
-        ) from error
-    if size is not None and (width, height) != size:
-        raise CameraError(
-            f"{path}: made for {width}x{height}, images are {size[0]}x{size[1]}",
-            "use the camera.json of this camera",
-        )
-    if not known:
-        return None
-    if len(known) != 4:
-        raise CameraError(
-            f"{path}: some of fx, fy, cx, cy are null", "give all four, or null for all four"
-        )
-    try:
-        fx, fy, cx, cy = known
-        return check_camera(
-            Camera(
-                width,
-                height,
-                fx,
-                fy,
-                cx,
-                cy,
-                model,
-                distortion,
-                estimated=bool(data.get("estimated", False)),
-            )
-        )
-    except CameraError as error:
-        raise CameraError(f"{path}: {error.what}", error.cure) from error
-
-
-def save_camera(camera: Camera, path: Path) -> None:
-    """Write a camera.json: width, height, fx, fy, cx, cy, distortion_model, distortion (and
-    `estimated` when it is)."""
-    data: dict[str, object] = {
-        key: getattr(camera, key)
-        for key in ("width", "height", "fx", "fy", "cx", "cy", "distortion_model")
-    }
-    data["distortion"] = list(camera.distortion)
-    if camera.estimated:
-        data["estimated"] = True
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 def check_camera(camera: Camera, size: tuple[int, int] | None = None) -> Camera:
@@ -129,6 +43,15 @@ def check_camera(camera: Camera, size: tuple[int, int] | None = None) -> Camera:
             f"focal lengths {camera.fx}, {camera.fy} are not positive",
             "an uncalibrated camera sends zeros: leave it out",
         )
+    low, high = (share * max(camera.width, camera.height) for share in _FOCAL)
+    if not (low < camera.fx < high and low < camera.fy < high) or not (
+        1 / _ASPECT < camera.fx / camera.fy < _ASPECT
+    ):
+        raise CameraError(
+            f"focal lengths {camera.fx:g}, {camera.fy:g} of a {camera.width}x{camera.height} image "
+            "are those of no camera",
+            "calibrate again, or leave the camera out",
+        )
     if not (
         -camera.width < camera.cx < 2 * camera.width
         and -camera.height < camera.cy < 2 * camera.height
@@ -142,24 +65,8 @@ def check_camera(camera: Camera, size: tuple[int, int] | None = None) -> Camera:
             f"intrinsics are for {camera.width}x{camera.height}, images are {size[0]}x{size[1]}",
             "use the calibration of this image size",
         )
-    model = _MODELS.get(camera.distortion_model.lower())
-    if model is None:
-        raise CameraError(
-            f"distortion model '{camera.distortion_model}' is unknown",
-            f"known: {', '.join(sorted(filter(None, _MODELS)))}",
-        )
-    if not any(camera.distortion):
-        model = "none" if model != "equidistant" else model
-    if model == "none":
-        return replace(camera, distortion_model="none", distortion=())
-    distortion = camera.distortion or (0.0,) * 4
-    if len(distortion) not in _COEFFICIENTS[model]:
-        raise CameraError(
-            f"{model} takes {_COEFFICIENTS[model]} coefficients, got {len(distortion)}"
-        )
-    return replace(
-        camera, distortion_model=model, distortion=tuple(float(value) for value in distortion)
-    )
+    model, distortion = canonical(camera.distortion_model, camera.distortion)
+    return replace(camera, distortion_model=model, distortion=distortion)
 
 
 def scaled(camera: Camera, width: int, height: int) -> Camera:
@@ -211,6 +118,11 @@ def pinhole(camera: Camera) -> Camera:
         (camera.width - 1) / (right - left) / camera.fx,
         (camera.height - 1) / (bottom - top) / camera.fy,
     )
+    if not 1 / _ASPECT < zoom < _ASPECT:
+        raise CameraError(
+            f"the distortion coefficients change the focal length by a factor of {zoom:.3g}",
+            "calibrate again",
+        )
     fx, fy = camera.fx * zoom, camera.fy * zoom
     cx = (camera.width - 1) / 2.0 - fx * (left + right) / 2.0
     cy = (camera.height - 1) / 2.0 - fy * (top + bottom) / 2.0
@@ -268,6 +180,21 @@ def _inner_view(camera: Camera) -> tuple[float, float, float, float]:
     return limits[0], limits[1], limits[2], limits[3]
 
 
+def undistortion_maps(
+    source: Camera, target: Camera, kind: int
+) -> tuple[cv2.typing.MatLike, cv2.typing.MatLike]:
+    """Maps of OpenCV's `kind` for `cv2.remap`: where in an image of `source` each pixel of the
+    pinhole `target`, at the same place, is found."""
+    build = (
+        cv2.fisheye.initUndistortRectifyMap
+        if source.distortion_model == "equidistant"
+        else cv2.initUndistortRectifyMap
+    )
+    size = (target.width, target.height)
+    coefficients = np.array(source.distortion)
+    return build(source.matrix, coefficients, np.eye(3), target.matrix, size, kind)
+
+
 class Rectifier:
     """Removes lens distortion with maps computed once.
 
@@ -278,7 +205,11 @@ class Rectifier:
     def __init__(self, camera: Camera) -> None:
         self.camera = check_camera(camera)
         self.rectified = pinhole(self.camera)
-        self._maps = None if self.camera.distortion_model == "none" else self._build_maps()
+        self._maps = (
+            None
+            if self.camera.distortion_model == "none"
+            else undistortion_maps(self.camera, self.rectified, cv2.CV_16SC2)
+        )
 
     def apply(self, rgb: UInt8) -> UInt8:
         """Rectified copy of an image `[H, W]` or `[H, W, 3]` (the image itself without distortion);
@@ -298,18 +229,6 @@ class Rectifier:
             dtype=np.uint8,
         )
 
-    def _build_maps(self) -> tuple[cv2.typing.MatLike, cv2.typing.MatLike]:
-        size = (self.camera.width, self.camera.height)
-        coefficients = np.array(self.camera.distortion)
-        build = (
-            cv2.fisheye.initUndistortRectifyMap
-            if self.camera.distortion_model == "equidistant"
-            else cv2.initUndistortRectifyMap
-        )
-        return build(
-            self.camera.matrix, coefficients, np.eye(3), self.rectified.matrix, size, cv2.CV_16SC2
-        )
-
 
 def rays(camera: Camera) -> Float32:
     """Ray of every pixel of a pinhole, float32 `[h, w, 2]` = (x/z, y/z). Raises CameraError for a
@@ -319,42 +238,3 @@ def rays(camera: Camera) -> Float32:
     x = (np.arange(camera.width) - camera.cx) / camera.fx
     y = (np.arange(camera.height) - camera.cy) / camera.fy
     return np.stack(np.broadcast_arrays(x[None, :], y[:, None]), axis=-1).astype(np.float32)
-
-
-def focal_from_points(local_points: Float32, confidence: Float32) -> tuple[float, float]:
-    """Focal lengths (fx, fy) in pixels of the grid that explain a local point map, principal point
-    at the centre.
-
-    Robust least squares of `u - cx = fx x/z` and its twin for y (Cauchy reweighting from the median
-    ratio). `local_points` `[h, w, 3]` in the optical frame, `confidence` `[h, w]` in [0, 1]. Raises
-    CameraError when fewer than 16 points are in front of the camera.
-    """
-    height, width = confidence.shape
-    z = local_points[..., 2].astype(np.float64)
-    usable = np.isfinite(local_points).all(axis=-1) & (z > 1e-9) & (confidence > 0)
-    if int(usable.sum()) < 16:
-        raise CameraError(
-            "the point map has too few points in front of the camera to recover a focal length"
-        )
-    columns, rows = np.meshgrid(
-        np.arange(width) - (width - 1) / 2.0, np.arange(height) - (height - 1) / 2.0
-    )
-    weight = confidence[usable].astype(np.float64)
-    focals = []
-    for pixel, axis in ((columns[usable], 0), (rows[usable], 1)):
-        focals.append(_robust_slope(local_points[..., axis][usable] / z[usable], pixel, weight))
-    return focals[0], focals[1]
-
-
-def _robust_slope(x: Float64, y: Float64, weight: Float64) -> float:
-    """Slope of `y = slope x` through the origin, Cauchy-reweighted."""
-    far = (np.abs(x) > 1e-6) & (np.abs(y) > 0.25 * np.abs(y).max())
-    slope = float(np.median(y[far] / x[far])) if far.any() else 1.0
-    for _ in range(15):
-        residual = y - slope * x
-        spread = 1.4826 * float(np.median(np.abs(residual))) + 1e-9
-        w = weight / (1.0 + (residual / (2.0 * spread)) ** 2)
-        slope = float(np.sum(w * x * y) / max(np.sum(w * x * x), 1e-12))
-    if not (math.isfinite(slope) and slope > 0):
-        raise CameraError("the point map does not look like a pinhole view", "give the intrinsics")
-    return slope

@@ -1,8 +1,8 @@
 """Candidates for the relative pose of two views, each refined by the robust Sampson error.
 
-Starts without any prior, from a depth map (PnP) and from the network are refined together in one
-batch. Only where none of them fits well are regions of the image left out in turn (a moving
-object), and the essential matrix is asked. Poses are `T_b_a` here.
+Starts without any prior and from a depth map (PnP) are refined together in one batch. Only where
+none of them fits well are regions of the image left out in turn (a moving object), and the
+essential matrix is asked. Poses are `T_b_a` here.
 """
 
 from __future__ import annotations
@@ -48,18 +48,13 @@ class Candidate:
         return self.cost if self.front >= MIN_FRONT else 3.0 * self.cost
 
 
-def refined_candidates(
-    matches: Matches, R_far: Float64, pnp: Float64 | None, network_pose: Float64 | None
-) -> list[Candidate]:
+def refined_candidates(matches: Matches, R_far: Float64, pnp: Float64 | None) -> list[Candidate]:
     """The three best distinct motions, refined on every match; the essential matrix joins only when
     nothing cheap fits well."""
     few = matches.thinned(350)
     starts = [(R, t, PoseSource.TWO_VIEW) for R, t in _two_view_starts(few, R_far)]
     if pnp is not None and np.linalg.norm(pnp[:3, 3]) > 1e-9:
         starts.append((pnp[:3, :3], pnp[:3, 3], PoseSource.PNP))
-    if network_pose is not None and np.linalg.norm(network_pose[:3, 3]) > 1e-9:
-        T_b_a = invert(network_pose)
-        starts.append((T_b_a[:3, :3], T_b_a[:3, 3], PoseSource.NETWORK))
     rough = _roughly(starts, few)
     if rough[0].badness > _GOOD_PX:
         rough = sorted([*rough, *_without_one_region(rough[0], few)], key=_by_badness)
@@ -126,9 +121,9 @@ def _by_badness(candidate: Candidate) -> float:
 
 def judged(source: PoseSource, matches: Matches, R: Float64, t: Float64, cost: float) -> Candidate:
     """The candidate with the sign of t that puts more points in front."""
-    front = front_share(R, t, matches)
+    front = _front_share(R, t, matches)
     if front < 0.5:
-        t, front = -t, front_share(R, -t, matches)
+        t, front = -t, _front_share(R, -t, matches)
     return Candidate(R, t, float(cost), source, front)
 
 
@@ -218,7 +213,7 @@ def _essential(matches: Matches) -> tuple[Float64, Float64] | None:
     return np.asarray(R, dtype=np.float64), np.asarray(t, dtype=np.float64).ravel()
 
 
-def front_share(R: Float64, t: Float64, matches: Matches) -> float:
+def _front_share(R: Float64, t: Float64, matches: Matches) -> float:
     """Weighted share, among matches with more than 1 px of parallax, of points in front of both
     cameras; 1 without such matches."""
     d, parallax = inverse_depths(R, t, matches.rays_a, matches.rays_b)

@@ -25,10 +25,13 @@ from flow3r_ros.geometry.flow import (
     warp,
 )
 from flow3r_ros.geometry.sparse import flow_through_matches, match_features
-from flow3r_ros.types import Float32, UInt8
+from flow3r_ros.types import Bool, Float32, UInt8
 
 _TEXTURE = 3.0
 """gray levels per pixel: gradient at which flow is half trusted; sensor noise stays below"""
+FLOW_NOISE_PX = 0.5
+"""1-sigma of a covisible flow vector, pixels of the correspondence grid: what triangulation, pose
+refinement and bundle adjustment whiten by"""
 ENOUGH = 0.35
 """covisible share below which dense flow has failed"""
 
@@ -57,6 +60,11 @@ class Correspondence:
     def share(self) -> float:
         """Covisible share of image a, 0..1."""
         return float(self.covisibility.mean())
+
+    @property
+    def covisible(self) -> Bool:
+        """Pixels of image a that image b sees, bool `[h, w]`: more likely than not."""
+        return np.asarray(self.covisibility > 0.5)
 
     def reversed(self) -> Correspondence:
         """The same correspondence from b to a."""

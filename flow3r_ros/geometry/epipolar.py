@@ -88,14 +88,14 @@ def select_matches(correspondence: Correspondence, camera: Camera, count: int = 
     return Matches(rays_a, rays_b, weight, rows, columns, float(np.sqrt(camera.fx * camera.fy)))
 
 
-def robust_cost(residual: Float64, weight: Float64, scale_px: float = WIDE_PX) -> float:
-    """Weighted robust rms in pixels of residuals `[n]` (Cauchy at `scale_px`): grows like the rms,
+def robust_cost(residual: Float64, weight: Float64) -> float:
+    """Weighted robust rms in pixels of residuals `[n]` (Cauchy at `WIDE_PX`): grows like the rms,
     hardly feels outliers."""
     return float(
         np.sqrt(
-            np.sum(weight * np.log1p((residual / scale_px) ** 2)) / max(float(weight.sum()), 1e-9)
+            np.sum(weight * np.log1p((residual / WIDE_PX) ** 2)) / max(float(weight.sum()), 1e-9)
         )
-        * scale_px
+        * WIDE_PX
     )
 
 

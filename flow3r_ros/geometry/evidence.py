@@ -15,7 +15,6 @@ Odometry hands in what it has anyway (`build_evidence`); training and tests star
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import cv2
@@ -23,31 +22,13 @@ import numpy as np
 
 from flow3r_ros.geometry.camera import rays, scaled
 from flow3r_ros.geometry.correspondence import Correspondence, Matcher
+from flow3r_ros.geometry.depth_map import HALF_SIGMA, DepthMap
 from flow3r_ros.geometry.lie import invert
+from flow3r_ros.geometry.robust import weighted_median
 from flow3r_ros.geometry.two_view import PairPose, hybrid_pose, triangulate
 from flow3r_ros.types import Camera, Evidence, Float32, Float64, PoseSource, UInt8
 
 CHANNELS = 10
-_RELATIVE_SIGMA = 0.15
-"""relative depth error at which confidence is one half"""
-
-
-@dataclass(frozen=True)
-class DepthMap:
-    """Depth of one frame on any grid: `depth` float32 `[h, w]` (nan = unknown), `confidence`
-    float32 `[h, w]` in 0..1."""
-
-    depth: Float32
-    confidence: Float32
-
-
-def depth_confidence(depth: Float32, inverse_sigma: Float32) -> Float32:
-    """Confidence `[h, w]` in 0..1 from depth and the 1-sigma of its inverse (`triangulate`); 0
-    where unknown."""
-    relative = inverse_sigma * depth
-    return np.asarray(
-        np.nan_to_num(1.0 / (1.0 + (relative / _RELATIVE_SIGMA) ** 2), nan=0.0), dtype=np.float32
-    )
 
 
 def build_evidence(
@@ -89,8 +70,9 @@ def build_evidence(
                 planes[index, channel : channel + 3] = _pooled_flow(
                     correspondence, camera, width, height
                 )
-    log_scale = _weighted_median(planes[:, 2], planes[:, 3])
-    planes[:, 2] = np.where(planes[:, 3] > 0, np.clip(planes[:, 2] - log_scale, -4.0, 4.0), 0.0)
+    known = planes[:, 3] > 0
+    log_scale = weighted_median(planes[:, 2][known], planes[:, 3][known])
+    planes[:, 2] = np.where(known, np.clip(planes[:, 2] - log_scale, -4.0, 4.0), 0.0)
     scale = float(np.exp(log_scale))
     relative = invert(poses[0]) @ poses
     relative[:, :3, 3] /= scale
@@ -99,9 +81,10 @@ def build_evidence(
 
 def _pooled_log_depth(depth: DepthMap, width: int, height: int) -> tuple[Float32, Float32]:
     """Confidence-weighted mean of log depth, and mean confidence, on the smaller grid."""
-    known = np.isfinite(depth.depth) & (depth.depth > 0)
-    weight = np.where(known, depth.confidence, 0.0).astype(np.float32)
-    logs = np.log(np.where(known, depth.depth, 1.0)).astype(np.float32)
+    metres = depth.depth()
+    known = np.isfinite(metres)
+    weight = np.where(known, depth.confidence(), 0.0).astype(np.float32)
+    logs = np.log(np.where(known, metres, 1.0)).astype(np.float32)
     pooled = cv2.resize(
         np.dstack([weight * logs, weight]), (width, height), interpolation=cv2.INTER_AREA
     )
@@ -123,16 +106,6 @@ def _pooled_flow(
     return np.asarray(
         cv2.resize(stacked, (width, height), interpolation=cv2.INTER_AREA), dtype=np.float32
     ).transpose(2, 0, 1)
-
-
-def _weighted_median(values: Float32, weight: Float32) -> float:
-    known = weight > 0
-    if not known.any():
-        return 0.0
-    v, w = values[known], weight[known]
-    order = np.argsort(v)
-    total = np.cumsum(w[order])
-    return float(v[order][min(int(np.searchsorted(total, 0.5 * total[-1])), len(v) - 1)])
 
 
 def evidence_from_images(
@@ -162,11 +135,11 @@ def chain_two_view(
     the depth of the shared frame; where that fails the last step's length is kept.
     """
     poses = [np.eye(4)]
-    estimates: list[list[tuple[Float32, Float32]]] = [[] for _ in range(len(steps) + 1)]
+    estimates: list[list[DepthMap]] = [[] for _ in range(len(steps) + 1)]
     length = 1.0
     for index, step in enumerate(steps):
         shared = _fused(estimates[index])
-        pair = hybrid_pose(step, camera, None if shared is None else shared.depth)
+        pair = hybrid_pose(step, camera, None if shared is None else shared.depth())
         T = _with_length(pair, length)
         moved = float(np.linalg.norm(T[:3, 3]))
         poses.append(poses[-1] @ T)
@@ -186,36 +159,25 @@ def _with_length(pair: PairPose, length: float) -> Float64:
     return T
 
 
-def _fused(estimates: Sequence[tuple[Float32, Float32]]) -> DepthMap | None:
+def _fused(estimates: Sequence[DepthMap]) -> DepthMap | None:
     """Inverse-variance mean of one or two triangulations of a frame; where they disagree the surer
-    one, at half confidence."""
-    if not estimates:
-        return None
-    depth, sigma = estimates[0]
-    if len(estimates) == 1:
-        return DepthMap(depth, depth_confidence(depth, sigma))
-    other, other_sigma = estimates[1]
-    a, b = np.isfinite(depth), np.isfinite(other)
+    one, at half its confidence."""
+    if len(estimates) < 2:
+        return estimates[0] if estimates else None
+    first, other = estimates
+    a, b = np.isfinite(first.inverse), np.isfinite(other.inverse)
     with np.errstate(invalid="ignore", divide="ignore"):
-        wa = np.where(a, 1.0 / sigma**2, 0.0)
-        wb = np.where(b, 1.0 / other_sigma**2, 0.0)
-        clash = (
-            a
-            & b
-            & (np.abs(1.0 / depth - 1.0 / other) > 3.0 * np.hypot(sigma, other_sigma) + 0.1 / depth)
-        )
+        wa = np.where(a, 1.0 / first.sigma**2, 0.0)
+        wb = np.where(b, 1.0 / other.sigma**2, 0.0)
+        apart = np.abs(first.inverse - other.inverse)
+        spread = np.hypot(first.sigma, other.sigma)
+        clash = a & b & (apart > 3.0 * spread + 0.1 * first.inverse)
         wa, wb = np.where(clash & (wa < wb), 0.0, wa), np.where(clash & (wb <= wa), 0.0, wb)
-        inverse = (np.where(wa > 0, wa / depth, 0.0) + np.where(wb > 0, wb / other, 0.0)) / (
-            wa + wb
-        )
-        fused, spread = (
-            (1.0 / inverse).astype(np.float32),
-            (1.0 / np.sqrt(wa + wb)).astype(np.float32),
-        )
-    known = a | b
-    confidence = depth_confidence(
-        np.where(known, fused, np.nan).astype(np.float32), spread
-    ) * np.where(clash, 0.5, 1.0)
-    return DepthMap(
-        np.where(known, fused, np.nan).astype(np.float32), confidence.astype(np.float32)
-    )
+        total = wa + wb
+        mean = np.where(wa > 0, wa * first.inverse, 0.0) + np.where(wb > 0, wb * other.inverse, 0.0)
+        inverse = mean / total
+        # confidence 1 / (1 + x^2) is halved by x^2 -> 1 + 2 x^2
+        doubt = 1.0 / total + (HALF_SIGMA * inverse) ** 2
+        variance = 1.0 / total + np.where(clash, doubt, 0.0)
+    fused = DepthMap(inverse.astype(np.float32), np.sqrt(variance).astype(np.float32))
+    return fused.where(np.asarray(a | b))

@@ -55,19 +55,6 @@ def flow_from_ndc(ndc: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(pixels_from_ndc(ndc, width, height) - pixel_grid(width, height))
 
 
-def ndc_from_flow(flow: NDArray[Any]) -> NDArray[Any]:
-    """Absolute target positions in NDC `[..., h, w, 2]` from displacement in pixels: inverse of
-    `flow_from_ndc`."""
-    height, width = flow.shape[-3:-1]
-    return ndc_from_pixels(pixel_grid(width, height) + flow, width, height)
-
-
-def displacement_from_ndc(delta: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-    """Pixels `[..., 2]` of a *difference* of NDC positions; not to be mixed with
-    `flow_from_ndc`."""
-    return np.asarray(-delta * _half_extent(width, height))
-
-
 def warp(image: NDArray[Any], flow: Float32) -> NDArray[Any]:
     """Image b seen from a: bilinear samples of `image [H, W(, C)]` at `pixel + flow [h, w, 2]`,
     clamped to the image's border."""
@@ -96,22 +83,8 @@ def squared_length(flow: Float32) -> Float32:
     return np.asarray(cv2.transform(cv2.multiply(flow, flow), _ADD), dtype=np.float32)
 
 
-def flow_from_points(
-    points: NDArray[Any], T_world_cam: NDArray[Any], K: NDArray[Any]
-) -> NDArray[Any]:
-    """Flow `[h, w, 2]` of world points `[h, w, 3]`, seen on the source grid, into the camera with
-    pose `T_world_cam` and matrix `K`.
-
-    The reference's helper: the divisor is `z + 1e-6`, so nothing marks points behind the camera.
-    """
-    height, width = points.shape[:2]
-    T_cam_world = invert(T_world_cam)
-    local = points @ T_cam_world[:3, :3].T + T_cam_world[:3, 3]
-    projected = local @ np.asarray(K, dtype=np.float64).T
-    return np.asarray(
-        projected[..., :2] / (projected[..., 2:] + 1e-6) - pixel_grid(width, height),
-        dtype=points.dtype,
-    )
+HIDDEN = 0.05
+"""relative difference of depths beyond which a point lies behind what the other image sees"""
 
 
 def geometric_flow(
@@ -120,7 +93,6 @@ def geometric_flow(
     camera_a: Camera,
     camera_b: Camera,
     depth_b: Float32 | None = None,
-    tolerance: float = 0.05,
 ) -> tuple[Float32, Bool]:
     """Flow from a to b that a rigid scene causes, and where both images see the same point.
 
@@ -129,7 +101,7 @@ def geometric_flow(
         T_a_b: pose of camera b in camera a (maps points of b to a), same unit as the depth.
         camera_a, camera_b: pinholes.
         depth_b: z on the grid of `camera_b`; with it, points hidden in b (relative depth differs by
-            more than `tolerance`) drop out.
+            more than `HIDDEN`) drop out.
 
     Returns flow float32 `[h, w, 2]` in pixels (0 where depth is unknown or behind b) and
     covisibility bool `[h, w]`.
@@ -150,7 +122,7 @@ def geometric_flow(
     covisible = known & inside(target, camera_b.width, camera_b.height)
     if depth_b is not None:
         seen = sample(depth_b.astype(np.float32), target)
-        covisible &= np.abs(seen - z) < tolerance * safe
+        covisible &= np.abs(seen - z) < HIDDEN * safe
     return flow, covisible
 
 

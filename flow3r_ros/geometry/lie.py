@@ -117,6 +117,17 @@ def invert(T: ArrayLike) -> Float64:
     return inverse
 
 
+def adjoint(T: ArrayLike) -> Float64:
+    """Matrix `[6, 6]` that carries a twist (linear, angular) of one point of a rigid body to
+    another: `T_a_b [4, 4]` takes the velocity of b in the axes of b to that of a in the axes of
+    a."""
+    matrix = np.asarray(T, dtype=np.float64)
+    carry = np.zeros((6, 6))
+    carry[:3, :3] = carry[3:, 3:] = matrix[:3, :3]
+    carry[:3, 3:] = hat(matrix[:3, 3]) @ matrix[:3, :3]
+    return carry
+
+
 def apply(T: ArrayLike, points: NDArray[Any]) -> NDArray[Any]:
     """Transform points `[..., 3]` by a rigid motion or similarity `[4, 4]`; the points' dtype is
     kept."""
@@ -139,6 +150,14 @@ def nearest_rotation(matrix: ArrayLike) -> Float64:
     return np.asarray(U @ Vt)
 
 
+def rigidified(T: ArrayLike) -> Float64:
+    """The pose `[4, 4]` nearest to one whose rotation has lost its orthonormality by rounding:
+    where poses are inverted by transposition and composed again and again, that loss doubles each
+    time."""
+    pose = np.asarray(T, dtype=np.float64)
+    return rigid(nearest_rotation(pose[:3, :3]), pose[:3, 3])
+
+
 def average_rotations(rotations: ArrayLike, weights: ArrayLike | None = None) -> Float64:
     """Chordal L2 mean `[3, 3]` of rotations `[n, 3, 3]` with optional weights `[n]`."""
     stack = np.asarray(rotations, dtype=np.float64)
@@ -146,31 +165,22 @@ def average_rotations(rotations: ArrayLike, weights: ArrayLike | None = None) ->
     return nearest_rotation(np.einsum("n,nij->ij", w, stack))
 
 
-def umeyama(
-    src: ArrayLike, dst: ArrayLike, weights: ArrayLike | None = None, with_scale: bool = True
-) -> Float64:
-    """Least-squares similarity `[4, 4]` mapping `src [n, 3]` onto `dst [n, 3]` (Umeyama 1991,
-    weighted).
+def umeyama(src: ArrayLike, dst: ArrayLike, with_scale: bool = True) -> Float64:
+    """Least-squares similarity `[4, 4]` mapping `src [n, 3]` onto `dst [n, 3]` (Umeyama 1991).
 
     Degenerate input still gives a proper similarity: where the points do not determine the rotation
     (fewer than three, or collinear) any of the equally good ones, and scale 1 where `src` has no
-    extent. Raises ValueError for no weight at all or non-finite points.
+    extent. Raises ValueError for no point at all or non-finite points.
     """
     x, y = np.asarray(src, dtype=np.float64), np.asarray(dst, dtype=np.float64)
-    w = np.ones(len(x)) if weights is None else np.asarray(weights, dtype=np.float64)
-    total = float(w.sum())
-    if x.shape != y.shape or not total > 0 or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError(
-            "umeyama needs finite points of one shape with positive weight; got "
-            f"{x.shape}, {y.shape}, weight {total}"
-        )
-    w = w / total
-    mean_x, mean_y = w @ x, w @ y
+    if x.shape != y.shape or not len(x) or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError(f"umeyama needs finite points of one shape; got {x.shape}, {y.shape}")
+    mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
     dx, dy = x - mean_x, y - mean_y
-    U, singular, Vt = np.linalg.svd((dy * w[:, None]).T @ dx)
+    U, singular, Vt = np.linalg.svd(dy.T @ dx / len(x))
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(U) * np.linalg.det(Vt))])
     R = (U * signs) @ Vt
-    variance = float(w @ np.sum(dx * dx, axis=1))
+    variance = float(np.mean(np.sum(dx * dx, axis=1)))
     scale = float(singular @ signs) / variance if with_scale and variance > 1e-30 else 1.0
     scale = scale if scale > 1e-12 else 1.0
     return sim3(scale, R, mean_y - scale * R @ mean_x)

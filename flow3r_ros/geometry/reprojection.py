@@ -3,7 +3,7 @@ cameras.
 
 A point is a ray `x` (z = 1) in frame a with inverse depth `d`; its direction in frame b is `R x + d
 t`, so points at infinity and unknown depths need no special case. The residual is whitened with
-`sigma_px^2 I + g sigma_d^2 g^T`, g the derivative with respect to d: an uncertain depth then
+`FLOW_NOISE_PX^2 I + g sigma_d^2 g^T`, g the derivative with respect to d: an uncertain depth then
 constrains the pose across its epipolar line only. Robust (Cauchy) Levenberg-Marquardt with analytic
 Jacobians.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flow3r_ros.geometry.correspondence import Correspondence
+from flow3r_ros.geometry.correspondence import FLOW_NOISE_PX, Correspondence
 from flow3r_ros.geometry.epipolar import Matches, select_matches
 from flow3r_ros.geometry.lie import invert, se3_exp
 from flow3r_ros.types import Camera, Float32, Float64
@@ -32,8 +32,8 @@ class Target:
     """Points of one posed frame a, and where the new frame b sees them.
 
     `T_world_a` `[4, 4]`; `rays_a` `[n, 3]` with z = 1; `inverse_depth`, `sigma` `[n]` in 1 / world
-    unit; `rays_b` `[n, 2]` observed (x/z, y/z); `weight` `[n]` in 0..1; `sigma_px` the noise of an
-    observation in pixels.
+    unit; `rays_b` `[n, 2]` observed (x/z, y/z); `weight` `[n]` in 0..1. An observation has a noise
+    of `FLOW_NOISE_PX`.
     """
 
     T_world_a: Float64
@@ -42,7 +42,6 @@ class Target:
     sigma: Float64
     rays_b: Float64
     weight: Float64
-    sigma_px: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,16 @@ class RefinedPose:
     objective: float
 
 
+TARGET_POINTS = 1000
+"""points that a pose is refined on for each reference"""
+
+
 def make_target(
     correspondence: Correspondence,
     camera: Camera,
     T_world_a: Float64,
     depth_a: Float32,
     sigma_a: Float32,
-    count: int = 1000,
 ) -> Target:
     """Target from a correspondence a -> b and depth of a on the same grid.
 
@@ -73,7 +75,7 @@ def make_target(
     unknown depth stay in, with the median depth and a sigma as large as their inverse depth, and so
     constrain the epipolar direction.
     """
-    matches = select_matches(correspondence, camera, count)
+    matches = select_matches(correspondence, camera, TARGET_POINTS)
     return target_from_matches(
         matches,
         T_world_a,
@@ -177,8 +179,8 @@ def _linearise(
         length = np.sqrt(g[0] ** 2 + g[1] ** 2)
         along = np.where(length > 1e-9, g / np.maximum(length, 1e-9), np.array([[1.0], [0.0]]))
         across = np.stack([-along[1], along[0]])
-        s_along = 1.0 / np.sqrt(target.sigma_px**2 + (target.sigma * length) ** 2)
-        s_across = 1.0 / target.sigma_px
+        s_along = 1.0 / np.sqrt(FLOW_NOISE_PX**2 + (target.sigma * length) ** 2)
+        s_across = 1.0 / FLOW_NOISE_PX
         white = np.stack(
             [
                 s_along * (along[0] * r[0] + along[1] * r[1]),
@@ -188,7 +190,7 @@ def _linearise(
         squared = np.where(front, white[0] ** 2 + white[1] ** 2, 1e4)
         weight = target.weight * front / (1.0 + squared / robust**2)
         total += float(np.sum(target.weight * robust**2 * np.log1p(squared / robust**2)))
-        volume -= 2.0 * float(np.sum(target.weight * np.log(s_along * target.sigma_px)))
+        volume -= 2.0 * float(np.sum(target.weight * np.log(s_along * FLOW_NOISE_PX)))
         mass += float(target.weight.sum())
         inv = d / z
         zero = np.zeros_like(u)

@@ -8,8 +8,11 @@ import numpy as np
 
 from flow3r_ros.types import Float32, Float64, UInt8
 
+RATIO = 0.8
+"""share of the second nearest descriptor's distance that a match stays below (Lowe 2004)"""
 
-def match_features(gray_a: UInt8, gray_b: UInt8, ratio: float = 0.8) -> Float32:
+
+def match_features(gray_a: UInt8, gray_b: UInt8) -> Float32:
     """SIFT matches `[n, 4]` = (x_a, y_a, x_b, y_b) in pixels that pass ratio test, cross check and
     one epipolar geometry.
 
@@ -22,7 +25,7 @@ def match_features(gray_a: UInt8, gray_b: UInt8, ratio: float = 0.8) -> Float32:
     if len(keys_a) < 8 or len(keys_b) < 8:
         return none
     pairs = _mutual_matches(
-        np.asarray(words_a, dtype=np.float32), np.asarray(words_b, dtype=np.float32), ratio
+        np.asarray(words_a, dtype=np.float32), np.asarray(words_b, dtype=np.float32)
     )
     matches = np.array(
         [(*keys_a[i].pt, *keys_b[j].pt) for i, j in pairs], dtype=np.float32
@@ -39,7 +42,7 @@ def match_features(gray_a: UInt8, gray_b: UInt8, ratio: float = 0.8) -> Float32:
     return matches[mask.ravel() > 0] if mask is not None else none
 
 
-def _mutual_matches(words_a: Float32, words_b: Float32, ratio: float) -> list[tuple[int, int]]:
+def _mutual_matches(words_a: Float32, words_b: Float32) -> list[tuple[int, int]]:
     """Index pairs of mutual nearest descriptors that are clearly nearer than the second nearest."""
     squared = (
         np.sum(words_a**2, axis=1)[:, None]
@@ -49,7 +52,7 @@ def _mutual_matches(words_a: Float32, words_b: Float32, ratio: float) -> list[tu
     nearest = np.argmin(squared, axis=1)
     back = np.argmin(squared, axis=0)
     two = np.partition(squared, 1, axis=1)[:, :2]
-    good = (back[nearest] == np.arange(len(words_a))) & (two[:, 0] < ratio**2 * two[:, 1])
+    good = (back[nearest] == np.arange(len(words_a))) & (two[:, 0] < RATIO**2 * two[:, 1])
     return [(int(i), int(nearest[i])) for i in np.flatnonzero(good)]
 
 

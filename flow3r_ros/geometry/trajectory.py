@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flow3r_ros.errors import EvaluationError
 from flow3r_ros.geometry.lie import interpolate
-from flow3r_ros.types import Float64
+from flow3r_ros.types import Float64, seconds
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class Trajectory:
         if len(bad):
             raise EvaluationError(
                 f"{self.name}: {len(bad)} poses are not finite, the first at "
-                f"{self.stamps_ns[bad[0]] / 1e9:.6f} s",
+                f"{seconds(int(self.stamps_ns[bad[0]]))} s",
                 "leave them out",
             )
         back = np.flatnonzero(np.diff(self.stamps_ns) <= 0)
         if len(back):
             raise EvaluationError(
                 f"{self.name}: stamps do not increase "
-                f"({self.stamps_ns[back[0]] / 1e9:.9f} s is followed by "
-                f"{self.stamps_ns[back[0] + 1] / 1e9:.9f} s)",
+                f"({seconds(int(self.stamps_ns[back[0]]))} s is followed by "
+                f"{seconds(int(self.stamps_ns[back[0] + 1]))} s)",
                 "sort the file and remove repeated stamps",
             )
 

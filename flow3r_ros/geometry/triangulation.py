@@ -13,27 +13,25 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from flow3r_ros.geometry.correspondence import Correspondence
+from flow3r_ros.geometry.correspondence import FLOW_NOISE_PX, Correspondence
+from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.flow import geometric_flow, squared_length
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.types import Bool, Camera, Float32, Float64
 
-FLOW_NOISE_PX = 0.5
-"""1-sigma of a covisible DIS flow vector on the correspondence grid"""
+MAX_ACROSS_PX = 2.0
+"""pixels of the correspondence grid off its epipolar line beyond which a match is not one"""
 
 
-def triangulate(
-    correspondence: Correspondence, camera: Camera, T_a_b: Float64, max_residual_px: float = 2.0
-) -> tuple[Float32, Float32]:
-    """Depth of image a and the 1-sigma of its *inverse*, float32 `[h, w]` each, in the unit of
-    `T_a_b`'s translation.
+def triangulate(correspondence: Correspondence, camera: Camera, T_a_b: Float64) -> DepthMap:
+    """Depth map of image a, in the unit of `T_a_b`'s translation.
 
-    `camera` is the pinhole of the correspondence grid; `T_a_b` maps points of b to a. Both are nan
-    where a point is not covisible, behind a camera, off its epipolar line by more than
-    `max_residual_px`, or where its depth is not known to within a factor of two.
+    `camera` is the pinhole of the correspondence grid; `T_a_b` maps points of b to a. Unknown where
+    a point is not covisible, behind a camera, off its epipolar line by more than `MAX_ACROSS_PX`,
+    or where its depth is not known to within a factor of two.
     """
-    depth, sigma, _ = _solve(correspondence, camera, T_a_b, max_residual_px)
-    return depth, sigma
+    depth, sigma, _ = _solve(correspondence, camera, T_a_b, MAX_ACROSS_PX)
+    return DepthMap(np.float32(1.0) / depth, sigma)
 
 
 def _solve(
@@ -63,9 +61,7 @@ def _solve(
     sigma = np.float32(FLOW_NOISE_PX) / (
         gain * np.sqrt(np.maximum(correspondence.covisibility, 1e-3)) + np.float32(1e-12)
     )
-    good = (
-        front & (correspondence.covisibility > 0.5) & (across < max_residual_px) & (sigma < 0.5 * d)
-    )
+    good = front & correspondence.covisible & (across < max_residual_px) & (sigma < 0.5 * d)
     nan = np.float32(np.nan)
     depth = np.where(good, 1.0 / np.where(good, d, 1.0), nan).astype(np.float32)
     return (
@@ -80,19 +76,18 @@ def moving_mask(
     camera: Camera,
     T_a_b: Float64,
     depth_a: Float32 | None = None,
-    threshold_px: float = 2.0,
 ) -> Bool:
     """Pixels of a that move independently of the camera, bool `[h, w]`.
 
     Covisible and textured pixels whose flow leaves its epipolar line, needs a negative depth, or
     (with `depth_a` `[h, w]`, in the unit of the translation) disagrees with the depth by more than
-    twice the threshold and 60 % of what motion in depth explains; opened and closed, so that single
-    pixels neither count nor leave holes. Looked at on every second pixel.
+    twice `MAX_ACROSS_PX` and 60 % of what motion in depth explains; opened and closed, so that
+    single pixels neither count nor leave holes. Looked at on every second pixel.
     """
     height, width = correspondence.covisibility.shape
     coarse, camera, depth_a = _every_second(correspondence, camera, depth_a)
-    threshold_px *= 0.5
-    trusted = (coarse.covisibility > 0.5) & (coarse.texture > 0.2)
+    threshold_px = 0.5 * MAX_ACROSS_PX
+    trusted = coarse.covisible & (coarse.texture > 0.2)
     rotation = np.eye(4)
     rotation[:3, :3] = T_a_b[:3, :3]
     at_infinity, _ = geometric_flow(np.ones_like(coarse.covisibility), rotation, camera, camera)

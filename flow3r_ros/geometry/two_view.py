@@ -1,11 +1,10 @@
 """Relative pose of two views: several candidates, one judge.
 
-Candidates are a multi-start two-view fit, the essential matrix, PnP from a depth map, and the
-network's own pose. All are refined by the robust Sampson error; the lowest cost with points in
-front of both cameras wins. A network pose that explains the flow as well as the winner is left
-untouched. Where the images show no parallax, translation comes from PnP or the network and rotation
-from a rotation-only fit. Measured in `docs/results.md`; OpenCV's iterative RANSAC with a guess
-flips by 180 degrees and is never used.
+Candidates are a multi-start two-view fit, the essential matrix and PnP from a depth map. All are
+refined by the robust Sampson error; the lowest cost with points in front of both cameras wins.
+Where the images show no parallax, translation comes from PnP and rotation from a rotation-only fit.
+Measured in `docs/results.md`; OpenCV's iterative RANSAC with a guess flips by 180 degrees and is
+never used.
 """
 
 from __future__ import annotations
@@ -15,9 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flow3r_ros.geometry.candidates import (
-    MIN_FRONT,
     Candidate,
-    front_share,
     judged,
     pnp_from_depth,
     refined_candidates,
@@ -41,6 +38,7 @@ from flow3r_ros.geometry.reprojection import (
     refine_pose,
     sharpened,
 )
+from flow3r_ros.geometry.robust import weighted_median
 from flow3r_ros.geometry.triangulation import ScaleRatio, moving_mask, scale_ratio, triangulate
 from flow3r_ros.types import Camera, Float32, Float64, PoseSource
 
@@ -58,7 +56,6 @@ __all__ = [
 
 MIN_PARALLAX_PX = 0.5
 """median parallax on the correspondence grid below which translation is not observable"""
-_GATE_FACTOR, _GATE_PX = 1.1, 0.25
 _STATIONARY_PX = 0.25
 
 
@@ -67,11 +64,10 @@ class PairPose:
     """Relative pose of two views and how much to trust it.
 
     `T` `[4, 4]` is the pose of camera b in camera a (maps points of b to a). Its translation is in
-    the unit of `depth_a` when `scaled`, in the network's unit when `source` is NETWORK, and of
-    length 1 otherwise. `cost` robust Sampson rms in px; `inliers` weighted share within 1.5 px;
-    `parallax_px` median displacement that rotation does not explain; `flow_px` median displacement;
-    `scale` how the translation's length compares to the depth map (None = not compared); `points`
-    matches used.
+    the unit of `depth_a` when `scaled`, and of length 1 otherwise. `cost` robust Sampson rms in px;
+    `inliers` weighted share within 1.5 px; `parallax_px` median displacement that rotation does not
+    explain; `flow_px` median displacement; `scale` how the translation's length compares to the
+    depth map (None = not compared); `points` matches used.
     """
 
     T: Float64
@@ -86,10 +82,7 @@ class PairPose:
 
 
 def hybrid_pose(
-    correspondence: Correspondence,
-    camera: Camera,
-    depth_a: Float32 | None = None,
-    network_pose: Float64 | None = None,
+    correspondence: Correspondence, camera: Camera, depth_a: Float32 | None = None
 ) -> PairPose:
     """Best relative pose of b in a.
 
@@ -97,29 +90,16 @@ def hybrid_pose(
         correspondence: a -> b.
         camera: pinhole of the correspondence grid.
         depth_a: depth of a, any grid size (nan = unknown); gives the scale and the PnP candidate.
-        network_pose: pose of b in a `[4, 4]`, in the unit of `depth_a` when both are given.
 
-    With fewer than 30 matches the network's pose is returned as it is, or identity marked
-    PREDICTED.
+    With fewer than 30 matches the pose is identity, marked PREDICTED.
     """
     matches = select_matches(correspondence, camera)
-    flow_px = _median(
+    flow_px = weighted_median(
         np.linalg.norm(correspondence.flow[matches.rows, matches.columns], axis=1), matches.weight
     )
     if len(matches) < 30:
-        source = PoseSource.PREDICTED if network_pose is None else PoseSource.NETWORK
-        pose = np.eye(4) if network_pose is None else network_pose
-        return PairPose(
-            pose,
-            source,
-            float("inf"),
-            0.0,
-            0.0,
-            flow_px,
-            network_pose is not None,
-            None,
-            len(matches),
-        )
+        infinite, source = float("inf"), PoseSource.PREDICTED
+        return PairPose(np.eye(4), source, infinite, 0.0, 0.0, flow_px, points=len(matches))
     if flow_px < _STATIONARY_PX:
         return _describe(
             np.eye(4), PoseSource.STATIONARY, matches, flow_px, scaled=depth_a is not None
@@ -127,20 +107,16 @@ def hybrid_pose(
     depth = None if depth_a is None else _depth_of(depth_a, correspondence, matches)
     R_far, _ = fit_rotation(np.eye(3), matches)
     pnp = None if depth is None else pnp_from_depth(depth, matches, R_far)
-    prior = R_far if network_pose is None else network_pose[:3, :3].T
     best = min(
-        refined_candidates(matches, R_far, pnp, network_pose),
-        key=lambda c: c.badness * _tie_break(c.R, prior),
+        refined_candidates(matches, R_far, pnp), key=lambda c: c.badness * _tie_break(c.R, R_far)
     )
     best = judged(
         best.source,
         matches,
         *(part[0] for part in fit_epipolar(best.R[None], best.t[None], matches, 12)),
     )
-    if network_pose is not None and _network_suffices(network_pose, best, matches):
-        return _describe(network_pose, PoseSource.NETWORK, matches, flow_px, scaled=True)
-    if _median(rotation_residual(best.R, matches), matches.weight) < MIN_PARALLAX_PX:
-        return _without_parallax(matches, R_far, pnp, network_pose, flow_px)
+    if weighted_median(rotation_residual(best.R, matches), matches.weight) < MIN_PARALLAX_PX:
+        return _without_parallax(matches, R_far, pnp, flow_px)
     ratio = None if depth is None else _scale(best, depth, matches)
     scale = ratio.scale if ratio is not None else _length(pnp)
     pose = invert(rigid(best.R, best.t * (scale or 1.0)))
@@ -153,37 +129,18 @@ def _tie_break(R: Float64, prior: Float64) -> float:
     return 1.0 + 0.1 * min(1.0, rotation_angle(R @ prior.T) / float(np.radians(1.0)))
 
 
-def _network_suffices(network_pose: Float64, best: Candidate, matches: Matches) -> bool:
-    T_b_a = invert(network_pose)
-    R, t = T_b_a[:3, :3], T_b_a[:3, 3]
-    cost = robust_cost(sampson_residual(R, t, matches), matches.weight)
-    in_front = float(np.linalg.norm(t)) < 1e-9 or front_share(R, t, matches) >= MIN_FRONT
-    return (
-        cost
-        <= _GATE_FACTOR * robust_cost(sampson_residual(best.R, best.t, matches), matches.weight)
-        + _GATE_PX
-        and in_front
-    )
-
-
 def _without_parallax(
-    matches: Matches,
-    R_far: Float64,
-    pnp: Float64 | None,
-    network_pose: Float64 | None,
-    flow_px: float,
+    matches: Matches, R_far: Float64, pnp: Float64 | None, flow_px: float
 ) -> PairPose:
-    """PnP where it agrees with the rotation-only fit; else that rotation with the network's
-    translation, or none."""
+    """PnP where it agrees with the rotation-only fit; else that rotation without translation."""
     if pnp is not None and rotation_angle(pnp[:3, :3].T @ R_far) < np.radians(2.0):
         return _describe(invert(pnp), PoseSource.PNP, matches, flow_px, scaled=True)
-    t = np.zeros(3) if network_pose is None else invert(network_pose)[:3, 3]
-    source = PoseSource.TWO_VIEW if network_pose is None else PoseSource.NETWORK
-    return _describe(invert(rigid(R_far, t)), source, matches, flow_px, scaled=True)
+    pose = invert(rigid(R_far, np.zeros(3)))
+    return _describe(pose, PoseSource.TWO_VIEW, matches, flow_px, scaled=True)
 
 
 def _scale(best: Candidate, depth: Float64, matches: Matches) -> ScaleRatio | None:
-    """Network depth over triangulated depth, where more than 1 px of parallax and a small residual
+    """Known depth over triangulated depth, where more than 1 px of parallax and a small residual
     make the latter good."""
     d, parallax = inverse_depths(best.R, best.t, matches.rays_a, matches.rays_b)
     good = (
@@ -208,7 +165,7 @@ def _describe(
     inliers = float(
         np.sum(matches.weight * (np.abs(residual) < 1.5)) / max(float(matches.weight.sum()), 1e-9)
     )
-    parallax = _median(rotation_residual(T_b_a[:3, :3], matches), matches.weight)
+    parallax = weighted_median(rotation_residual(T_b_a[:3, :3], matches), matches.weight)
     return PairPose(
         T,
         source,
@@ -234,11 +191,3 @@ def _depth_of(depth_a: Float32, correspondence: Correspondence, matches: Matches
 
 def _length(T: Float64 | None) -> float | None:
     return None if T is None else float(np.linalg.norm(T[:3, 3]))
-
-
-def _median(values: Float64, weight: Float64) -> float:
-    if len(values) == 0:
-        return 0.0
-    order = np.argsort(values)
-    total = np.cumsum(weight[order])
-    return float(values[order][min(int(np.searchsorted(total, 0.5 * total[-1])), len(values) - 1)])

@@ -11,15 +11,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from flow3r_ros.config import first_fault, read_mapping
 from flow3r_ros.errors import ModelError
 from flow3r_ros.network.calibration import Calibration
 from flow3r_ros.network.config import Flow3rConfig, load_architecture
@@ -28,6 +29,11 @@ from flow3r_ros.paths import shared_files
 logger = logging.getLogger(__name__)
 
 WEIGHTS = ("model.safetensors", "flow3r.bin")
+MODEL_FILES = {"config.json", "manifest.yaml", *WEIGHTS}
+"""what a model folder of ours holds, and nothing else"""
+MAX_PIXELS = 1 << 22
+"""most pixels a manifest may ask for as the network's input, sixteen times the official one's"""
+Side = Annotated[int, Field(ge=14, le=2048)]
 CHECK_THE_LICENCE = "check the licence at the source before use"
 
 
@@ -40,9 +46,9 @@ class InputSpec(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid")
-    resolution: tuple[int, int]
-    pixels: int = 0
-    window: int = Field(4, ge=1)
+    resolution: tuple[Side, Side]
+    pixels: int = Field(0, ge=0, le=MAX_PIXELS)
+    window: int = Field(4, ge=1, le=64)
     resample: Literal["area", "lanczos"] = "area"
 
     def pixel_limit(self) -> int:
@@ -90,13 +96,40 @@ def model_directories() -> list[Path]:
     return [path for path in (user_models(), *shared_files("models")) if path.is_dir()]
 
 
+def model_name(name: str) -> str:
+    """`name`, where it may name a folder below a models folder: letters, digits, `_ . -`, up to
+    100, the first no dot. Raises ModelError for any other."""
+    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", name) is None:
+        raise ModelError(
+            f"{name[:100]!r} cannot name a model",
+            "give --name with letters, digits, _ . and - only, not starting with a dot",
+        )
+    return name
+
+
+def why_kept(path: Path) -> str:
+    """Why an existing folder may not be replaced by a model folder; empty for one of ours."""
+    try:
+        read_folder(path)
+        other = sorted({entry.name for entry in path.iterdir()} - MODEL_FILES)
+    except (ModelError, OSError):
+        return "is not a model folder of ours (it holds no manifest.yaml)"
+    return f"holds files that are not ours ({other[0]}, {len(other)} in all)" if other else ""
+
+
 def find_model(name_or_path: str | Path) -> ModelFolder:
     """The model folder of a name or path; one that has its weights is preferred. Raises ModelError
     saying what exists."""
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(name_or_path).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"{str(name_or_path)[:100]}: cannot be looked up ({error!s:.80})", "give another name"
+        ) from error
+    if is_folder:
         return read_folder(path)
-    if path.is_file():
+    if is_file:
         raise ModelError(
             f"{path}: is a file, not a model folder",
             f"make one of it with: flow3r models import {path}",
@@ -130,18 +163,9 @@ def read_folder(path: Path) -> ModelFolder:
     manifest_path = path / "manifest.yaml"
     cure = "restore the manifest from the model's source, or import the weights again"
     try:
-        manifest = Manifest.model_validate(
-            yaml.safe_load(manifest_path.read_text(encoding="utf-8"))
-        )
+        manifest = Manifest.model_validate(read_mapping(manifest_path, ModelError, cure))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(
-            f"{manifest_path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}", cure
-        ) from error
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelError(
-            f"{manifest_path}: cannot be read ({error})".replace("\n", " "), cure
-        ) from error
+        raise ModelError(f"{manifest_path}: {first_fault(error)}", cure) from error
     weights = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
     return ModelFolder(path, manifest, weights)
 

@@ -8,10 +8,7 @@ not finite) ends in a one-line ModelError that names the file and the cure.
 from __future__ import annotations
 
 import logging
-import os
 import pickle
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from flow3r_ros.errors import ModelError, OutputError
+from flow3r_ros.errors import ModelError, OutputError, printable
 from flow3r_ros.network.catalog import (
     InputSpec,
     Manifest,
@@ -30,13 +27,16 @@ from flow3r_ros.network.catalog import (
     file_sha256,
     find_model,
     licence_note,
+    model_name,
     user_models,
     verify,
+    why_kept,
 )
 from flow3r_ros.network.config import Flow3rConfig, load_architecture, preset
 from flow3r_ros.network.flow_head import FlowHead
 from flow3r_ros.network.licences import concern
 from flow3r_ros.network.model import Flow3r
+from flow3r_ros.paths import OutputFolder, readable
 
 logger = logging.getLogger(__name__)
 
@@ -191,58 +191,49 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def save_model_folder(folder: Path, model: Flow3r, manifest: Manifest) -> ModelFolder:
-    """Write a deployable model folder; it appears complete or not at all, replacing an older one of
-    the same name.
+def save_model_folder(
+    folder: Path, model: Flow3r, manifest: Manifest, replace: bool = False
+) -> ModelFolder:
+    """Write a deployable model folder; it appears complete or not at all.
 
     `sha256` and `parameters` of the manifest are filled in here. Raises OutputError where the
-    folder cannot be written.
+    folder cannot be written or exists; with `replace`, an older model folder of ours makes room,
+    anything else that stands there still stays.
     """
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    return write_folder(folder, model.config, weights, manifest)
+    return write_folder(folder, model.config, weights, manifest, replace)
 
 
 def write_folder(
-    folder: Path, config: Flow3rConfig, weights: Mapping[str, Tensor], manifest: Manifest
+    folder: Path,
+    config: Flow3rConfig,
+    weights: Mapping[str, Tensor],
+    manifest: Manifest,
+    replace: bool = False,
 ) -> ModelFolder:
     """As `save_model_folder`, from a state dict."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot be written ({error.strerror})", "choose another folder or free space"
-        ) from error
-    try:
-        save_file(dict(weights), scratch / "model.safetensors")
-        (scratch / "config.json").write_text(
-            config.model_dump_json(indent=1) + "\n", encoding="utf-8"
-        )
-        parameters = sum(
-            value.numel()
-            for key, value in weights.items()
-            if key not in ("image_mean", "image_std")
-        )
-        filled = manifest.model_copy(
-            update={"sha256": file_sha256(scratch / "model.safetensors"), "parameters": parameters}
-        )
-        write_manifest(scratch, filled)
-        scratch.chmod(0o755)
-        if folder.exists():
-            old = scratch.with_name(scratch.name + ".old")
-            os.replace(folder, old)
-            os.replace(scratch, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(scratch, folder)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(
-            f"{folder}: cannot be written ({_first_line(error)})",
-            "choose another folder or free space",
-        ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with OutputFolder(folder, why_kept if replace else None) as unfinished:
+        _fill(unfinished.path, config, weights, manifest)
     return find_model(folder)
+
+
+def _fill(
+    folder: Path, config: Flow3rConfig, weights: Mapping[str, Tensor], manifest: Manifest
+) -> None:
+    """The three files of a model folder. Raises OutputError and OSError."""
+    try:
+        with readable(folder / "model.safetensors"):
+            save_file(dict(weights), folder / "model.safetensors")
+    except SafetensorError as error:
+        raise OutputError(
+            f"{folder}: cannot be written ({_first_line(error)})", "free space or choose another"
+        ) from error
+    (folder / "config.json").write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    parameters = sum(
+        value.numel() for key, value in weights.items() if key not in ("image_mean", "image_std")
+    )
+    known = {"sha256": file_sha256(folder / "model.safetensors"), "parameters": parameters}
+    write_manifest(folder, manifest.model_copy(update=known))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -253,26 +244,38 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / "manifest.yaml").write_text(text, encoding="utf-8")
 
 
-def import_model(file: Path, name: str | None = None, directory: Path | None = None) -> ModelFolder:
+def import_model(
+    file: Path, name: str | None = None, directory: Path | None = None, replace: bool = False
+) -> ModelFolder:
     """Make a model folder of a weights file: the official `flow3r.bin` (or a Pi3 one), or
     safetensors with a `config.json` beside it.
 
     The weights are checked against the architecture and stored as safetensors under `directory`
-    (default: the user's models folder). Raises ModelError naming the file and the cure.
+    (default: the user's models folder), in a folder of the name given or, failing that, of the one
+    in `config.json`; `replace` as in `save_model_folder`. Raises ModelError naming the file and
+    the cure, OutputError where the folder cannot be written.
     """
     beside = file.parent / "config.json"
     config = load_architecture(beside) if beside.is_file() else preset("large")
-    weights = read_weights(file)
-    model = build(config, weights, file)
-    manifest = Manifest(
-        name=name or config.name,
-        source=f"imported from {file.name} (sha256 {file_sha256(file)})",
-        parameters=0,
-        input=InputSpec(resolution=(574, 434), pixels=255000, window=8, resample="lanczos"),
-    )
-    if (file.parent / "manifest.yaml").is_file():
-        manifest = find_model(file.parent).manifest.model_copy(update={"name": manifest.name})
-    return save_model_folder((directory or user_models()) / manifest.name, model, manifest)
+    named = model_name(name if name is not None else config.name)
+    folder = (directory or user_models()) / named
+    with OutputFolder(folder, why_kept if replace else _asks_for_replace) as unfinished:
+        model = build(config, read_weights(file), file)
+        manifest = Manifest(
+            name=named,
+            source=f"imported from {printable(file.name)} (sha256 {file_sha256(file)})",
+            parameters=0,
+            input=InputSpec(resolution=(574, 434), pixels=255000, window=8, resample="lanczos"),
+        )
+        if (file.parent / "manifest.yaml").is_file():
+            manifest = find_model(file.parent).manifest.model_copy(update={"name": named})
+        weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+        _fill(unfinished.path, config, weights, manifest)
+    return find_model(folder)
+
+
+def _asks_for_replace(folder: Path) -> str:
+    return why_kept(folder) or "is replaced with --replace only"
 
 
 def _state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:

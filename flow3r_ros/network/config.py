@@ -8,33 +8,45 @@ the official configuration and add nothing to its state dict.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from flow3r_ros.config import first_fault, read_mapping
 from flow3r_ros.errors import ModelError
+
+MAX_WIDTH = 4096
+"""most channels anywhere: four times the official network, as wide as the largest public ViTs"""
+MAX_BLOCKS = 128
+"""most blocks of a stack; the official decoder has 36"""
+MAX_TOKENS = 128
+"""most register tokens of a frame"""
+MAX_IMAGE = 2048
+"""largest side in pixels of the encoder's position grid"""
+
+Channels = Annotated[int, Field(gt=0, le=MAX_WIDTH)]
+Epsilon = Annotated[float, Field(gt=0, le=1e-2)]
 
 
 class _Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class StackConfig(_Group):
     """One stack of transformer blocks; `width` channels in `heads` heads, LayerScale initialised to
     `layer_scale` where not None."""
 
-    width: int = Field(gt=0)
-    blocks: int = Field(gt=0)
-    heads: int = Field(gt=0)
-    mlp_ratio: int = Field(4, gt=0)
-    norm_eps: float = 1e-6
-    layer_scale: float | None = None
+    width: Channels
+    blocks: int = Field(gt=0, le=MAX_BLOCKS)
+    heads: int = Field(gt=0, le=256)
+    mlp_ratio: int = Field(4, gt=0, le=16)
+    norm_eps: Epsilon = 1e-6
+    layer_scale: float | None = Field(None, ge=0, le=1000)
     qk_norm: bool = False
-    qk_norm_eps: float = 1e-5
+    qk_norm_eps: Epsilon = 1e-5
     rope_base: float | None = Field(
-        100.0, description="base of the 2-D rotary position embedding; None = no RoPE"
+        100.0, gt=0, le=1e9, description="base of the 2-D rotary position embedding; None = no RoPE"
     )
 
     @model_validator(mode="after")
@@ -53,23 +65,23 @@ class EncoderConfig(StackConfig):
     """The image encoder: a ViT with registers, built for square images of `image_size` pixels (the
     position grid)."""
 
-    patch_size: int = Field(14, gt=0)
-    image_size: int = Field(518, gt=0)
-    registers: int = Field(4, ge=0)
+    patch_size: int = Field(14, ge=4, le=64)
+    image_size: int = Field(518, gt=0, le=MAX_IMAGE)
+    registers: int = Field(4, ge=0, le=MAX_TOKENS)
     convolutional_patch_embedding: Literal["efficientnet_lite0"] | None = None
 
 
 class DecoderConfig(StackConfig):
     """The alternating decoder: even blocks attend within a frame, odd blocks over all frames."""
 
-    registers: int = Field(5, ge=0)
+    registers: int = Field(5, ge=0, le=MAX_TOKENS)
 
 
 class HeadDecoderConfig(StackConfig):
     """A per-frame decoder in front of a head; reads the last two decoder blocks, writes `out`
     channels."""
 
-    out: int = Field(gt=0)
+    out: Channels
 
 
 class FlowHeadConfig(_Group):
@@ -79,22 +91,24 @@ class FlowHeadConfig(_Group):
     `reprojection` of the predicted points.
     """
 
-    features: int = 256
-    level_channels: tuple[int, int, int, int] = (256, 512, 1024, 1024)
-    output_features: int = 32
-    position_ratio: float = 0.1
-    position_base: float = 100.0
-    norm_eps: float = 1e-5
+    features: int = Field(256, ge=2, le=1024)
+    level_channels: tuple[Channels, Channels, Channels, Channels] = (256, 512, 1024, 1024)
+    output_features: Channels = 32
+    position_ratio: float = Field(0.1, ge=0, le=10)
+    position_base: float = Field(100.0, gt=0, le=1e9)
+    norm_eps: Epsilon = 1e-5
     base: Literal["none", "identity", "reprojection"] = "none"
 
 
 class EvidenceConfig(_Group):
     """The optional evidence embedding (layout of the planes: `flow3r_ros.geometry.evidence`)."""
 
-    channels: int = Field(10, gt=0)
-    width: int = Field(48, gt=0, description="channels of the convolution stack at half resolution")
+    channels: int = Field(10, gt=0, le=256)
+    width: int = Field(
+        48, gt=0, le=1024, description="channels of the convolution stack at half resolution"
+    )
     skip_width: int = Field(
-        16, gt=0, description="channels of the evidence skip into the point head"
+        16, gt=0, le=1024, description="channels of the evidence skip into the point head"
     )
 
 
@@ -185,22 +199,14 @@ def load_architecture(path: Path) -> Flow3rConfig:
     """Read `config.json` in our layout or in the authors' (golden sets). Raises ModelError naming
     the file and the first bad key."""
     cure = "restore config.json from the model's source"
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{path}: cannot be read as JSON ({error})".replace("\n", " "), cure
-        ) from error
+    tree = read_mapping(path, ModelError, cure)
     try:
         return architecture_from_tree(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(
-            f"{path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}", cure
-        ) from error
+        raise ModelError(f"{path}: {first_fault(error)}", cure) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"{path}: is not an architecture ({type(error).__name__}: {error})", cure
+            f"{path}: is not an architecture ({type(error).__name__}: {error!s:.80})", cure
         ) from error
 
 

@@ -19,47 +19,57 @@ from flow3r_ros.network.catalog import (
     file_sha256,
     find_model,
     licence_note,
+    model_name,
     read_folder,
     user_models,
+    why_kept,
 )
 from flow3r_ros.network.checkpoint import build, read_weights, write_manifest
+from flow3r_ros.paths import OutputFolder
 
 logger = logging.getLogger(__name__)
 
 REPOSITORY = "Clara211111/flow3r"
 FILE = "flow3r.bin"
 PUBLIC_HUB = "https://huggingface.co"
+MAX_DOWNLOAD_BYTES = 16 << 30
+"""largest file that is fetched; the official weights have 4 GB"""
 
 
 def fetch(name: str = "flow3r_large", directory: Path | None = None) -> ModelFolder:
     """Download the official weights of `name` into `directory` (default: the user's models folder)
     and return the complete folder.
 
-    The licence note is logged before anything is downloaded. Raises ModelError naming the file and
-    the cure; a partial download stays for the next call to resume.
+    The licence note is logged before anything is downloaded. A folder of ours without weights is
+    replaced. Raises ModelError naming the file and the cure, OutputError where the folder cannot be
+    written; a partial download stays for the next call to resume.
     """
     known = find_model(name)
     logger.info("fetching %s from %s; %s", name, REPOSITORY, licence_note(known.manifest))
-    target = (directory or user_models()) / name
+    target = (directory or user_models()) / model_name(name)
     if target.is_dir() and (target / FILE).is_file():
         return read_folder(target)
     downloads = target.parent / ".downloads" / name
-    downloads.mkdir(parents=True, exist_ok=True)
-    file, announced = _download(downloads)
-    digest = file_sha256(file)
-    for expected, origin in ((announced, "the hub"), (known.manifest.sha256, "the manifest")):
-        if expected and expected != digest:
+    with OutputFolder(target, why_kept) as unfinished:
+        downloads.mkdir(parents=True, exist_ok=True)
+        file, announced = _download(downloads)
+        digest = file_sha256(file)
+        for expected, origin in ((announced, "the hub"), (known.manifest.sha256, "the manifest")):
+            if expected and expected != digest:
+                file.unlink()
+                raise ModelError(
+                    f"{file}: sha256 {digest[:12]}... is not what {origin} says "
+                    f"({expected[:12]}...)",
+                    "run the command again",
+                )
+        try:
+            build(known.architecture(), read_weights(file), file)
+        except ModelError:
             file.unlink()
-            raise ModelError(
-                f"{file}: sha256 {digest[:12]}... is not what {origin} says ({expected[:12]}...)",
-                "run the command again",
-            )
-    try:
-        build(known.architecture(), read_weights(file), file)
-    except ModelError:
-        file.unlink()
-        raise
-    _place(file, known, digest, target)
+            raise
+        shutil.copyfile(known.path / "config.json", unfinished.path / "config.json")
+        write_manifest(unfinished.path, known.manifest.model_copy(update={"sha256": digest}))
+        os.replace(file, unfinished.path / FILE)
     shutil.rmtree(downloads, ignore_errors=True)
     return read_folder(target)
 
@@ -83,6 +93,8 @@ def _download(folder: Path) -> tuple[Path, str]:
     try:
         url = hf_hub_url(REPOSITORY, FILE, endpoint=endpoint)
         metadata = get_hf_file_metadata(url)
+        if not 0 < (metadata.size or 0) <= MAX_DOWNLOAD_BYTES:
+            raise ValueError(f"announced with a size of {metadata.size} bytes")
         etag = "".join(
             letter for letter in (metadata.etag or "unknown").lower() if letter.isalnum()
         )
@@ -109,21 +121,3 @@ def _download(folder: Path) -> tuple[Path, str]:
             cure,
         ) from error
     return partial, etag if len(etag) == 64 else ""
-
-
-def _place(file: Path, known: ModelFolder, digest: str, target: Path) -> None:
-    """Assemble the model folder beside its final place and move it there."""
-    scratch = target.with_name(f".{target.name}-new")
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        scratch.mkdir(parents=True)
-        shutil.copyfile(known.path / "config.json", scratch / "config.json")
-        write_manifest(scratch, known.manifest.model_copy(update={"sha256": digest}))
-        os.replace(file, scratch / FILE)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(scratch, target)
-    except OSError as error:
-        raise ModelError(
-            f"{target}: cannot be written ({error.strerror})",
-            "free space or fix the permissions, then run it again",
-        ) from error

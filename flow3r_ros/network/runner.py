@@ -8,13 +8,11 @@ memory makes windows, then images, smaller; it never ends the process.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -26,6 +24,7 @@ from flow3r_ros.errors import ModelError
 from flow3r_ros.geometry.flow import flow_from_ndc
 from flow3r_ros.network.catalog import InputSpec, Manifest, find_model
 from flow3r_ros.network.checkpoint import load_folder
+from flow3r_ros.network.device import choose_device, choose_dtype, usable_cores
 from flow3r_ros.network.memory import Smaller, is_out_of_memory
 from flow3r_ros.network.model import EvidenceInput, Flow3r, Outputs
 from flow3r_ros.network.preprocess import network_size, resize
@@ -44,59 +43,11 @@ def open_predictor(settings: ModelSettings) -> Runner:
     folder = find_model(settings.name)
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.dtype, device)
-    torch.set_num_threads(settings.threads or max(1, _cores() // 2))
+    torch.set_num_threads(settings.threads or max(1, usable_cores() // 2))
     runner = Runner(load_folder(folder, device, dtype), folder.manifest)
     if settings.compile and device.type == "cuda":
         runner.compile()
     return runner
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` takes the first CUDA device where there is one. Raises ModelError when the device does
-    not exist."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (
-        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
-    ):
-        raise ModelError(
-            f"device {name}: not available to this PyTorch",
-            "set model.device to cpu or auto, or run flow3r doctor",
-        )
-    return device
-
-
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the hardware has matrix units for it (a property of the machine, not
-    a timing), else float32.
-
-    AVX512-BF16 alone is not enough: on the Xeon cores this was measured on, float32 multiplied 1.5
-    to 2.2 times faster at every size; on EPYC cores with it, bfloat16 did, 2.1 times.
-    """
-    if name != "auto":
-        return torch.float32 if name == "float32" else torch.bfloat16
-    native = (
-        torch.cuda.get_device_capability(device) >= (8, 0)
-        if device.type == "cuda"
-        else _cpu_multiplies_bfloat16()
-    )
-    return torch.bfloat16 if native else torch.float32
-
-
-def _cpu_multiplies_bfloat16() -> bool:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return False
-    flags = next((line for line in lines if line.startswith("flags")), "").split()
-    vendor = next((line.split()[-1] for line in lines if line.startswith("vendor_id")), "")
-    return "amx_bf16" in flags or ("avx512_bf16" in flags and vendor == "AuthenticAMD")
-
-
-def _cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Runner:

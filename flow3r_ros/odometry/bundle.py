@@ -1,340 +1,201 @@
-"""Bundle adjustment over the last keyframes: poses and inverse depths that explain all dense
-correspondences between them.
+"""Bundle adjustment: keyframe poses and inverse depths that explain all observations between them.
 
-Every keyframe owns one point per cell of a regular grid, with its inverse depth; every link between
-two keyframes observes the points of both. Residuals are in pixels and robust (Cauchy); the depth a
-point had before counts as a weak prior, which also holds the scale while few keyframes exist. The
-depths are eliminated (Schur complement; Triggs et al., "Bundle Adjustment", 2000, sec. 6.1), so one
-iteration solves for six numbers a pose. The oldest keyframes stay fixed: they carry position and
-scale on.
+A point has one number, its inverse depth in the keyframe that hosts it; what was known of it before
+counts as a prior, which also holds the scale where few keyframes are fixed. Residuals are whitened
+pixels with a Cauchy loss. The depths are eliminated (Schur complement; Triggs et al., "Bundle
+Adjustment", 2000, sec. 6.1), which for one number a point is a division, so that an iteration
+solves for six numbers a free pose.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flow3r_ros.geometry.correspondence import Correspondence
-from flow3r_ros.geometry.lie import hat, invert, se3_exp
-from flow3r_ros.odometry.views import View
+from flow3r_ros.geometry.lie import hat, invert, rigidified, se3_exp
 from flow3r_ros.types import Camera, Float64
 
-CELL = 12
-"""pixels of the depth grid per point and axis"""
-SIGMA_PX = 0.5
-"""1-sigma of a flow vector"""
 CAUCHY = 2.0
 """whitened residuals beyond it are outliers"""
-MIN_PRIOR_SIGMA = 0.02
-"""relative sigma that no prior goes below: flow errors towards one keyframe are not independent"""
-PRIOR_SIGMA = 0.3
-"""relative sigma of the inverse depth a point had before the adjustment"""
+BEHIND = 30.0
+"""whitened residual of a point that a pose puts behind its camera"""
+
+Index = NDArray[np.intp]
 
 
-@dataclass
-class Points:
-    """Points of one keyframe, one per cell: `rows`, `columns` int `[P]`, `rays` float64 `[P, 3]`
-    with z = 1, `inverse` float64 `[P]` inverse depth (median where unknown), `prior` and
-    `prior_sigma` `[P]` what the keyframe was inserted with."""
+@dataclass(frozen=True)
+class Problem:
+    """What is adjusted, by index.
 
-    rows: NDArray[np.intp]
-    columns: NDArray[np.intp]
+    `poses` float64 `[K, 4, 4]` camera-to-world, `free` bool `[K]`; points: `host` int `[P]`
+    keyframe index, `rays` `[P, 3]`, `inverse` `[P]`, `prior` and `prior_sigma` `[P]`; observations:
+    `point` and `target` int `[E]` (never the point's own host), `observed` `[E, 2]` pixels,
+    `weight` `[E]`.
+    """
+
+    poses: Float64
+    free: NDArray[np.bool_]
+    host: Index
     rays: Float64
     inverse: Float64
     prior: Float64
     prior_sigma: Float64
+    point: Index
+    target: Index
+    observed: Float64
+    weight: Float64
+    lens: Camera
+    sigma_px: float
 
 
 @dataclass(frozen=True)
-class _Problem:
-    """All observations as arrays over edges `[E, P]`: owner and target keyframe per edge, observed
-    pixel rays, weights."""
+class Adjusted:
+    """The outcome: `poses` `[K, 4, 4]`, `inverse` `[P]` and its `sigma` `[P]`, `distance` `[E]`
+    whitened length of each residual, `covariance` `[6F, 6F]` of the free poses (right perturbation:
+    translation, rotation in the camera's axes), in the order of `free`."""
 
-    owner: NDArray[np.intp]
-    target: NDArray[np.intp]
-    observed: Float64
-    weight: Float64
-    rays: Float64
-    focal: float
+    poses: Float64
+    inverse: Float64
+    sigma: Float64
+    distance: Float64
+    covariance: Float64
 
 
-class Bundle:
-    """The keyframes' points and links, bounded by the keyframes that are still remembered."""
+@dataclass(frozen=True)
+class _System:
+    """Normal equations: poses `[6F, 6F]` and `[6F]`, coupling `[6F, P]`, points `[P]` and `[P]`."""
 
-    def __init__(self) -> None:
-        self._points: dict[int, Points] = {}
-        self._links: dict[tuple[int, int], Correspondence] = {}
+    poses: Float64
+    pose_gradient: Float64
+    coupling: Float64
+    points: Float64
+    point_gradient: Float64
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._points.clear()
-        self._links.clear()
 
-    def remember(self, forgotten: View, keyframes: list[View]) -> None:
-        """Turn what a keyframe that goes says about the points of the others into their prior."""
-        views = [view for view in [forgotten, *keyframes] if view.id in self._points]
-        problem = self._problem(views)
-        if problem is None or views[0] is not forgotten:
-            return
-        poses, inverse = (
-            np.stack([view.pose for view in views]),
-            np.stack([self._points[view.id].inverse for view in views]),
-        )
-        residual, weight, q, relative, _ = _residuals(problem, poses, inverse)
-        slope = _slopes(problem, q, relative)
-        for e in np.flatnonzero((problem.target == 0) & (problem.owner != 0)):
-            points = self._points[views[problem.owner[e]].id]
-            information = weight[e] * np.sum(slope[e] ** 2, axis=-1)
-            observed = points.inverse - np.sum(slope[e] * residual[e], axis=-1) / np.maximum(
-                np.sum(slope[e] ** 2, axis=-1), 1e-12
-            )
-            total = 1.0 / points.prior_sigma**2 + information
-            points.prior = (points.prior / points.prior_sigma**2 + information * observed) / total
-            points.prior_sigma = np.maximum(1.0 / np.sqrt(total), MIN_PRIOR_SIGMA * points.inverse)
-
-    def add(self, view: View, links: dict[int, Correspondence], keyframes: list[View]) -> None:
-        """Take in a new keyframe and its correspondences from older ones (id -> older to new);
-        forget keyframes that are gone.
-
-        What links to a forgotten keyframe said about the depth of the others stays, as their prior
-        (marginalisation at fixed poses).
-        """
-        self._points[view.id] = sample_points(view)
-        for id_, correspondence in links.items():
-            self._links[(id_, view.id)] = correspondence
-        alive = {keyframe.id for keyframe in keyframes}
-        self._points = {id_: points for id_, points in self._points.items() if id_ in alive}
-        self._links = {
-            pair: link
-            for pair, link in self._links.items()
-            if pair[0] in alive and pair[1] in alive
-        }
-
-    def links_of(self, id_: int) -> dict[int, Correspondence]:
-        """Correspondences of one keyframe to the others, from it to them."""
-        found = {b: link for (a, b), link in self._links.items() if a == id_}
-        return found | {a: link.reversed() for (a, b), link in self._links.items() if b == id_}
-
-    def adjust(self, keyframes: list[View], fixed: set[int], iterations: int = 4) -> bool:
-        """Refine poses of `keyframes` (oldest first) in place, those with ids in `fixed` excepted;
-        False when nothing could be done."""
-        views = [view for view in keyframes if view.id in self._points]
-        problem = self._problem(views)
-        free = np.array([view.id not in fixed for view in views])
-        if problem is None or not free.any():
-            return False
-        points = [self._points[view.id] for view in views]
-        poses, inverse = (
-            np.stack([view.pose for view in views]),
-            np.stack([p.inverse for p in points]),
-        )
-        prior, prior_weight = (
-            np.stack([p.prior for p in points]),
-            1.0 / np.stack([p.prior_sigma for p in points]) ** 2,
-        )
-        damping, cost = 1e-4, _cost(problem, poses, inverse, prior, prior_weight)
-        for _ in range(iterations):
-            step = _solve(problem, poses, inverse, prior, prior_weight, free, damping)
-            if step is None:
+def adjust(problem: Problem, iterations: int = 6) -> Adjusted:
+    """Levenberg-Marquardt; stops when the cost falls by less than a thousandth."""
+    damping, cost = 1e-4, _cost(problem)
+    for _ in range(iterations):
+        system = _normal_equations(problem)
+        moved = _step(problem, system, damping)
+        new_cost = _cost(moved)
+        if new_cost < cost:
+            done = cost - new_cost < 1e-3 * cost
+            problem, cost, damping = moved, new_cost, max(damping * 0.2, 1e-7)
+            if done:
                 break
-            new_poses = poses @ se3_exp_all(step[0])
-            new_inverse = np.clip(inverse + step[1], 0.2 * inverse, 5.0 * inverse)
-            new_cost = _cost(problem, new_poses, new_inverse, prior, prior_weight)
-            if new_cost < cost:
-                done = cost - new_cost < 1e-4 * cost
-                poses, inverse, cost, damping = (
-                    new_poses,
-                    new_inverse,
-                    new_cost,
-                    max(damping * 0.2, 1e-7),
-                )
-                if done:
-                    break
-            else:
-                damping *= 10.0
-        for index, view in enumerate(views):
-            points[index].inverse = inverse[index]
-            if free[index]:
-                view.pose = poses[index]
-        return True
-
-    def _problem(self, views: list[View]) -> _Problem | None:
-        order = {view.id: index for index, view in enumerate(views)}
-        owner, target, observed, weight, rays = [], [], [], [], []
-        for (a, b), link in self._links.items():
-            if a not in order or b not in order:
-                continue
-            for first, second, correspondence in ((a, b, link), (b, a, link.reversed())):
-                points, view = self._points[first], views[order[first]]
-                flow = correspondence.flow[points.rows, points.columns].astype(np.float64)
-                focal = np.array([view.camera.fx, view.camera.fy])
-                sure = (correspondence.covisibility * correspondence.texture)[
-                    points.rows, points.columns
-                ].astype(np.float64)
-                sure = np.where(
-                    (sure > 0.15) & ~view.moving[points.rows, points.columns], sure, 0.0
-                )
-                owner.append(order[first])
-                target.append(order[second])
-                observed.append(points.rays[:, :2] + flow / focal)
-                weight.append(sure)
-                rays.append(points.rays)
-        if not owner:
-            return None
-        camera = views[0].camera
-        return _Problem(
-            np.array(owner),
-            np.array(target),
-            np.stack(observed),
-            np.stack(weight),
-            np.stack(rays),
-            float(np.sqrt(camera.fx * camera.fy)),
-        )
+        else:
+            damping *= 10.0
+    system = _normal_equations(problem)
+    schur = _schur(system, 0.0)[0]
+    covariance = np.asarray(np.linalg.pinv(schur, rcond=1e-12, hermitian=True), dtype=np.float64)
+    residual, _, _, _ = _residuals(problem)
+    sigma = 1.0 / np.sqrt(np.maximum(system.points, 1e-12))
+    distance = np.sqrt(np.sum(residual**2, axis=1))
+    return Adjusted(problem.poses, problem.inverse, sigma, distance, covariance)
 
 
-def sample_points(view: View) -> Points:
-    """The best textured pixel of every cell, with the view's inverse depth there (the median where
-    it is unknown)."""
-    height, width = view.gray.shape
-    rows, columns = height // CELL, width // CELL
-    cells = (
-        view.picture.texture[: rows * CELL, : columns * CELL]
-        .reshape(rows, CELL, columns, CELL)
-        .swapaxes(1, 2)
-    )
-    best = cells.reshape(rows * columns, CELL * CELL).argmax(axis=1)
-    cell = np.arange(rows * columns)
-    row, column = cell // columns * CELL + best // CELL, cell % columns * CELL + best % CELL
-    inverse = view.inverse_depth[row, column].astype(np.float64)
-    sigma = view.sigma[row, column].astype(np.float64)
-    known = np.isfinite(inverse) & (inverse > 0) & np.isfinite(sigma)
-    typical = float(np.median(inverse[known])) if known.any() else 1.0
-    inverse = np.where(known, inverse, typical)
-    return Points(
-        row,
-        column,
-        _rays(view.camera, row, column),
-        inverse,
-        inverse.copy(),
-        np.where(known, PRIOR_SIGMA, 1.0) * inverse,
-    )
+def _residuals(problem: Problem) -> tuple[Float64, Float64, Float64, Float64]:
+    """Whitened residuals `[E, 2]`, robust weights `[E]`, points q in the target's frame `[E, 3]`,
+    pose of the host in the target `[E, 4, 4]`."""
+    host = problem.host[problem.point]
+    count = len(problem.poses)
+    pair, which = np.unique(host * count + problem.target, return_inverse=True)
+    pairwise = invert(problem.poses[pair % count]) @ problem.poses[pair // count]
+    relative = pairwise[which]
+    turned = np.einsum("eij,ej->ei", relative[:, :3, :3], problem.rays[problem.point])
+    q = turned + problem.inverse[problem.point, None] * relative[:, :3, 3]
+    front = q[:, 2] > 1e-3
+    q = np.where(front[:, None], q, np.array([0.0, 0.0, 1.0]))
+    lens = problem.lens
+    predicted = q[:, :2] / q[:, 2:] * np.array([lens.fx, lens.fy]) + np.array([lens.cx, lens.cy])
+    residual = (predicted - problem.observed) / problem.sigma_px
+    residual = np.where(front[:, None], residual, BEHIND)
+    robust = 1.0 / (1.0 + np.sum(residual**2, axis=1) / CAUCHY**2)
+    return residual, problem.weight * robust * front, q, relative
 
 
-def se3_exp_all(xi: Float64) -> Float64:
-    """`se3_exp` of every row of `[K, 6]`, `[K, 4, 4]`."""
-    return np.stack([se3_exp(row) for row in xi])
-
-
-def _rays(camera: Camera, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Float64:
-    return np.stack(
-        [(columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy, np.ones(len(rows))],
-        axis=1,
-    )
-
-
-def _residuals(
-    problem: _Problem, poses: Float64, inverse: Float64
-) -> tuple[Float64, Float64, Float64, Float64, Float64]:
-    """Whitened residuals `[E, P, 2]`, weights with robustness `[E, P]`, directions q in the target
-    `[E, P, 3]`, relative poses, depths."""
-    relative = invert(poses[problem.target]) @ poses[problem.owner]
-    d = inverse[problem.owner]
-    q = (
-        problem.rays @ np.swapaxes(relative[:, :3, :3], 1, 2)
-        + d[..., None] * relative[:, None, :3, 3]
-    )
-    front = q[..., 2] > 1e-3
-    z = np.where(front, q[..., 2], 1.0)
-    residual = (q[..., :2] / z[..., None] - problem.observed) * (problem.focal / SIGMA_PX)
-    residual = np.where(front[..., None], residual, 30.0)
-    squared = np.sum(residual * residual, axis=-1)
-    weight = problem.weight * front / (1.0 + squared / CAUCHY**2)
-    return (
-        residual,
-        weight,
-        np.where(front[..., None], q, np.array([0.0, 0.0, 1.0])),
-        relative,
-        squared,
-    )
-
-
-def _slopes(problem: _Problem, q: Float64, relative: Float64) -> Float64:
-    """Derivative of the whitened residuals with respect to inverse depth, `[E, P, 2]`."""
-    gain = problem.focal / SIGMA_PX / q[..., 2:]
-    translation = relative[:, None, :3, 3]
-    return np.asarray(
-        gain * (translation[..., :2] - q[..., :2] / q[..., 2:] * translation[..., 2:])
-    )
-
-
-def _cost(
-    problem: _Problem, poses: Float64, inverse: Float64, prior: Float64, prior_weight: Float64
-) -> float:
-    squared = _residuals(problem, poses, inverse)[4]
+def _cost(problem: Problem) -> float:
+    squared = np.sum(_residuals(problem)[0] ** 2, axis=1)
     robust = float(np.sum(problem.weight * CAUCHY**2 * np.log1p(squared / CAUCHY**2)))
-    return robust + float(np.sum(prior_weight * (inverse - prior) ** 2))
+    return robust + float(np.sum(((problem.inverse - problem.prior) / problem.prior_sigma) ** 2))
 
 
-def _solve(
-    problem: _Problem,
-    poses: Float64,
-    inverse: Float64,
-    prior: Float64,
-    prior_weight: Float64,
-    free: NDArray[np.bool_],
-    damping: float,
-) -> tuple[Float64, Float64] | None:
-    """One damped Gauss-Newton step: pose twists `[K, 6]` (right perturbation) and inverse depth
-    changes `[K, P]`."""
-    residual, weight, q, relative, _ = _residuals(problem, poses, inverse)
-    count, size = poses.shape[0], inverse.shape[1]
-    d = inverse[problem.owner][..., None, None]
-    gain = problem.focal / SIGMA_PX / q[..., 2]
-    u, v = q[..., 0] / q[..., 2], q[..., 1] / q[..., 2]
-    project = np.zeros((*gain.shape, 2, 3))
-    project[..., 0, 0], project[..., 1, 1] = gain, gain
-    project[..., 0, 2], project[..., 1, 2] = -u * gain, -v * gain
-    R = relative[:, None, :3, :3]
-    through = project @ R
-    jacobian = np.concatenate(
-        [d * through, -through @ hat(problem.rays), -d * project, project @ hat(q)], axis=-1
+def _normal_equations(problem: Problem) -> _System:
+    residual, weight, q, relative = _residuals(problem)
+    host, point, target = problem.host[problem.point], problem.point, problem.target
+    inverse = problem.inverse[point][:, None, None]
+    lens = problem.lens
+    gain = np.array([lens.fx, lens.fy]) / (problem.sigma_px * q[:, 2:])
+    project = np.zeros((len(q), 2, 3))
+    project[:, 0, 0], project[:, 1, 1] = gain[:, 0], gain[:, 1]
+    project[:, :, 2] = -gain * q[:, :2] / q[:, 2:]
+    through = project @ relative[:, :3, :3]
+    by_host = np.concatenate([inverse * through, -through @ hat(problem.rays[point])], axis=2)
+    by_target = np.concatenate([-inverse * project, project @ hat(q)], axis=2)
+    by_inverse = np.einsum("eij,ej->ei", project, relative[:, :3, 3])
+
+    order = np.cumsum(problem.free) - 1
+    count, size = int(problem.free.sum()), len(problem.inverse)
+    poses, gradient = np.zeros((count, count, 6, 6)), np.zeros((count, 6))
+    coupling = np.zeros((count, 6, size))
+    weighted = weight[:, None, None]
+    for index, jacobian in ((host, by_host), (target, by_target)):
+        moves = problem.free[index]
+        mine, slot = jacobian[moves], order[index[moves]]
+        scaled = weighted[moves] * mine
+        _add(poses, (slot, slot), np.swapaxes(scaled, 1, 2) @ mine)
+        _add(gradient, (slot,), np.einsum("eij,ei->ej", scaled, residual[moves]))
+        shared = np.einsum("eij,ei->ej", scaled, by_inverse[moves])
+        _add(coupling.transpose(0, 2, 1), (slot, point[moves]), shared)
+    both = problem.free[host] & problem.free[target]
+    cross = np.swapaxes(weighted[both] * by_host[both], 1, 2) @ by_target[both]
+    _add(poses, (order[host[both]], order[target[both]]), cross)
+    _add(poses, (order[target[both]], order[host[both]]), np.swapaxes(cross, 1, 2))
+
+    prior = 1.0 / problem.prior_sigma**2
+    own = np.bincount(point, weight * np.sum(by_inverse**2, axis=1), size) + prior
+    seen = np.bincount(point, weight * np.sum(by_inverse * residual, axis=1), size)
+    pull = np.asarray(seen + prior * (problem.inverse - problem.prior), dtype=np.float64)
+    matrix = poses.transpose(0, 2, 1, 3).reshape(6 * count, 6 * count)
+    return _System(matrix, gradient.ravel(), coupling.reshape(6 * count, size), own, pull)
+
+
+def _add(into: Float64, where: tuple[Index, ...], values: Float64) -> None:
+    """`into[where] += values` where indices may repeat; sorted sums are ten times as fast as
+    `np.add.at`."""
+    if not len(values):
+        return
+    flat = np.ravel_multi_index(where, into.shape[: len(where)])
+    order = np.argsort(flat, kind="stable")
+    keys = flat[order]
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    sums = np.add.reduceat(values[order], starts, axis=0)
+    into[np.unravel_index(keys[starts], into.shape[: len(where)])] += sums
+
+
+def _schur(system: _System, damping: float) -> tuple[Float64, Float64, Float64]:
+    """Reduced matrix and gradient of the poses, and the damped inverses of the points."""
+    matrix = (
+        system.poses + damping * np.diag(np.diag(system.poses)) + 1e-9 * np.eye(len(system.poses))
     )
-    slope = _slopes(problem, q, relative)
-    weighted = jacobian * weight[..., None, None]
-    edges = len(problem.owner)
-    flat, flat_weighted = jacobian.reshape(edges, -1, 12), weighted.reshape(edges, -1, 12)
-    blocks = np.swapaxes(flat_weighted, 1, 2) @ flat
-    gradient = (np.swapaxes(flat_weighted, 1, 2) @ residual.reshape(edges, -1, 1))[..., 0]
-    mixed = np.einsum("epik,epi->ekp", weighted, slope)
-    H, g = np.zeros((count, 6, count, 6)), np.zeros((count, 6))
-    W = np.zeros((count, count, 6, size))
-    C, h = prior_weight.copy(), prior_weight * (inverse - prior)
-    for e, (i, j) in enumerate(zip(problem.owner, problem.target, strict=True)):
-        H[i, :, i] += blocks[e, :6, :6]
-        H[i, :, j] += blocks[e, :6, 6:]
-        H[j, :, i] += blocks[e, 6:, :6]
-        H[j, :, j] += blocks[e, 6:, 6:]
-        g[i] += gradient[e, :6]
-        g[j] += gradient[e, 6:]
-        W[i, i] += mixed[e, :6]
-        W[i, j] += mixed[e, 6:]
-        C[i] += weight[e] * np.sum(slope[e] ** 2, axis=-1)
-        h[i] += weight[e] * np.sum(slope[e] * residual[e], axis=-1)
-    C = C * (1.0 + damping)
-    full, couple = H.reshape(6 * count, 6 * count), W.reshape(count, 6 * count, size)
-    scaled = couple / C[:, None, :]
-    reduced = full - np.einsum("kap,kbp->ab", scaled, couple, optimize=True)
-    right = g.reshape(-1) - np.einsum("kap,kp->a", scaled, h)
-    mask = np.repeat(free, 6)
-    matrix = reduced[np.ix_(mask, mask)]
-    matrix = matrix + damping * np.diag(np.diag(full)[mask] + 1e-9)
-    try:
-        solved = np.linalg.solve(matrix, -right[mask])
-    except np.linalg.LinAlgError:
-        return None
-    step = np.zeros(6 * count)
-    step[mask] = solved
-    depths = -(h + np.einsum("kap,a->kp", couple, step)) / C
-    return step.reshape(count, 6), depths
+    inverted = 1.0 / (system.points * (1.0 + damping))
+    scaled = system.coupling * inverted
+    reduced = matrix - scaled @ system.coupling.T
+    gradient = system.pose_gradient - scaled @ system.point_gradient
+    return reduced, gradient, inverted
+
+
+def _step(problem: Problem, system: _System, damping: float) -> Problem:
+    """The problem after one damped step; no inverse depth changes by more than a factor of
+    three."""
+    reduced, gradient, inverted = _schur(system, damping)
+    twist = -np.linalg.solve(reduced, gradient)
+    change = -inverted * (system.point_gradient + system.coupling.T @ twist)
+    poses = problem.poses.copy()
+    for slot, index in enumerate(np.flatnonzero(problem.free)):
+        poses[index] = rigidified(poses[index] @ se3_exp(twist[6 * slot : 6 * slot + 6]))
+    low, high = problem.inverse / 3.0, problem.inverse * 3.0
+    return replace(problem, poses=poses, inverse=np.clip(problem.inverse + change, low, high))

@@ -142,11 +142,6 @@ class VoxelMap:
         means: Float32 = (self._sums / np.maximum(self._counts, 1.0)[:, None]).astype(np.float32)
         return means[:, :3], np.clip(np.rint(means[:, 3:6]), 0, 255).astype(np.uint8), means[:, 6]
 
-    def rescale(self, factor: float) -> None:
-        """Multiply every position by `factor`; voxels grow with it, so their keys stay."""
-        self.voxel *= factor
-        self._sums[:, :3] *= factor
-
     def _merge(self, keys: NDArray[np.int64], means: Float32) -> None:
         where = np.searchsorted(self._keys, keys)
         known = np.zeros(len(keys), dtype=np.bool_)

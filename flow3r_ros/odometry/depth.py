@@ -7,16 +7,15 @@ here is closed form and vectorised, because it runs on every frame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
-from flow3r_ros.geometry.camera import rays
 from flow3r_ros.geometry.correspondence import Correspondence
-from flow3r_ros.geometry.flow import pixel_grid
+from flow3r_ros.geometry.depth_map import DepthMap
+from flow3r_ros.geometry.flow import pixel_grid, sample, squared_length
+from flow3r_ros.geometry.lie import invert
 from flow3r_ros.geometry.triangulation import triangulate
-from flow3r_ros.types import Bool, Camera, Float32, Float64
+from flow3r_ros.types import Camera, Float32, Float64
 
 NETWORK_SIGMA = 0.3
 """relative sigma of a fully confident network depth"""
@@ -25,40 +24,13 @@ SIGMA_FLOOR = 0.01
 are not independent"""
 MIN_TEXTURE = 0.1
 """texture below which dense flow is a guess and nothing is triangulated"""
+ROUNDS = 3
+"""of that search"""
+CLOSED_PX = 1.0
+"""pixels within which the search for where a pixel came from must close"""
+_NO_MAP = np.empty((0, 0), dtype=np.float32)
 GATE = 3.0
 """sources that differ by more than this many sigmas are not averaged: the surer one wins"""
-
-
-@dataclass(frozen=True)
-class DepthMap:
-    """Inverse depth and its 1-sigma, float32 `[h, w]`."""
-
-    inverse: Float32
-    sigma: Float32
-
-    def depth(self) -> Float32:
-        """Depth float32 `[h, w]`, NaN where unknown."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(self.inverse > 0, 1.0 / self.inverse, np.nan).astype(np.float32)
-
-    def confidence(self) -> Float32:
-        """Share in [0, 1] that falls with the relative sigma: 1 at 0, one half at 25 %, 0 where
-        unknown."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            relative = self.sigma / self.inverse
-            return np.where(
-                np.isfinite(relative) & (self.inverse > 0),
-                1.0 / (1.0 + (relative / 0.25) ** 2),
-                0.0,
-            ).astype(np.float32)
-
-
-def unknown(height: int, width: int) -> DepthMap:
-    """A map that knows nothing."""
-    return DepthMap(
-        np.full((height, width), np.nan, dtype=np.float32),
-        np.full((height, width), np.inf, dtype=np.float32),
-    )
 
 
 def from_network(
@@ -92,56 +64,47 @@ def from_network(
 def triangulated(correspondence: Correspondence, camera: Camera, T_a_b: Float64) -> DepthMap:
     """Map of image a from the correspondence a -> b and the pose of b in a; unknown where nothing
     could be triangulated."""
-    depth, sigma = triangulate(correspondence, camera, T_a_b)
-    known = np.isfinite(depth) & (correspondence.texture > MIN_TEXTURE)
-    inverse = np.where(known, 1.0 / np.where(known, depth, 1.0), np.nan)
-    floor = SIGMA_FLOOR * inverse
-    return DepthMap(
-        inverse.astype(np.float32),
-        np.where(known, np.hypot(sigma, floor), np.inf).astype(np.float32),
-    )
+    found = triangulate(correspondence, camera, T_a_b)
+    sigma = np.hypot(found.sigma, SIGMA_FLOOR * found.inverse)
+    known = np.isfinite(found.inverse) & (correspondence.texture > MIN_TEXTURE)
+    return DepthMap(found.inverse, sigma).where(known)
 
 
-def gather(
-    source: DepthMap, flow: Float32, covisibility: Float32, T_a_b: Float64, camera: Camera
-) -> DepthMap:
-    """b's map seen from a: along the flow a -> b each pixel of a fetches its point, then takes its
-    depth in a (no holes, no splats).
+def carry(source: DepthMap, T_a_b: Float64, camera: Camera) -> tuple[DepthMap, Float32]:
+    """a's map seen from b, whose pose in a is `T_a_b`: where each pixel of b came from is found by
+    fixed-point iteration over the displacement that a's own depth causes.
 
-    `T_a_b` is the pose of b in a. Unknown where the flow is not covisible or b knows nothing.
+    Returns the map, unknown where b looks beyond a and where a hides what b sees (the iteration
+    does not close), and float32 `[h, w, 2]` the pixel of a that each pixel of b came from.
     """
-    height, width = covisibility.shape
-    target = pixel_grid(width, height) + flow
-    x, y = cv2.split(target)
+    height, width = source.inverse.shape
+    T = invert(T_a_b).astype(np.float32)
+    x = ((np.arange(width) - camera.cx) / camera.fx).astype(np.float32)[None, :]
+    y = ((np.arange(height) - camera.cy) / camera.fy).astype(np.float32)[:, None]
     known = np.isfinite(source.inverse) & np.isfinite(source.sigma)
-    zero = np.float32(0)
-    stacked = cv2.merge(
-        [
-            np.where(known, source.inverse, zero),
-            np.where(known, source.sigma, zero),
-            known.astype(np.float32),
-        ]
-    )
-    fetched = cv2.remap(
-        stacked, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0.0, 0.0, 0.0)
-    )
-    full = (fetched[..., 2] > 0.99) & (covisibility > 0.5) & (fetched[..., 0] > 0)
-    rho_b = np.where(full, fetched[..., 0], 1.0)
-    R, t = T_a_b[:3, :3].astype(np.float32), T_a_b[:3, 3].astype(np.float32)
-    ray_x, ray_y = (
-        (x - np.float32(camera.cx)) / np.float32(camera.fx),
-        (y - np.float32(camera.cy)) / np.float32(camera.fy),
-    )
-    scaled = R[2, 0] * ray_x + R[2, 1] * ray_y + R[2, 2] + rho_b * t[2]
-    full &= scaled > 1e-6
-    safe = np.where(full, scaled, 1.0)
-    rho = rho_b / safe
-    slope = np.abs(1.0 / safe - rho_b * t[2] / (safe * safe))
-    sigma = fetched[..., 1] * slope
-    return DepthMap(
-        np.where(full, rho, np.nan).astype(np.float32),
-        np.where(full, sigma, np.inf).astype(np.float32),
-    )
+    rho = np.where(known, source.inverse, np.float32(0))
+    tx, ty, tz = (T[i, 0] * x + T[i, 1] * y + T[i, 2] for i in range(3))
+    z = tz + rho * T[2, 3]
+    front = z > 1e-3
+    safe = np.where(front, z, np.float32(1))
+    grid = pixel_grid(width, height)
+    shift = np.empty((height, width, 2), np.float32)
+    shift[..., 0] = np.float32(camera.fx) * (tx + rho * T[0, 3]) / safe + np.float32(camera.cx)
+    shift[..., 1] = np.float32(camera.fy) * (ty + rho * T[1, 3]) / safe + np.float32(camera.cy)
+    shift -= grid
+    at = grid - shift
+    for _ in range(ROUNDS):
+        step = sample(shift, at)
+        gap = grid - (at + step)
+        at = at + gap
+    slope = np.abs(tz) / (safe * safe)
+    good = (known & front).astype(np.float32)
+    planes = cv2.merge([rho / safe * good, np.where(known, source.sigma, 0) * slope * good, good])
+    seen = cv2.remap(planes, at, _NO_MAP, cv2.INTER_LINEAR, borderValue=(0.0, 0.0, 0.0))
+    full = (seen[..., 2] > 0.99) & (squared_length(gap) < CLOSED_PX**2) & (seen[..., 0] > 0)
+    nan, inf = np.float32(np.nan), np.float32(np.inf)
+    map_ = DepthMap(np.where(full, seen[..., 0], nan), np.where(full, seen[..., 1], inf))
+    return map_, at
 
 
 def fuse(maps: list[DepthMap]) -> DepthMap:
@@ -221,24 +184,3 @@ def fit_to(source: DepthMap, target: DepthMap) -> DepthMap:
         np.where(known, rho, np.nan).astype(np.float32),
         np.where(known, sigma, np.inf).astype(np.float32),
     )
-
-
-def parallax_and_overlap(depth: Float32, T_a_b: Float64, camera: Camera) -> tuple[float, float]:
-    """Median flow a -> b in pixels and the share of a that b sees, from geometry alone (every
-    fourth pixel)."""
-    ray = rays(camera)[::4, ::4]
-    z = depth[::4, ::4].astype(np.float64)
-    known: Bool = np.isfinite(z) & (z > 0)
-    if not known.any():
-        return 0.0, 0.0
-    points = np.concatenate([ray, np.ones((*ray.shape[:2], 1))], axis=-1)[known] * z[known][:, None]
-    local = (points - T_a_b[:3, 3]) @ T_a_b[:3, :3]
-    front = local[:, 2] > 1e-6
-    safe = np.where(front, local[:, 2], 1.0)
-    u, v = camera.fx * local[:, 0] / safe + camera.cx, camera.fy * local[:, 1] / safe + camera.cy
-    seen = front & (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
-    if not seen.any():
-        return float(camera.width), 0.0
-    start = ray[known] * np.array([camera.fx, camera.fy]) + np.array([camera.cx, camera.cy])
-    flow = np.hypot(u - start[:, 0], v - start[:, 1])
-    return float(np.median(flow[seen])), float(seen.mean())

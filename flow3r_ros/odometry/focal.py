@@ -13,9 +13,10 @@ import logging
 from dataclasses import replace
 
 from flow3r_ros.errors import Flow3rError
-from flow3r_ros.geometry.calibration import estimate_focal
-from flow3r_ros.geometry.camera import default_camera, focal_from_points, scaled
+from flow3r_ros.geometry.calibration import estimate_focal, focal_from_points
+from flow3r_ros.geometry.camera import default_camera
 from flow3r_ros.geometry.correspondence import Matcher
+from flow3r_ros.odometry.input import view_of
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Camera, Predictor, Window
 
@@ -29,14 +30,13 @@ PLAUSIBLE = (0.4, 4.0)
 """focal lengths believed, as shares of the longer side"""
 
 
-def find_camera(views: list[View], predictor: Predictor, matcher: Matcher | None) -> Camera:
-    """Pinhole of the full-size image that suits the held views best; `matcher` None when the assist
-    is off."""
+def find_camera(views: list[View], predictor: Predictor, matcher: Matcher) -> Camera:
+    """Pinhole of the full-size image that suits the held views best."""
     height, width = views[0].frame.rgb.shape[:2]
     focal = None
     if not predictor.uses_evidence:
         focal = _from_network(views[0], predictor)
-    if focal is None and matcher is not None and len(views) > 2:
+    if focal is None and len(views) > 2:
         gap = max(len(views) // 2, 1)
         starts = range(0, len(views) - gap, max((len(views) - gap) // PAIRS, 1))
         pairs = [matcher.flow(views[i].gray, views[i + gap].gray) for i in starts]
@@ -52,12 +52,9 @@ def find_camera(views: list[View], predictor: Predictor, matcher: Matcher | None
     return default_camera(width, height, focal)
 
 
-def with_camera(view: View, camera: Camera) -> View:
+def with_camera(view: View, camera: Camera, depth_width: int) -> View:
     """The view seen through another pinhole of the full-size image."""
-    height, width = view.gray.shape
-    return replace(
-        view, frame=replace(view.frame, camera=camera), camera=scaled(camera, width, height)
-    )
+    return view_of(replace(view.frame, camera=camera), depth_width)
 
 
 def _from_network(view: View, predictor: Predictor) -> float | None:

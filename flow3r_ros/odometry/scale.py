@@ -10,14 +10,13 @@ behind the camera and never tears the trajectory.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections import deque
 
 import cv2
 import numpy as np
 
 from flow3r_ros.config import ScaleSettings
-from flow3r_ros.geometry.lie import interpolate
+from flow3r_ros.geometry.trajectory import pose_at
 from flow3r_ros.types import Camera, Float32, Float64, ScaleState
 
 MIN_RATIOS = 5
@@ -26,6 +25,8 @@ MAX_SIGMA = 0.15
 """largest relative 1-sigma that still counts as metric"""
 ANCHOR_DRIFT = 1e-3
 """relative sigma gained per keyframe (random walk) while nothing measures the scale"""
+ODOMETRY_GAP_NS = 500_000_000
+"""longest gap that wheel poses are interpolated over"""
 
 
 class Scale:
@@ -109,8 +110,11 @@ class Scale:
         if height is not None:
             self._add_ratio(self.settings.camera_height / height)
 
-    def restart_span(self) -> None:
-        """Do not compare across a gap in the visual trajectory."""
+    def restart_span(self, stamp_ns: int) -> None:
+        """Do not compare across a gap in the visual trajectory, which goes on at `stamp_ns`; where
+        that lies before the span, the wheels' poses are of another time and go too."""
+        if self._span_start is not None and stamp_ns < self._span_start[0]:
+            self._odometry.clear()
         self._span_start = None
 
     def _add_ratio(self, ratio: float) -> None:
@@ -132,14 +136,8 @@ class Scale:
     def _odometry_at(self, stamp_ns: int) -> Float64 | None:
         """Wheel pose interpolated at a stamp, None outside what was received or across a gap of
         more than half a second."""
-        stamps = [stamp for stamp, _ in self._odometry]
-        after = bisect_left(stamps, stamp_ns)
-        if after < len(stamps) and stamps[after] == stamp_ns:
-            return self._odometry[after][1]
-        if after == 0 or after == len(stamps) or stamps[after] - stamps[after - 1] > 500_000_000:
-            return None
-        (t0, T0), (t1, T1) = self._odometry[after - 1], self._odometry[after]
-        return interpolate(T0, T1, (stamp_ns - t0) / (t1 - t0))
+        stamps, poses = [stamp for stamp, _ in self._odometry], [pose for _, pose in self._odometry]
+        return pose_at(stamps, poses, stamp_ns, ODOMETRY_GAP_NS)
 
 
 def ground_height(depth: Float32, camera: Camera) -> float | None:

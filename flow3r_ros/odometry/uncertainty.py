@@ -1,63 +1,55 @@
-"""Measured covariance: what the parts disagree about, never a constant.
+"""Covariance that a filter can use: of the pose against the origin of `odom`, growing with the way.
 
-Three sources add up: the spread of the newest pose over the shared frames of a window (seam
-disagreement), the spread between the network's and geometry's pose, and the information of the
-geometric refinement. Bridged frames inflate what was there; a lost camera gets a covariance that no
-filter can take for knowledge.
+A covariance `[6, 6]` here is of (translation, rotation) in the axes of the odometry world. Each
+frame hands on what it does not know to the next one, together with the lever arm between them, and
+adds what its corners leave open; time without a measurement adds more.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from flow3r_ros.geometry.lie import so3_log
-from flow3r_ros.types import Float64
+from flow3r_ros.geometry.lie import hat
+from flow3r_ros.types import LOST_VARIANCE, Float64
 
-LOST_VARIANCE = 1e6
-"""variance of every axis while lost, in output units squared and rad^2"""
-FLOOR = np.array([1e-4, 1e-4, 1e-4, 5e-5, 5e-5, 5e-5]) ** 2
-"""smallest variances: translation relative to the median depth, rotation in rad"""
-GROWTH = 4.0
-"""factor of the covariance per bridged frame"""
-
-
-def pose_difference(pose: Float64, other: Float64) -> Float64:
-    """Difference `[6]` (translation in world axes, rotation vector in world axes) that takes `pose`
-    to `other`."""
-    return np.concatenate([other[:3, 3] - pose[:3, 3], so3_log(other[:3, :3] @ pose[:3, :3].T)])
+FRAME_FACTOR = 6.0
+"""factor on the covariance that the corners of a frame give its pose: their residuals are not
+independent, and what they share adds up along the way"""
+FLOOR = np.array([5e-5] * 3 + [3e-5] * 3) ** 2
+"""smallest variances of a step: translation as a share of the median depth, rotation in rad"""
+UNSEEN_SPEED, UNSEEN_TURN = 0.5, 0.5
+"""1-sigma of what a camera does within a second that nobody sees: median depths, and rad"""
 
 
-def spread(pose: Float64, others: list[Float64]) -> Float64:
-    """Covariance `[6, 6]` of alternative poses about the chosen one (zero without alternatives)."""
-    if not others:
-        return np.zeros((6, 6))
-    differences = np.stack([pose_difference(pose, other) for other in others])
-    return np.asarray(differences.T @ differences / len(others))
+def in_world(covariance: Float64, rotation: Float64) -> Float64:
+    """Covariance `[6, 6]` of a perturbation in a camera's axes, turned into world axes."""
+    turn = np.kron(np.eye(2), rotation)
+    return np.asarray(turn @ covariance @ turn.T)
 
 
-def pose_covariance(
-    disagreement: Float64, information: Float64 | None, median_depth: float
-) -> Float64:
-    """Covariance `[6, 6]` of a trusted pose.
-
-    Args:
-        disagreement: `spread` over candidates and shared frames.
-        information: normal matrix `[6, 6]` of the refinement in the order and axes of the result,
-            already scaled by its residuals.
-        median_depth: of the frame, odometry units; translation noise is proportional to it.
-    """
-    covariance = disagreement + np.diag(FLOOR * np.array([median_depth**2] * 3 + [1.0] * 3))
-    if information is not None:
-        covariance = covariance + np.linalg.pinv(information, rcond=1e-10, hermitian=True)
-    return np.asarray((covariance + covariance.T) / 2.0)
+def handed_on(covariance: Float64, way: Float64) -> Float64:
+    """Covariance at a place `way` `[3]` (world axes) further on: rotation moves what is far."""
+    lever = np.eye(6)
+    lever[:3, 3:] = -hat(way)
+    return np.asarray(lever @ covariance @ lever.T)
 
 
-def bridged(previous: Float64, median_depth: float) -> Float64:
-    """Covariance after one more frame without a measurement: grows monotonically, capped at
-    lost."""
-    step = np.diag(np.array([(0.02 * median_depth) ** 2] * 3 + [0.01**2] * 3))
-    grown = GROWTH * previous + step
-    return np.asarray(grown if np.trace(grown) < LOST_VARIANCE else lost())
+def step_covariance(covariance: Float64, median_depth: float) -> Float64:
+    """Covariance of a frame's step from what its corners say of its pose; `median_depth` of the
+    scene."""
+    floor = FLOOR * np.array([median_depth**2] * 3 + [1.0] * 3)
+    return np.asarray(FRAME_FACTOR * covariance + np.diag(floor))
+
+
+def of_information(information: Float64) -> Float64:
+    """Covariance `[6, 6]` of an information matrix."""
+    return np.asarray(np.linalg.pinv(information, rcond=1e-12, hermitian=True))
+
+
+def unseen(seconds: float, median_depth: float) -> Float64:
+    """Covariance `[6, 6]` of what happens in a time that nobody sees: grows with its square."""
+    sigma = np.array([UNSEEN_SPEED * median_depth] * 3 + [UNSEEN_TURN] * 3) * seconds
+    return np.asarray(np.diag(sigma**2))
 
 
 def lost() -> Float64:

@@ -1,9 +1,9 @@
-"""Depth of a run as 16-bit PNGs: `depth = value / scale`, 0 = invalid, one scale for the run in
-`depth/meta.json`.
+"""Depth and confidence of a run as PNGs.
 
+Depth has 16 bits: `depth = value / scale`, 0 = invalid, one scale for the run in `depth/meta.json`.
 The scale is chosen from the first frame with depth, generously; when later depth outgrows it (a
 scale that becomes metric in the middle of a run, a room that opens onto a street), the files
-written so far are converted, so every depth fits.
+written so far are converted, so every depth fits. Confidence has 8 bits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from flow3r_ros.types import Estimate, Float32
+from flow3r_ros.types import Estimate, Float32, seconds
 
 _TOP = 65535
 _HEADROOM = 4.0
@@ -47,7 +47,7 @@ class DepthFiles:
             )
         )
         values[(values < 0) | (values > _TOP)] = 0
-        self._write(self.folder / name, values.astype(np.uint16))
+        _write_png(self.folder / name, values.astype(np.uint16))
         self._stamps[name] = seconds(estimate.stamp_ns)
 
     def finish(self) -> None:
@@ -82,20 +82,30 @@ class DepthFiles:
                 np.frombuffer((self.folder / name).read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED
             )
             if values is not None:
-                self._write(
+                _write_png(
                     self.folder / name,
                     np.rint(values.astype(np.float64) * factor).astype(np.uint16),
                 )
 
-    def _write(self, path: Path, values: np.ndarray) -> None:
-        _, data = cv2.imencode(".png", values, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-        path.write_bytes(data.tobytes())
+
+class ConfidenceFiles:
+    """Writes `NNNNNN.png` (frame id) of each estimate's confidence into `folder`: 8 bits, 255 =
+    certainly within 10 % of the true depth; OSError when the disk is full."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+
+    def add(self, estimate: Estimate) -> None:
+        """Write one confidence image, float32 `[h, w]` in [0, 1]; 0 where depth is invalid."""
+        known = np.where(np.isfinite(estimate.depth), np.nan_to_num(estimate.confidence), 0.0)
+        values = np.rint(255 * np.clip(known, 0, 1)).astype(np.uint8)
+        _write_png(self.folder / f"{estimate.frame_id:06d}.png", values)
 
 
-def seconds(ns: int) -> str:
-    """Seconds with 9 decimals of int nanoseconds, exactly."""
-    sign = "-" if ns < 0 else ""
-    return f"{sign}{abs(ns) // 10**9}.{abs(ns) % 10**9:09d}"
+def _write_png(path: Path, values: np.ndarray) -> None:
+    _, data = cv2.imencode(".png", values, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    path.write_bytes(data.tobytes())
 
 
 def _round_down(value: float) -> float:

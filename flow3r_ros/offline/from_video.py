@@ -42,8 +42,8 @@ def bag_from_video(
     """
     topic = "/camera/image/compressed" if compressed else "/camera/image"
     with (
-        open_source(video, camera=camera_file, every=every, max_frames=max_frames) as source,
         OutputFolder(output) as unfinished,
+        open_source(video, camera=camera_file, every=every, max_frames=max_frames) as source,
     ):
         bag = unfinished.path / unfinished.final.name
         frames = 0

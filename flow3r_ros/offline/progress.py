@@ -8,6 +8,7 @@ import sys
 from time import monotonic
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +18,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+from flow3r_ros.errors import printable
 
 _log = logging.getLogger(__name__)
 _LINE_PERIOD = 5.0
@@ -31,7 +34,7 @@ class FrameProgress:
     """
 
     def __init__(self, title: str, total: int | None, quiet: bool = False) -> None:
-        self.title = title
+        self.title = printable(title)
         self.total = total
         self.done = 0
         self._plain = not quiet and not sys.stderr.isatty()
@@ -55,7 +58,7 @@ class FrameProgress:
     def __enter__(self) -> FrameProgress:
         if self._bar:
             self._bar.start()
-            self._task = self._bar.add_task(self.title, total=self.total, fps="")
+            self._task = self._bar.add_task(escape(self.title), total=self.total, fps="")
         return self
 
     def __exit__(self, *_: object) -> None:

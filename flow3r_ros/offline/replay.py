@@ -23,7 +23,7 @@ from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.rerun_log import RerunLog
 from flow3r_ros.offline.results import write_summary
 from flow3r_ros.offline.run import Timing, describe_predictor, drive, summarise, title_of
-from flow3r_ros.paths import OutputFolder
+from flow3r_ros.paths import OutputFolder, as_folder
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.types import Bool, Estimate, Predictor
 from flow3r_ros.wire import diagnostics
@@ -42,21 +42,21 @@ def bag_topic(topic: str) -> str:
 def replay(
     source: BagSource,
     engine: Engine,
-    output: Path,
+    output: Path | OutputFolder,
     arguments: dict[str, Any] | None = None,
     rerun: Path | None = None,
     quiet: bool = False,
     timing: Timing | None = None,
 ) -> dict[str, Any]:
-    """Drive an open bag through the engine into the rosbag2 folder `output`, with `summary.json`
-    and `report.html` inside it.
+    """Drive an open bag through the engine into the rosbag2 folder `output` (a path, or a folder
+    reserved before), with `summary.json` and `report.html` inside it.
 
     `arguments` is what `run.yaml` records beside the engine's configuration; `rerun` names a
     recording to write; `timing` is filled as the run goes. Returns the summary. Raises OutputError
     when the folder exists or cannot be written, InputError when no frame could be used, and what
     the bag raises.
     """
-    with OutputFolder(output) as unfinished:
+    with as_folder(output) as unfinished:
         record = RunRecord(title_of(source.path))
         bag = unfinished.path / unfinished.final.name
         timing = timing or Timing()
@@ -104,7 +104,9 @@ class _Recorder:
         )
         self.behind = WriteBehind(writer)
         self._card = describe_predictor(engine.predictor)
+        self._process = diagnostics.ProcessFigures(device=self._card["device"])
         self._outputs: Outputs | None = None
+        self._segment = 0
         self._diagnosed_ns = -diagnostics.PERIOD_NS
         for topic, type_name in {**TOPICS, "/diagnostics": diagnostics.TYPE}.items():
             writer.add(bag_topic(topic), type_name, latched=topic in LATCHED)
@@ -114,11 +116,16 @@ class _Recorder:
         self._record.add(estimate)
         if self._outputs is None:
             self._outputs = self._begin(estimate)
-        status = self._status()
+        elif estimate.segment != self._segment:
+            self._outputs.reset()
+        self._segment = estimate.segment
+        status = self._status(estimate.frame_id)
         messages = self._outputs.build(estimate, TOPICS, status)
-        if estimate.stamp_ns >= self._diagnosed_ns + diagnostics.PERIOD_NS:
+        if not 0 <= estimate.stamp_ns - self._diagnosed_ns < diagnostics.PERIOD_NS:
             self._diagnosed_ns = estimate.stamp_ns
-            messages["/diagnostics"] = diagnostics.diagnostics(make, estimate, status, NODE)
+            messages["/diagnostics"] = diagnostics.diagnostics(
+                make, estimate.stamp_ns, NODE, estimate, status, self._process
+            )
         if (
             self._outputs.map_due(estimate.stamp_ns)
             and self._engine.map is not None
@@ -156,13 +163,14 @@ class _Recorder:
         cloud = self._engine.config.cloud
         return worth_showing(estimate, cloud.min_confidence, cloud.edge_ratio)
 
-    def _status(self) -> RunStatus:
+    def _status(self, frame_id: int) -> RunStatus:
         engine, unusable = self._engine, self._timing.unusable
         return RunStatus(
             received=engine.frames_in + sum(unusable.values()),
             estimated=len(self._record),
             drops=unusable + engine.drops,
             seams_refused=engine.seams_refused,
+            camera=self._source.camera_of(frame_id).in_words(),
             model=self._card["model"],
             weights_sha256=self._card["weights_sha256"],
             weights_license=self._card["weights_license"],
@@ -190,36 +198,42 @@ def replay_bags(
     appended. Raises Flow3rError subclasses only.
     """
     targets = {output: bags[0]} if len(bags) == 1 else _targets(bags, output)
-    for target in targets:
-        OutputFolder(target).check()
-    predictor = open_predictor(settings.model)
+    folders = {target: OutputFolder(target) for target in targets}
     summaries: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}
-    for target, bag in targets.items():
-        arguments = {
-            "input": str(bag),
-            "topic": topic or "",
-            "start": start,
-            "duration": duration,
-            "every": every,
-        }
-        recording = (
-            rerun
-            if rerun is None or len(bags) == 1
-            else rerun.with_name(f"{rerun.stem}_{target.name}{rerun.suffix}")
-        )
-        try:
-            with_odometry = settings.scale.source == "odometry"
-            with BagSource(
-                bag, topic, camera_file, every, None, start, duration, with_odometry
-            ) as source:
-                engine = Engine(predictor, settings)
-                engine.reset()
-                summaries[str(target)] = replay(source, engine, target, arguments, recording, quiet)
-        except Flow3rError as error:
-            if len(bags) == 1:
-                raise
-            failures[str(target)] = str(error)
+    with ExitStack() as reserved:
+        for folder in folders.values():
+            reserved.enter_context(folder.reserve())
+        predictor = open_predictor(settings.model)
+        for target, bag in targets.items():
+            arguments = {
+                "input": str(bag),
+                "topic": topic or "",
+                "start": start,
+                "duration": duration,
+                "every": every,
+            }
+            recording = (
+                rerun
+                if rerun is None or len(bags) == 1
+                else rerun.with_name(f"{rerun.stem}_{target.name}{rerun.suffix}")
+            )
+            try:
+                with_odometry = settings.scale.source == "odometry"
+                with (
+                    BagSource(
+                        bag, topic, camera_file, every, None, start, duration, with_odometry
+                    ) as source,
+                    Engine(predictor, settings) as engine,
+                ):
+                    engine.reset()
+                    summaries[str(target)] = replay(
+                        source, engine, folders[target], arguments, recording, quiet
+                    )
+            except Flow3rError as error:
+                if len(bags) == 1:
+                    raise
+                failures[str(target)] = str(error)
     return summaries, failures
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flow3r_ros.errors import OutputError
-from flow3r_ros.types import Bool, Estimate, TrackingState
+from flow3r_ros.types import Bool, Estimate
 
 _MAX_POINTS = 20_000
 _TIMELINE = "stamp"
@@ -63,7 +63,7 @@ class RerunLog:
         stream.log(
             "world/camera/image/depth", rr.DepthImage(np.nan_to_num(estimate.depth), meter=1.0)
         )
-        if estimate.tracking_state is not TrackingState.LOST:
+        if estimate.tracking_state.has_pose:
             self._trail.append([float(value) for value in T[:3, 3]])
             stream.log("world/trajectory", rr.LineStrips3D([self._trail[-5000:]]))
             points, colors = estimate.points()[keep], estimate.rgb[keep]

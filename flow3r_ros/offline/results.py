@@ -3,6 +3,7 @@ goes."""
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ import numpy as np
 import yaml
 
 from flow3r_ros.config import Config
-from flow3r_ros.geometry.lie import quaternion_from_matrix
-from flow3r_ros.offline.depth_files import DepthFiles, seconds
+from flow3r_ros.offline.depth_files import ConfidenceFiles, DepthFiles
 from flow3r_ros.report.page import RECORD_FILE, write_report
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.types import Estimate, Float32, UInt8
 from flow3r_ros.wire.ply import write_ply
+from flow3r_ros.wire.tum import pose_numbers, tum_line
 
 Points = tuple[Float32, UInt8, Float32]
 """xyz `[n, 3]`, rgb uint8 `[n, 3]`, confidence `[n]` in [0, 1]"""
@@ -34,23 +35,45 @@ class RunFolder:
 
     Args:
         record: the run's numbers; every estimate added here is added to it.
+        save_confidence: also write `confidence/`, 8-bit PNG.
     """
 
-    def __init__(self, folder: Path, record: RunRecord) -> None:
+    def __init__(self, folder: Path, record: RunRecord, save_confidence: bool = False) -> None:
         self.folder = folder
         self.record = record
         self._depth = DepthFiles(folder / "depth")
+        self._confidence = ConfidenceFiles(folder / "confidence") if save_confidence else None
         self._trajectory = (folder / "trajectory.tum").open("w", encoding="utf-8")
+        self._states = (folder / "states.csv").open("w", encoding="utf-8", newline="")
+        self._rows = csv.writer(self._states, lineterminator="\n")
+        self._rows.writerow(("stamp_ns", "state", "segment", "reason"))
+        self._written_ns: int | None = None
 
     def add(self, estimate: Estimate) -> None:
-        """Write one estimate: a line of the trajectory and a depth image."""
+        """Write one estimate: its state, a depth image, and where it has a pose a line of the
+        trajectory.
+
+        Stamps of one file increase: a segment that begins earlier than the one before it ended (a
+        recording that started over) opens `trajectory_segN.tum`, N its number.
+        """
         self.record.add(estimate)
-        self._trajectory.write(tum_line(estimate))
+        state = estimate.tracking_state
+        self._rows.writerow((estimate.stamp_ns, state.value, estimate.segment, estimate.reason))
+        if state.has_pose:
+            if self._written_ns is not None and estimate.stamp_ns <= self._written_ns:
+                self._trajectory.close()
+                name = f"trajectory_seg{estimate.segment}.tum"
+                self._trajectory = (self.folder / name).open("w", encoding="utf-8")
+            self._written_ns = estimate.stamp_ns
+            self._trajectory.write(tum_line(estimate.stamp_ns, pose_numbers(estimate.T_odom_cam)))
         self._depth.add(estimate)
+        if self._confidence is not None:
+            self._confidence.add(estimate)
 
     def close(self) -> None:
-        """Close the trajectory; safe to call twice."""
+        """Close trajectory and states; safe to call twice."""
         self._trajectory.close()
+        self._states.close()
 
     def finish(
         self,
@@ -89,9 +112,3 @@ def write_summary(
     )
     record.save(folder / RECORD_FILE)
     write_report(folder / "report.html", record)
-
-
-def tum_line(estimate: Estimate) -> str:
-    """`timestamp tx ty tz qx qy qz qw`, the stamp printed from integer nanoseconds."""
-    numbers = (*estimate.T_odom_cam[:3, 3], *quaternion_from_matrix(estimate.T_odom_cam[:3, :3]))
-    return f"{seconds(estimate.stamp_ns)} {' '.join(f'{number:.9f}' for number in numbers)}\n"

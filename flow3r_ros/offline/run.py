@@ -3,6 +3,7 @@ scoreboards share."""
 
 from __future__ import annotations
 
+import logging
 import resource
 from array import array
 from collections import Counter
@@ -17,13 +18,16 @@ import numpy as np
 from flow3r_ros.config import Config, ModelSettings
 from flow3r_ros.datasets.sources import Source, open_source
 from flow3r_ros.errors import FrameError, InputError
+from flow3r_ros.geometry.camera import default_camera, pinhole
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.progress import FrameProgress
 from flow3r_ros.offline.results import RunFolder
-from flow3r_ros.paths import OutputFolder
+from flow3r_ros.paths import OutputFolder, as_folder
 from flow3r_ros.report.record import RunRecord
-from flow3r_ros.types import Estimate, Frame, Predictor
+from flow3r_ros.types import Camera, Estimate, Frame, Predictor
 from flow3r_ros.wire.tum import read_tum
+
+log = logging.getLogger(__name__)
 
 GROUND_TRUTH = "groundtruth.tum"
 
@@ -85,12 +89,12 @@ def drive(
                 settle(engine.feed(event))
                 progress.step()
             elif isinstance(event, FrameError):
-                settle(engine.settle())
                 timing.unusable[event.reason] += 1
             else:
                 engine.add_odometry(event.stamp_ns, event.T_odom_child)
             ready = perf_counter()
         settle(engine.finish())
+    log.info("%s: %s", source.path.name, source.camera.in_words())
     timing.wall_s = perf_counter() - begin
     return timing
 
@@ -98,21 +102,23 @@ def drive(
 def run(
     source: Source,
     engine: Engine,
-    output: Path,
+    output: Path | OutputFolder,
     arguments: dict[str, Any] | None = None,
     quiet: bool = False,
+    save_confidence: bool = False,
 ) -> dict[str, Any]:
-    """Drive an open source through the engine and write the run folder `output`, complete or not at
-    all.
+    """Drive an open source through the engine and write the run folder `output` (a path, or a
+    folder reserved before), complete or not at all.
 
-    `arguments` is what `run.yaml` records beside the engine's configuration. Returns the content of
+    `arguments` is what `run.yaml` records beside the engine's configuration; `save_confidence` also
+    writes `confidence/`. Returns the content of
     `summary.json`. Raises OutputError when the folder exists or cannot be written, InputError when
     no frame could be used, and what the source raises.
     """
-    with OutputFolder(output) as unfinished:
+    with as_folder(output) as unfinished:
         record = RunRecord(title_of(source.path))
         record.reference = _ground_truth(source.path)
-        folder = RunFolder(unfinished.path, record)
+        folder = RunFolder(unfinished.path, record, save_confidence)
         try:
             timing = drive(source, engine, folder.add, quiet)
             summary = summarise(source, engine, record, timing)
@@ -135,15 +141,18 @@ def run_to_folder(
     every: int = 1,
     max_frames: int | None = None,
     quiet: bool = False,
+    save_confidence: bool = False,
 ) -> dict[str, Any]:
     """`flow3r run`: open everything that `settings` name, run, and return the summary. Raises
     Flow3rError subclasses only."""
-    OutputFolder(output).check()
     with_odometry = settings.scale.source == "odometry"
-    with open_source(
-        source, topic, camera_file, every, max_frames, odometry=with_odometry
-    ) as opened:
-        engine = Engine(open_predictor(settings.model), settings)
+    folder = OutputFolder(output)
+    with (
+        folder.reserve(),
+        open_source(
+            source, topic, camera_file, every, max_frames, odometry=with_odometry
+        ) as opened,
+    ):
         arguments = {
             "input": str(source),
             "camera": str(camera_file or ""),
@@ -151,7 +160,8 @@ def run_to_folder(
             "every": every,
             "max_frames": max_frames,
         }
-        return run(opened, engine, output, arguments, quiet)
+        with Engine(open_predictor(settings.model), settings) as engine:
+            return run(opened, engine, folder, arguments, quiet, save_confidence)
 
 
 def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing) -> dict[str, Any]:
@@ -172,9 +182,16 @@ def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing)
         "frames_dropped": dict(drops),
         "seams": engine.seams,
         "seams_refused": engine.seams_refused,
+        "camera": describe_camera(source, engine),
+        "segments": [
+            {"first": one.first_frame, "last": one.last_frame, "reason": one.reason}
+            for one in engine.segments
+        ],
         "scale_state": engine.scale.state.value,
         "tracking_states": dict(engine.tracking_states),
         "pose_sources": dict(engine.pose_sources),
+        "lost_spans": record.history.lost_spans(),
+        "relocalisations": record.history.relocalisations(),
         "fps": round(len(record) / timing.wall_s, 3),
         "latency_ms": {
             name: round(float(np.percentile(timing.latency_ms, share)), 3)
@@ -184,6 +201,30 @@ def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing)
         "peak_rss_mb": round(peak_rss_mb(), 1),
         **describe_predictor(engine.predictor),
     }
+
+
+def describe_camera(source: Source, engine: Engine) -> dict[str, Any]:
+    """Which camera the last frames had: `source` (info_k, info_p, file, estimated, assumed),
+    `model`, `fx`, `fy`, `cx`, `cy` in pixels of the image as it came, `rectified` the same of the
+    pinhole that it is rectified to, and `why`."""
+    choice = source.camera
+    kind, why, camera = choice.source, choice.why, choice.camera or engine.assumed_camera
+    if camera is None:
+        return {"source": kind, "why": why}
+    if choice.camera is None and camera == default_camera(camera.width, camera.height):
+        kind, why = "assumed", f"{why}; not observable, 0.9 of the longer side is assumed"
+    flat = pinhole(camera)
+    return {
+        "source": kind,
+        "model": camera.distortion_model,
+        **_intrinsics(camera),
+        "rectified": _intrinsics(flat),
+        "why": why,
+    }
+
+
+def _intrinsics(camera: Camera) -> dict[str, float]:
+    return {name: round(float(getattr(camera, name)), 3) for name in ("fx", "fy", "cx", "cy")}
 
 
 def peak_rss_mb() -> float:

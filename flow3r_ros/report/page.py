@@ -11,17 +11,21 @@ from typing import Any
 
 import numpy as np
 import yaml
+from pydantic import ValidationError
 
+from flow3r_ros.config import first_fault, read_mapping
 from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.geometry.motion import path_length
 from flow3r_ros.geometry.trajectory_alignment import align_poses, associate
 from flow3r_ros.report.panels import Comparison, compare, maps, over_time, strips, timings
-from flow3r_ros.report.record import RunRecord
+from flow3r_ros.report.record import RunRecord, Summary
 from flow3r_ros.report.style import card, legend, page, table, tile
 from flow3r_ros.report.svg import Line, color, line_chart
-from flow3r_ros.types import Float64
+from flow3r_ros.types import Float64, TrackingState
 
 RECORD_FILE = "record.npz"
+MAX_SPANS = 20
+"""stretches without TRACKING that a page lists"""
 
 
 def write_report(
@@ -38,7 +42,7 @@ def write_report(
         body.append(card("Ground truth", f"<p>{escape(why_not)}</p>"))
     if len(record):
         body += [maps(record, comparison), strips(record), over_time(record, comparison)]
-    body += [timings(record), _counts(record), _settings(record)]
+    body += [_happened(record), timings(record), _counts(record), _settings(record)]
     return _write(path, page(record.title, "".join(body)))
 
 
@@ -80,7 +84,12 @@ def load_record(directory: Path) -> RunRecord:
     record = RunRecord.load(directory / RECORD_FILE)
     summary = directory / "summary.json"
     if not record.summary and summary.exists():
-        record.summary = json.loads(summary.read_text(encoding="utf-8"))
+        cure = "give the output folder of `flow3r run`"
+        try:
+            known = Summary.model_validate(read_mapping(summary, EvaluationError, cure))
+        except ValidationError as error:
+            raise EvaluationError(f"{summary}: {first_fault(error)}", cure) from error
+        record.summary = known.model_dump(exclude_unset=True)
     return record
 
 
@@ -109,7 +118,7 @@ def _tiles(record: RunRecord, comparison: Comparison | None) -> str:
     summary = record.summary
     dropped = sum(summary.get("frames_dropped", {}).values())
     frames_in = summary.get("frames_in", len(record))
-    lost = float(np.mean(record.column("state") == 3)) if len(record) else 0.0
+    lost = _lost_share(record)
     tiles = [
         tile(f"{len(record)} / {frames_in}", "frames estimated", "bad" if not len(record) else "")
     ]
@@ -144,6 +153,8 @@ def _tiles(record: RunRecord, comparison: Comparison | None) -> str:
             tile(f"{refused} / {summary['seams']}", "seams refused", "warn" if refused else "")
         )
     tiles.append(tile(f"{lost:.0%}", "of the frames lost", "bad" if lost else ""))
+    if len(segments := record.history.segments()) > 1:
+        tiles.append(tile(str(len(segments)), "segments, units unrelated", "warn"))
     if summary.get("scale_state"):
         tiles.append(tile(str(summary["scale_state"]), "scale"))
     if summary.get("peak_rss_mb"):
@@ -174,6 +185,23 @@ def _counts(record: RunRecord) -> str:
     return card("Counted", table(["", "", "frames"], rows)) if rows else ""
 
 
+def _happened(record: RunRecord) -> str:
+    """Where and why the pose was not trusted, longest first; the new segments."""
+    spans = [span for span in record.history.spans if span.state is not TrackingState.TRACKING]
+    rows = [
+        [f"{span.first} to {span.last}", span.state.value, str(span.segment), span.reason]
+        for span in sorted(spans, key=lambda span: -span.frames)[:MAX_SPANS]
+    ]
+    note = f"The {MAX_SPANS} longest of {len(spans)} stretches." if len(spans) > MAX_SPANS else ""
+    head = ["frames", "state", "segment", "reason"]
+    return card("Not tracking", table(head, rows), note) if rows else ""
+
+
+def _lost_share(record: RunRecord) -> float:
+    lost = sum(span.frames for span in record.history.spans if not span.state.has_pose)
+    return lost / max(len(record), 1)
+
+
 def _settings(record: RunRecord) -> str:
     def block(name: str, tree: dict[str, Any]) -> str:
         text = yaml.safe_dump(json.loads(json.dumps(tree, default=str)), sort_keys=False)
@@ -201,7 +229,7 @@ def _numbers(records: Sequence[RunRecord]) -> str:
                 f"{metrics['rpe_trans_rmse']:.4g}" if metrics else "",
                 f"{metrics['rpe_rot_deg_rmse']:.3g}" if metrics else "",
                 f"{summary.get('seams_refused', '')} / {summary.get('seams', '')}",
-                f"{float(np.mean(record.column('state') == 3)):.0%}" if len(record) else "",
+                f"{_lost_share(record):.0%}" if len(record) else "",
                 str(summary.get("scale_state", "")),
             ]
         )

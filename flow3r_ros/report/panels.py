@@ -13,7 +13,8 @@ import numpy as np
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.geometry.trajectory_alignment import align_poses, associate
 from flow3r_ros.geometry.trajectory_errors import measure_trajectory
-from flow3r_ros.report.record import SOURCES, STATES, RunRecord
+from flow3r_ros.report.record import RunRecord
+from flow3r_ros.report.row import SOURCES, STATES
 from flow3r_ros.report.style import card, legend
 from flow3r_ros.report.svg import Bar, Line, Mark, bar_chart, color, line_chart, strip_chart
 from flow3r_ros.types import Float32, Float64, TrackingState, UInt8
@@ -23,6 +24,7 @@ STATE_COLORS = {
     TrackingState.TRACKING: color(2),
     TrackingState.DEGRADED: color(5),
     TrackingState.LOST: color(4),
+    TrackingState.RELOCALIZING: color(3),
 }
 
 

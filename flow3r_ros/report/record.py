@@ -8,54 +8,46 @@ are made from it later.
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from flow3r_ros.config import first_fault
 from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.geometry.trajectory import Trajectory
-from flow3r_ros.types import Bool, Estimate, Float32, Float64, PoseSource, TrackingState, UInt8
+from flow3r_ros.report.history import History
+from flow3r_ros.report.row import COLUMNS, SOURCES, STATES, Thumbnail, row_of, thumbnail_of
+from flow3r_ros.types import Estimate, Float32, Float64
 
-STATES = tuple(TrackingState)
-SOURCES = tuple(PoseSource)
-COLUMNS = (
-    "stamp_s",
-    "state",
-    "source",
-    "keyframe",
-    "scale_sigma",
-    "position_sigma",
-    "rotation_sigma",
-    "confidence",
-    "moving",
-    "depth_median",
-    "depth_valid",
-    "seam_scale",
-    "seam_residual",
-    "seam_inliers",
-    "seam_accepted",
+MAX_RECORD_BYTES = 1 << 30
+"""largest record that is unpacked: a run of about six million frames"""
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    SyntaxError,
 )
+"""what numpy and zipfile raise on damaged or hostile `.npz` files"""
 MAX_THUMBNAILS = 8
-THUMBNAIL_WIDTH = 256
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """One sampled frame, small: `rgb` uint8 `[h, w, 3]`, `depth` float32 `[h, w]` (NaN invalid),
-    `confidence`, `moving` bool."""
-
-    index: int
-    stamp_ns: int
-    rgb: UInt8
-    depth: Float32
-    confidence: Float32
-    moving: Bool
+_UPPER = np.triu_indices(6)
+"""the 21 numbers of a symmetric [6, 6] that are kept"""
 
 
 @dataclass
@@ -63,7 +55,7 @@ class RunRecord:
     """The numbers of one run, in the order the estimates came out.
 
     `summary` holds the keys of `summary.json` (contracts), `settings` the configuration tree,
-    `reference` an optional ground truth.
+    `reference` an optional ground truth, `history` what happened (segments, lost spans).
     """
 
     title: str
@@ -73,9 +65,11 @@ class RunRecord:
     thumbnails: list[Thumbnail] = field(default_factory=list)
     stage_ms: dict[str, array[float]] = field(default_factory=dict)
     scale_states: Counter[str] = field(default_factory=Counter)
+    history: History = field(default_factory=History)
     _stamps: array[int] = field(default_factory=lambda: array("q"))
     _poses: array[float] = field(default_factory=lambda: array("d"))
     _rows: array[float] = field(default_factory=lambda: array("f"))
+    _covariances: array[float] = field(default_factory=lambda: array("d"))
     _every: int = 1
 
     def __len__(self) -> int:
@@ -86,7 +80,10 @@ class RunRecord:
         index = len(self)
         self._stamps.append(estimate.stamp_ns)
         self._poses.extend(estimate.T_odom_cam[:3].ravel().tolist())
-        self._rows.extend(_row(estimate, (estimate.stamp_ns - self._stamps[0]) / 1e9))
+        self._rows.extend(row_of(estimate, (estimate.stamp_ns - self._stamps[0]) / 1e9))
+        self._covariances.extend(estimate.covariance[_UPPER])
+        self._covariances.extend(estimate.step_covariance[_UPPER])
+        self.history.add(estimate)
         self.scale_states[estimate.scale_state.value] += 1
         for stage, milliseconds in estimate.stage_ms.items():
             self.stage_ms.setdefault(stage, array("f")).append(milliseconds)
@@ -95,7 +92,7 @@ class RunRecord:
                 self.thumbnails = self.thumbnails[::2]
                 self._every *= 2
             if index % self._every == 0:
-                self.thumbnails.append(_thumbnail(estimate, index))
+                self.thumbnails.append(thumbnail_of(estimate, index))
 
     @property
     def stamps_ns(self) -> NDArray[np.int64]:
@@ -113,13 +110,24 @@ class RunRecord:
         """One number a frame, float32 `[N]`; names in COLUMNS, NaN where the frame has none."""
         return np.array(self._rows, np.float32).reshape(-1, len(COLUMNS))[:, COLUMNS.index(name)]
 
+    @property
+    def covariances(self) -> Float64:
+        """Covariances of pose and of step, float64 `[N, 2, 6, 6]`, as in `Estimate`."""
+        whole = np.zeros((len(self), 2, 6, 6))
+        upper = np.array(self._covariances, np.float64).reshape(-1, 2, len(_UPPER[0]))
+        whole[..., _UPPER[0], _UPPER[1]] = upper
+        whole[..., _UPPER[1], _UPPER[0]] = upper
+        return whole
+
     def trajectory(self) -> Trajectory:
-        """The estimated trajectory.
+        """The estimated trajectory: the frames that have a pose, of all segments.
 
         Raises:
-            EvaluationError: no frame was estimated.
+            EvaluationError: no frame has one.
         """
-        return Trajectory(self.stamps_ns, self.poses, self.title)
+        lost = [STATES.index(state) for state in STATES if not state.has_pose]
+        known = ~np.isin(self.column("state"), lost)
+        return Trajectory(self.stamps_ns[known], self.poses[known], self.title)
 
     def save(self, path: Path) -> None:
         """Write the record as one compressed `.npz`.
@@ -135,6 +143,7 @@ class RunRecord:
             "every": self._every,
             "thumbnails": [[thumbnail.index, thumbnail.stamp_ns] for thumbnail in self.thumbnails],
             "stages": list(self.stage_ms),
+            "history": self.history.as_rows(),
             "columns": COLUMNS,
         }
         arrays: dict[str, NDArray[Any]] = {
@@ -142,6 +151,7 @@ class RunRecord:
             "stamps": self.stamps_ns,
             "poses": np.array(self._poses, np.float64),
             "rows": np.array(self._rows, np.float32),
+            "covariances": np.array(self._covariances, np.float64),
         }
         arrays |= {
             f"stage{i}": np.array(values, np.float32)
@@ -172,75 +182,115 @@ class RunRecord:
         Raises:
             EvaluationError: the file is missing, damaged, or of another version.
         """
+        cure = "give the output folder of `flow3r run`"
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                data = {name: stored[name] for name in stored.files}
-            meta = json.loads(data["meta"].tobytes())
-            if tuple(meta["columns"]) != COLUMNS:
-                raise EvaluationError(f"{path}: was written by another version", "run again")
-            record = cls(
-                meta["title"],
-                meta["summary"],
-                meta["settings"],
-                scale_states=Counter(meta["scale_states"]),
+            data = _read_arrays(path)
+            return cls._restored(data, _Meta.model_validate_json(data["meta"].tobytes()))
+        except ValidationError as error:
+            raise EvaluationError(f"{path}: is damaged ({first_fault(error)})", cure) from error
+        except EvaluationError as error:
+            raise EvaluationError(f"{path}: is damaged ({error.what})", cure) from error
+        except DAMAGE as error:
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            raise EvaluationError(f"{path}: is not a run record ({reason})", cure) from error
+
+    @classmethod
+    def _restored(cls, data: dict[str, NDArray[Any]], meta: _Meta) -> RunRecord:
+        """The record of checked metadata and arrays; ValueError or KeyError when they do not
+        fit."""
+        if meta.columns != COLUMNS:
+            raise ValueError("it was written by another version: run again")
+        record = cls(
+            meta.title,
+            meta.summary.model_dump(exclude_unset=True),
+            meta.settings,
+            scale_states=Counter(meta.scale_states),
+        )
+        frames = len(data["stamps"])
+        _check(data, "stamps", "i", (frames,))
+        _check(data, "poses", "f", (frames * 12,))
+        _check(data, "rows", "f", (frames * len(COLUMNS),))
+        record._stamps.extend(data["stamps"].tolist())
+        record._poses.extend(data["poses"].tolist())
+        record._rows.extend(data["rows"].tolist())
+        _check(data, "covariances", "f", (frames * 2 * len(_UPPER[0]),))
+        record._covariances.extend(data["covariances"].tolist())
+        record.history = History.of_rows(meta.history)
+        _check_values(record)
+        record._every = meta.every
+        for i, stage in enumerate(meta.stages):
+            _check(data, f"stage{i}", "f", (len(data[f"stage{i}"]),))
+            record.stage_ms[stage] = array("f", data[f"stage{i}"].tolist())
+        for i, (index, stamp_ns) in enumerate(meta.thumbnails):
+            size = data[f"depth{i}"].shape[:2]
+            _check(data, f"rgb{i}", "u", (*size, 3))
+            _check(data, f"depth{i}", "f", size)
+            _check(data, f"confidence{i}", "f", size)
+            _check(data, f"moving{i}", "b", size)
+            images = (data[f"{name}{i}"] for name in ("rgb", "depth", "confidence", "moving"))
+            record.thumbnails.append(Thumbnail(index, stamp_ns, *images))
+        if "reference_stamps" in data:
+            count = len(data["reference_stamps"])
+            _check(data, "reference_stamps", "i", (count,))
+            _check(data, "reference_poses", "f", (count, 4, 4))
+            record.reference = Trajectory(
+                data["reference_stamps"], data["reference_poses"], "reference"
             )
-            record._stamps.extend(data["stamps"].tolist())
-            record._poses.extend(data["poses"].tolist())
-            record._rows.extend(data["rows"].tolist())
-            record._every = meta["every"]
-            for i, stage in enumerate(meta["stages"]):
-                record.stage_ms[stage] = array("f", data[f"stage{i}"].tolist())
-            for i, (index, stamp_ns) in enumerate(meta["thumbnails"]):
-                images = (data[f"{name}{i}"] for name in ("rgb", "depth", "confidence", "moving"))
-                record.thumbnails.append(Thumbnail(index, stamp_ns, *images))
-            if "reference_stamps" in data:
-                record.reference = Trajectory(
-                    data["reference_stamps"], data["reference_poses"], "reference"
-                )
-        except (OSError, ValueError, KeyError) as error:
-            raise EvaluationError(
-                f"{path}: is not a run record ({error})", "give the output folder of `flow3r run`"
-            ) from error
         return record
 
 
-def _row(estimate: Estimate, seconds: float) -> tuple[float, ...]:
-    valid = np.isfinite(estimate.depth)
-    seam = estimate.seam
-    variances = np.clip(np.diag(estimate.covariance), 0.0, None)
-    return (
-        seconds,
-        STATES.index(estimate.tracking_state),
-        SOURCES.index(estimate.pose_source),
-        float(estimate.keyframe),
-        estimate.scale_sigma,
-        float(np.sqrt(variances[:3].sum())),
-        float(np.degrees(np.sqrt(variances[3:].sum()))),
-        float(estimate.confidence.mean()),
-        float(estimate.moving.mean()),
-        float(np.median(estimate.depth[valid])) if valid.any() else float("nan"),
-        float(valid.mean()),
-        seam.scale if seam else float("nan"),
-        seam.residual if seam else float("nan"),
-        seam.inliers if seam else float("nan"),
-        float(seam.accepted) if seam else float("nan"),
-    )
+class Summary(BaseModel):
+    """The keys of `summary.json` that reports read, where they are there; others pass through."""
+
+    model_config = ConfigDict(extra="allow")
+    frames_in: int = 0
+    frames_dropped: dict[str, int] = {}
+    tracking_states: dict[str, int] = {}
+    pose_sources: dict[str, int] = {}
+    seams: int = 0
+    seams_refused: int = 0
+    fps: float = 0.0
+    latency_ms: dict[str, float | None] | None = None
+    peak_rss_mb: float | None = None
 
 
-def _thumbnail(estimate: Estimate, index: int) -> Thumbnail:
-    height, width = estimate.depth.shape
-    size = (
-        min(THUMBNAIL_WIDTH, width),
-        max(1, round(min(THUMBNAIL_WIDTH, width) * height / width)),
-    )
-    rgb = np.asarray(cv2.resize(estimate.rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
-    depth = np.asarray(
-        cv2.resize(estimate.depth, size, interpolation=cv2.INTER_NEAREST), np.float32
-    )
-    confidence = np.asarray(
-        cv2.resize(estimate.confidence, size, interpolation=cv2.INTER_NEAREST), np.float32
-    )
-    moving = cv2.resize(
-        estimate.moving.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST
-    ).astype(bool)
-    return Thumbnail(index, estimate.stamp_ns, rgb, depth, confidence, moving)
+class _Meta(BaseModel):
+    """The metadata of a record as `RunRecord.save` writes it."""
+
+    title: str
+    summary: Summary
+    settings: dict[str, Any]
+    scale_states: dict[str, int]
+    every: int = Field(ge=1)
+    thumbnails: list[tuple[int, int]] = Field(max_length=MAX_THUMBNAILS)
+    stages: list[str] = Field(max_length=100)
+    columns: tuple[str, ...]
+    history: list[list[Any]] = Field(max_length=1_000_000)
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an `.npz`, where they unpack to no more than MAX_RECORD_BYTES."""
+    with zipfile.ZipFile(path) as packed:
+        size = sum(entry.file_size for entry in packed.infolist())
+    if size > MAX_RECORD_BYTES:
+        raise ValueError(f"it unpacks to {size >> 20} MB")
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _check(data: dict[str, NDArray[Any]], name: str, kind: str, shape: tuple[int, ...]) -> None:
+    if data[name].dtype.kind != kind or data[name].shape != shape:
+        found = f"{data[name].dtype} {list(data[name].shape)}"
+        raise ValueError(f"{name} is {found}, not {list(shape)} of kind {kind}")
+
+
+def _check_values(record: RunRecord) -> None:
+    """ValueError where a pose is no pose, or a state or source is none that there is."""
+    poses = record.poses
+    with np.errstate(all="ignore"):
+        rigid = np.abs(np.linalg.det(poses[:, :3, :3]) - 1.0) < 1e-3
+    if not (np.isfinite(poses).all() and rigid.all()):
+        raise ValueError("a pose is not finite or no rotation")
+    for name, choices in (("state", STATES), ("source", SOURCES)):
+        if not np.isin(record.column(name), np.arange(len(choices))).all():
+            raise ValueError(f"column {name} holds an unknown value")

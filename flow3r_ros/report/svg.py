@@ -67,7 +67,6 @@ def line_chart(
     height: int = 200,
     equal: bool = False,
     marks: Sequence[Mark] = (),
-    bands: Sequence[tuple[float, float, str]] = (),
     log: bool = False,
     frame: Line | None = None,
 ) -> str:
@@ -81,7 +80,6 @@ def line_chart(
         height: of the drawing, pixels.
         equal: one unit has the same length on both axes (maps).
         marks: labelled dots.
-        bands: shaded spans (from, to, colour) of the x axis.
         log: logarithmic y axis where the values span a decade or more; values that are not positive
             are left out.
         frame: the curve that alone sets the limits of the axes; others are cut off at them.
@@ -112,12 +110,6 @@ def line_chart(
         ) * inner_h
 
     parts = [_open(width, height, f"{y_label} over {x_label}")]
-    for start, end, fill in bands:
-        x0, x1 = at(max(start, x_low), 0)[0], at(min(end, x_high), 0)[0]
-        parts.append(
-            f'<rect x="{x0:.1f}" y="{top}" width="{max(x1 - x0, 1):.1f}" '
-            f'height="{inner_h}" fill="{fill}" opacity="0.16"/>'
-        )
     for tick in _ticks(x_low, x_high, max(2, inner_w // 90)):
         x = at(tick, 0)[0]
         parts.append(
@@ -150,9 +142,9 @@ def line_chart(
     return "".join(parts)
 
 
-def bar_chart(bars: Sequence[Bar], unit: str, width: int = 1100) -> str:
+def bar_chart(bars: Sequence[Bar], unit: str) -> str:
     """Horizontal bars on one scale; the extension is drawn lighter behind each bar."""
-    left, right, step = 120, 130, 26
+    left, right, step, width = 120, 130, 26, 1100
     height = step * len(bars) + 8
     longest = max((max(bar.extent, bar.value) for bar in bars), default=1.0) or 1.0
     scale = (width - left - right) / longest

@@ -1,19 +1,21 @@
-"""`/diagnostics`: rates, latency, age, drops, state, scale, memory, model and licence, once a
-second, also while no image comes."""
+"""The health of a running node, told on `/diagnostics` once a second, also while no image comes:
+rates, latency, age, silence. The message is built by `wire.diagnostics`, as a replay's is."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticStatus
 from numpy.typing import NDArray
 
+from flow3r_ros.ros.loading import Loaded
 from flow3r_ros.ros.messages import make
 from flow3r_ros.ros.worker import Outcome, Tally
-from flow3r_ros.types import ScaleState, TrackingState
+from flow3r_ros.wire.diagnostics import ProcessFigures, diagnostics
+from flow3r_ros.wire.outputs import RunStatus
 
 SPAN_S = 5.0
 """rates are counted and percentiles taken over this time"""
@@ -59,6 +61,39 @@ class Health:
         )
         self._last, self._age_ms = outcome, age_ms
 
+    def message(
+        self,
+        stamp_ns: int,
+        node: str,
+        lifecycle: str,
+        silence_timeout: float,
+        loaded: Loaded | None,
+        tally: Tally,
+        infos_ignored: int,
+        camera: str,
+    ) -> Any:
+        """The `diagnostic_msgs/DiagnosticArray` of now; silence longer than `silence_timeout`
+        seconds is named as the reason why nothing comes out; `camera` says which one is used."""
+        (p50, beside), (p95, _) = np.percentile(self._recent(), (50, 95), axis=0)
+        figures = ProcessFigures(
+            lifecycle=lifecycle,
+            waiting=self._waiting(silence_timeout),
+            rate_in_hz=self.input.per_second(),
+            rate_out_hz=self.output.per_second(),
+            latency_p50_ms=float(p50),
+            latency_p95_ms=float(p95),
+            beside_engine_p50_ms=float(beside),
+            age_ms=self._age_ms,
+            lost_in_transport=self.lost_in_transport,
+            infos_ignored=infos_ignored,
+            device=loaded.device if loaded is not None else "",
+            memory_mb=loaded.memory_mb() if loaded is not None else 0.0,
+        )
+        estimate = self._last.estimate if self._last is not None else None
+        status = loaded.status(tally) if loaded is not None else RunStatus()
+        status = replace(status, camera=camera)
+        return diagnostics(make, stamp_ns, node, estimate, status, figures)
+
     def _recent(self) -> NDArray[np.float64]:
         """`[n, 2]` milliseconds of the last seconds: from reception to estimate, and from reception
         to publication beside the engine."""
@@ -66,82 +101,8 @@ class Health:
         recent = [times for moment, *times in tuple(self._latencies) if moment >= start]
         return np.array(recent or [[np.nan, np.nan]])
 
-    def array(
-        self,
-        stamp: Any,
-        name: str,
-        lifecycle: str,
-        tally: Tally,
-        silence_timeout: float,
-        facts: dict[str, str],
-    ) -> Any:
-        """The `diagnostic_msgs/DiagnosticArray` of now; `facts` are further key-value pairs (model,
-        memory, ...)."""
-        level, text = self._verdict(lifecycle, silence_timeout)
-        (p50, beside), (p95, _) = np.percentile(self._recent(), (50, 95), axis=0)
-        values = {
-            "lifecycle state": lifecycle,
-            "rate in [Hz]": f"{self.input.per_second():.1f}",
-            "rate out [Hz]": f"{self.output.per_second():.1f}",
-            "latency p50 [ms]": f"{p50:.1f}",
-            "latency p95 [ms]": f"{p95:.1f}",
-            "beside the engine p50 [ms]": f"{beside:.2f}",
-            "result age [ms]": f"{self._age_ms:.1f}",
-            "frames received": str(tally.received),
-            "frames estimated": str(tally.estimated),
-            "frames dropped": str(sum(tally.drops.values())),
-            "images lost before the node": str(self.lost_in_transport),
-        }
-        values |= {
-            f"dropped: {reason}": str(count) for reason, count in sorted(tally.drops.items())
-        }
-        if self._last is not None:
-            estimate = self._last.estimate
-            values |= {
-                "tracking state": estimate.tracking_state.value,
-                "scale state": estimate.scale_state.value,
-                "scale sigma": f"{estimate.scale_sigma:.3g}",
-                "pose source": estimate.pose_source.value,
-            }
-        status = make(
-            "diagnostic_msgs/msg/DiagnosticStatus",
-            level=level,
-            name=f"{name}: visual odometry",
-            message=text,
-            hardware_id=facts.get("model", ""),
-            values=[
-                make("diagnostic_msgs/msg/KeyValue", key=key, value=value)
-                for key, value in (values | facts).items()
-            ],
-        )
-        return make(
-            "diagnostic_msgs/msg/DiagnosticArray",
-            header=make("std_msgs/msg/Header", stamp=stamp),
-            status=[status],
-        )
-
-    def _verdict(self, lifecycle: str, silence_timeout: float) -> tuple[bytes, str]:
-        if lifecycle != "active":
-            return DiagnosticStatus.OK, f"{lifecycle}, nothing is estimated"
+    def _waiting(self, silence_timeout: float) -> str:
         silence = self.input.silence()
-        if silence > silence_timeout:
-            return DiagnosticStatus.WARN, "no image yet" if silence == float(
-                "inf"
-            ) else f"no image for {silence:.1f} s"
-        if self._last is None:
-            return DiagnosticStatus.WARN, "no estimate yet"
-        estimate = self._last.estimate
-        if estimate.tracking_state is TrackingState.LOST:
-            return (
-                DiagnosticStatus.ERROR,
-                "tracking lost: poses are not to be used; move back to a place seen "
-                "before, or call ~/reset",
-            )
-        if estimate.tracking_state is TrackingState.DEGRADED:
-            return DiagnosticStatus.WARN, "tracking degraded"
-        metric = (
-            ""
-            if estimate.scale_state is ScaleState.METRIC
-            else f", scale {estimate.scale_state.value}"
-        )
-        return DiagnosticStatus.OK, f"{estimate.tracking_state.value}{metric}"
+        if silence <= silence_timeout:
+            return ""
+        return "no image yet" if silence == float("inf") else f"no image for {silence:.1f} s"

@@ -14,14 +14,25 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
 from flow3r_ros.ros import qos
-from flow3r_ros.ros.framing import Say
 from flow3r_ros.ros.messages import class_of
+from flow3r_ros.wire.frames import Say
 
-IMAGES = {
-    "raw": ("image", "sensor_msgs/msg/Image"),
-    "compressed": ("image/compressed", "sensor_msgs/msg/CompressedImage"),
-}
-"""topic and type by `node.image_transport`"""
+
+def image_input(node: Node, transport: str) -> tuple[str, str]:
+    """(topic, type) of the images by `node.image_transport`.
+
+    A transport lies below the topic that `image` is remapped to, as image_transport has it:
+    `image:=/camera/image_raw` with `compressed` is `/camera/image_raw/compressed`. A remapping of
+    `image/compressed` itself holds where there is one.
+    """
+    if transport == "raw":
+        return "image", "sensor_msgs/msg/Image"
+    direct, plain = (
+        node.resolve_topic_name(f"image/{transport}"),
+        node.resolve_topic_name(f"image/{transport}", only_expand=True),
+    )
+    below = f"{node.resolve_topic_name('image')}/{transport}"
+    return direct if direct != plain else below, "sensor_msgs/msg/CompressedImage"
 
 
 class Input:

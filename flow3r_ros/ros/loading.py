@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flow3r_ros.config import Config
 from flow3r_ros.odometry.engine import Engine
-from flow3r_ros.ros.worker import Outcome
+from flow3r_ros.ros.worker import Outcome, Tally
 from flow3r_ros.wire.outputs import RunStatus
 
 
@@ -27,27 +27,19 @@ class Loaded:
     def run_status(self, outcome: Outcome, age_ms: float) -> RunStatus:
         """What `~/status` says beside the estimate; `age_ms` is the node's clock minus the image's
         stamp."""
+        return replace(self.status(outcome.tally), latency_ms=outcome.latency_ms, age_ms=age_ms)
+
+    def status(self, tally: Tally) -> RunStatus:
+        """Counts and model, without what belongs to one estimate."""
         return RunStatus(
-            received=outcome.tally.received,
-            estimated=outcome.tally.estimated,
-            drops=outcome.tally.drops,
+            received=tally.received,
+            estimated=tally.estimated,
+            drops=tally.drops,
             seams_refused=self.engine.seams_refused,
-            latency_ms=outcome.latency_ms,
-            age_ms=age_ms,
             model=self.model,
             weights_sha256=self.weights_sha256,
             weights_license=self.weights_license,
         )
-
-    def facts(self) -> dict[str, str]:
-        """What the diagnostics say about the model."""
-        return {
-            "model": self.model,
-            "device": self.device,
-            "licence of the weights": self.weights_license,
-            "weights sha256": self.weights_sha256,
-            "GPU memory [MB]": f"{self.memory_mb():.0f}",
-        }
 
 
 def load(config: Config) -> Loaded:
@@ -61,12 +53,18 @@ def load(config: Config) -> Loaded:
 
     manifest = find_model(config.model.name).manifest
     runner = open_predictor(config.model)
+    engine = Engine(runner, config)
+
+    def free() -> None:
+        engine.close()
+        runner.close()
+
     return Loaded(
-        engine=Engine(runner, config),
+        engine=engine,
         model=manifest.name,
         weights_sha256=manifest.sha256,
         weights_license=manifest.license,
         device=str(runner.device),
         memory_mb=runner.memory_mb,
-        free=runner.close,
+        free=free,
     )

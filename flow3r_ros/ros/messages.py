@@ -16,11 +16,13 @@ import numpy as np
 
 def make(type_name: str, **fields: Any) -> Any:
     """A message of `package/msg/Name`; 1-D arrays for unbounded sequences are kept as the buffers
-    they are."""
-    message, sequences = class_of(type_name)(), _sequences_of(type_name)
+    they are, and an octet is given as an int."""
+    message, sequences, octets = class_of(type_name)(), *_special_fields(type_name)
     for name, value in fields.items():
         if isinstance(value, np.ndarray) and name in sequences:
             setattr(message, f"_{name}", np.ascontiguousarray(value))
+        elif name in octets:
+            setattr(message, name, bytes([value]))
         else:
             setattr(message, name, value.item() if isinstance(value, np.generic) else value)
     return message
@@ -34,6 +36,10 @@ def class_of(type_name: str) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _sequences_of(type_name: str) -> frozenset[str]:
-    fields = class_of(type_name).get_fields_and_field_types()
-    return frozenset(field for field, text in fields.items() if text.startswith("sequence<"))
+def _special_fields(type_name: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Names of the unbounded sequences, and of the octets."""
+    fields = class_of(type_name).get_fields_and_field_types().items()
+    return (
+        frozenset(field for field, text in fields if text.startswith("sequence<")),
+        frozenset(field for field, text in fields if text == "octet"),
+    )

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.clock import ClockChange, JumpThreshold, TimeJump
-from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
@@ -25,10 +23,10 @@ from flow3r_ros.errors import Flow3rError
 from flow3r_ros.ros import qos
 from flow3r_ros.ros.diagnostics import Health
 from flow3r_ros.ros.framing import Framing
-from flow3r_ros.ros.inputs import IMAGES, Input
+from flow3r_ros.ros.inputs import Input, image_input
 from flow3r_ros.ros.loading import Loaded
 from flow3r_ros.ros.messages import class_of
-from flow3r_ros.ros.once import Once
+from flow3r_ros.ros.once import NEW_SEGMENT, Once
 from flow3r_ros.ros.parameters import apply_changes, declare_parameters, unknown_overrides
 from flow3r_ros.ros.publishers import Publishers
 from flow3r_ros.ros.saving import Trail
@@ -80,7 +78,6 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         self._inputs: list[Input] = []
         self._static_subscription: Any = None
         self._timers_active: list[Any] = []
-        self._jump: Any = None
         self._trail = Trail()
         self._diagnostics = self.create_publisher(
             class_of("diagnostic_msgs/msg/DiagnosticArray"),
@@ -172,11 +169,13 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         settings = self.config.node
         self._framing = Framing(
             settings,
+            self.resolve_topic_name("image"),
             self._info_announced,
             self.say,
+            self.say.inform,
             lambda: int(self.get_clock().now().nanoseconds),
         )
-        topic, type_name = IMAGES[settings.image_transport]
+        topic, type_name = image_input(self, settings.image_transport)
         self._open(
             "camera_info", "sensor_msgs/msg/CameraInfo", "auto", self._on_info
         )  # first, so that it is served before its image
@@ -195,12 +194,6 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
             self.create_timer(FOLLOW_PERIOD_S, self._follow),
             self.create_timer(settings.map_period, self._publish_map),
         ]
-        threshold = JumpThreshold(
-            min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
-        )
-        self._jump = self.get_clock().create_jump_callback(
-            threshold, post_callback=self._on_clock_jump
-        )
 
     def _open(
         self, topic: str, type_name: str, fixed_qos: str, receive: Callable[[Any, float], None]
@@ -216,9 +209,6 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
             source.follow()
 
     def _deactivate(self) -> None:
-        if self._jump is not None:
-            self._jump.unregister()
-            self._jump = None
         for timer in self._timers_active:
             self.destroy_timer(timer)
         for source in self._inputs:
@@ -277,19 +267,6 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         ns = stamp_ns(message.header.stamp)
         worker.post(lambda: loaded.engine.add_odometry(ns, pose))
 
-    def _on_clock_jump(self, jump: TimeJump) -> None:
-        """The clock was set back or replaced (bag loop, simulation restarted)."""
-        # rclpy hands over the enumeration of its C++ side, not the one of its type hints: only the
-        # numbers are equal
-        backwards = (
-            int(jump.clock_change) == int(ClockChange.ROS_TIME_NO_CHANGE)
-            and jump.delta.nanoseconds < 0
-        )
-        if backwards and self._framing is not None:
-            self._framing.restart_before_next(
-                f"the clock jumped back by {-jump.delta.nanoseconds / 1e9:.2f} s"
-            )
-
     def _info_announced(self) -> bool:
         return bool(self.count_publishers(self.resolve_topic_name("camera_info")))
 
@@ -316,25 +293,28 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
 
     def _publish_diagnostics(self) -> None:
         state = self._state_machine.current_state[1]
-        loaded, worker = self._loaded, self._worker
-        facts = loaded.facts() if loaded is not None else {}
-        if self._framing is not None and self._framing.ignored_infos:
-            facts["CameraInfo ignored"] = str(self._framing.ignored_infos)
-        timeout = self.config.node.silence_timeout
-        silence = self._health.input.silence()
+        loaded, worker, framing = self._loaded, self._worker, self._framing
+        timeout, silence = self.config.node.silence_timeout, self._health.input.silence()
         if state == "active" and timeout < silence < float("inf"):
             self.say("silence", f"no image for {silence:.1f} s")
-        tally = worker.tally() if worker is not None else Tally()
-        stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(
-            self._health.array(stamp, self.get_fully_qualified_name(), state, tally, timeout, facts)
+            self._health.message(
+                self.get_clock().now().nanoseconds,
+                self.get_fully_qualified_name(),
+                state,
+                timeout,
+                loaded,
+                worker.tally() if worker is not None else Tally(),
+                framing.ignored_infos if framing is not None else 0,
+                framing.camera.in_words() if framing is not None else "",
+            )
         )
 
     def _complain(self, key: str, text: str) -> None:
-        """A frame was dropped or the odometry starts anew; drops are said once per reason, restarts
+        """A frame was dropped or a new segment begins; drops are said once per reason, segments
         always."""
-        if key == "restart":
-            self.get_logger().warning(f"odometry starts anew: {text}")
+        if key == "segment":
+            self.get_logger().warning(NEW_SEGMENT % text)
             if self._publishers_out is not None:
                 self._publishers_out.restart()
         else:

@@ -22,7 +22,7 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from flow3r_ros.config import Config, is_runtime, walk
+from flow3r_ros.config import Config, first_fault, is_runtime, walk
 from flow3r_ros.errors import ConfigError
 
 LARGEST_INTEGER = 2**63 - 1
@@ -51,7 +51,7 @@ def declare_parameters(node: Node) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"parameter {_reason(error)}", "see docs/parameters.md") from error
+        raise ConfigError(f"parameter {first_fault(error)}", "see docs/parameters.md") from error
 
 
 def unknown_overrides(node: Node) -> list[str]:
@@ -72,7 +72,7 @@ def apply_changes(config: Config, parameters: list[Parameter]) -> SetParametersR
     try:
         _assign(trial, changes)
     except ValidationError as error:
-        return SetParametersResult(successful=False, reason=_reason(error))
+        return SetParametersResult(successful=False, reason=first_fault(error))
     _assign(config, changes)
     return SetParametersResult(successful=True)
 
@@ -86,11 +86,6 @@ def _assign(config: Config, parameters: list[Parameter]) -> None:
 def _is_setting(dotted: str) -> bool:
     group, _, name = dotted.partition(".")
     return group in Config.model_fields and "." not in name
-
-
-def _reason(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}, got {first['input']!r}"
 
 
 def _descriptor(field: FieldInfo) -> ParameterDescriptor:

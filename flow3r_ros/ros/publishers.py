@@ -19,10 +19,10 @@ from rclpy.publisher import Publisher
 from flow3r_ros.config import Config
 from flow3r_ros.odometry.cloud import worth_showing
 from flow3r_ros.ros import qos
-from flow3r_ros.ros.framing import Say
 from flow3r_ros.ros.messages import class_of, make
 from flow3r_ros.ros.worker import Outcome
 from flow3r_ros.types import Bool, Estimate, Float32, Float64, UInt8
+from flow3r_ros.wire.frames import Say
 from flow3r_ros.wire.outputs import TOPICS, Outputs, RunStatus
 
 LIGHT = frozenset({"~/odometry", "~/status", "~/path", "/tf"})

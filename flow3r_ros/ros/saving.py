@@ -4,9 +4,6 @@ in a folder that appears whole."""
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 import threading
 from array import array
 from datetime import datetime
@@ -16,12 +13,13 @@ import numpy as np
 
 from flow3r_ros.config import Config
 from flow3r_ros.errors import OutputError
-from flow3r_ros.geometry.lie import quaternion_from_matrix
+from flow3r_ros.paths import OutputFolder
 from flow3r_ros.ros.loading import Loaded
 from flow3r_ros.ros.publishers import MapPoints
 from flow3r_ros.ros.worker import Tally
-from flow3r_ros.types import Estimate, TrackingState
+from flow3r_ros.types import Estimate
 from flow3r_ros.wire.ply import write_ply
+from flow3r_ros.wire.tum import pose_numbers, tum_line
 
 MAX_POSES = 200_000
 """poses kept for the saved trajectory, the latest ones (64 bytes each)"""
@@ -37,13 +35,11 @@ class Trail:
 
     def add(self, estimate: Estimate) -> None:
         """Append one estimate's pose."""
-        if estimate.tracking_state is TrackingState.LOST:
+        if not estimate.tracking_state.has_pose:
             return
         with self._lock:
             self._stamps.append(estimate.stamp_ns)
-            self._poses.extend(
-                (*estimate.T_odom_cam[:3, 3], *quaternion_from_matrix(estimate.T_odom_cam[:3, :3]))
-            )
+            self._poses.extend(pose_numbers(estimate.T_odom_cam))
             if len(self._stamps) > MAX_POSES:
                 del self._stamps[: MAX_POSES // 4], self._poses[: 7 * (MAX_POSES // 4)]
             self.scale_state, self.scale_sigma = estimate.scale_state.value, estimate.scale_sigma
@@ -55,15 +51,20 @@ class Trail:
             self.scale_state, self.scale_sigma = "relative", float("inf")
 
     def tum_lines(self) -> list[str]:
-        """`timestamp tx ty tz qx qy qz qw`, camera-to-world of the optical frame, seconds printed
-        from integer nanoseconds."""
+        """The lines of `trajectory.tum` (`wire.tum`)."""
         with self._lock:
             stamps, poses = list(self._stamps), np.array(self._poses).reshape(-1, 7)
-        return [
-            f"{ns // 1_000_000_000}.{ns % 1_000_000_000:09d} "
-            + " ".join(f"{value:.9f}" for value in pose)
-            for ns, pose in zip(stamps, poses, strict=True)
-        ]
+        return [tum_line(ns, pose) for ns, pose in zip(stamps, poses, strict=True)]
+
+
+def save_dir(config: Config) -> Path:
+    """The folder that maps are saved in. Raises OutputError for that of an unknown user."""
+    try:
+        return Path(config.node.save_dir).expanduser()
+    except RuntimeError as error:
+        raise OutputError(
+            f"node.save_dir {config.node.save_dir}: {error}", "give a full path"
+        ) from error
 
 
 def save_map(
@@ -73,21 +74,16 @@ def save_map(
     and return it.
 
     Raises OutputError when there is no map yet or the folder cannot be written; then nothing is
-    left behind.
+    left behind. What a killed node left goes when a node starts (`remove_leftovers` of `save_dir`)
+    or saves there.
     """
     if points is None or not len(points[0]):
         raise OutputError("there is no map yet", "wait until frames are tracked")
-    base = Path(config.node.save_dir).expanduser()
     name = datetime.now().strftime("map_%Y-%m-%d_%H-%M-%S_%f")
-    temporary: Path | None = None
-    try:
-        base.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{name}_", dir=base))
-        write_ply(temporary / "map.ply", *points)
+    with OutputFolder(save_dir(config) / name) as unfinished:
+        write_ply(unfinished.path / "map.ply", *points)
         lines = trail.tum_lines()
-        (temporary / "trajectory.tum").write_text(
-            "".join(f"{line}\n" for line in lines), encoding="ascii"
-        )
+        (unfinished.path / "trajectory.tum").write_text("".join(lines), encoding="ascii")
         metadata = {
             "frame": "optical frame of the first camera (x right, y down, z forward)",
             "points": len(points[0]),
@@ -102,17 +98,7 @@ def save_map(
             "frames_dropped": dict(tally.drops),
             "settings": config.model_dump(),
         }
-        (temporary / "metadata.json").write_text(
+        (unfinished.path / "metadata.json").write_text(
             json.dumps(metadata, indent=2) + "\n", encoding="utf-8"
         )
-        os.chmod(temporary, 0o755)
-        temporary.rename(base / name)
-    except OSError as error:
-        raise OutputError(
-            f"{base}: cannot be written ({error.strerror})",
-            "set node.save_dir to a folder that can",
-        ) from error
-    finally:
-        if temporary is not None and temporary.exists():
-            shutil.rmtree(temporary, ignore_errors=True)
-    return base / name
+    return unfinished.final

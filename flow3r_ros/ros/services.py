@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent import futures
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -13,13 +14,14 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from flow3r_ros.config import Config
-from flow3r_ros.errors import Flow3rError
+from flow3r_ros.errors import Flow3rError, OutputError
+from flow3r_ros.paths import remove_leftovers
 from flow3r_ros.ros.framing import Framing
 from flow3r_ros.ros.loading import Loaded
 from flow3r_ros.ros.messages import class_of
 from flow3r_ros.ros.once import Once
 from flow3r_ros.ros.publishers import MapPoints, Publishers
-from flow3r_ros.ros.saving import Trail, save_map
+from flow3r_ros.ros.saving import Trail, save_dir, save_map
 from flow3r_ros.ros.worker import Worker
 
 T = TypeVar("T")
@@ -64,6 +66,8 @@ class Services:
         self._background = futures.ThreadPoolExecutor(
             max_workers=1, thread_name_prefix="flow3r_saving"
         )
+        with suppress(OutputError):  # said when a map is saved
+            remove_leftovers(save_dir(config))
         trigger = class_of("std_srvs/srv/Trigger")
         node.create_service(trigger, "~/reset", self._on_reset)
         node.create_service(trigger, "~/save_map", self._on_save_map)

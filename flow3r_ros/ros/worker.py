@@ -11,13 +11,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from flow3r_ros.errors import FrameError
-from flow3r_ros.types import Estimate, Frame
+from flow3r_ros.types import Estimate, Frame, Segment
 
 T = TypeVar("T")
 REMEMBERED_FRAMES = 512
@@ -28,6 +28,11 @@ class Odometer(Protocol):
     """What the worker needs of `odometry.Engine`."""
 
     drops: Counter[str]
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """Segments of the trajectory so far."""
+        ...
 
     def step(self, frame: Frame) -> list[Estimate]:
         """Take one frame, return what became known."""
@@ -45,15 +50,6 @@ class Tally:
     received: int = 0
     estimated: int = 0
     drops: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A frame on its way in; `restart` says why the odometry must start anew before it (empty: it
-    must not)."""
-
-    frame: Frame
-    restart: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,8 +73,8 @@ class Worker:
     Args:
         engine: owned by the thread from here on.
         deliver: called in the inference thread with every outcome; must not block.
-        complain: called with (key, text) about a frame that failed; the receiver says it once per
-            key.
+        complain: called with (key, text) about a frame that failed, and with `segment` and the
+            reason before the first outcome of a new segment.
     """
 
     def __init__(
@@ -91,17 +87,17 @@ class Worker:
         self._deliver = deliver
         self._complain = complain
         self._wake = threading.Condition()
-        self._slot: Arrival | None = None
+        self._slot: Frame | None = None
         self._jobs: deque[Callable[[], None]] = deque()
         self._received_at: OrderedDict[int, float] = OrderedDict()
         self._tally = Tally()
-        self._next_id = 0
+        self._next_id = self._segment = 0
         self._epoch = 0
         self._running = True
         self._thread = threading.Thread(target=self._run, name="flow3r_inference", daemon=True)
         self._thread.start()
 
-    def put(self, decode: Callable[[int], Arrival], received_at: float) -> None:
+    def put(self, decode: Callable[[int], Frame], received_at: float) -> None:
         """Count an image as received and leave it for the next step; an older one still waiting is
         dropped as `busy`.
 
@@ -114,7 +110,7 @@ class Worker:
             self._next_id += 1
             self._tally.received += 1
         try:
-            arrival = decode(frame_id)
+            frame = decode(frame_id)
         except FrameError as error:
             self._count_drop(error.reason, str(error), epoch)
             return
@@ -123,8 +119,7 @@ class Worker:
                 return
             if self._slot is not None:
                 self._tally.drops["busy"] += 1
-                arrival = Arrival(arrival.frame, arrival.restart or self._slot.restart)
-            self._slot = arrival
+            self._slot = frame
             self._received_at[frame_id] = received_at
             while len(self._received_at) > REMEMBERED_FRAMES:
                 self._received_at.popitem(last=False)
@@ -154,6 +149,7 @@ class Worker:
             self._slot = None
             self._received_at.clear()
             self._tally = Tally()
+        self._segment = 0
         self._engine.reset()
 
     def tally(self) -> Tally:
@@ -180,21 +176,18 @@ class Worker:
                 if not self._running:
                     return
                 job = self._jobs.popleft() if self._jobs else None
-                arrival = None
+                frame = None
                 if job is None:
-                    arrival, self._slot = self._slot, None
+                    frame, self._slot = self._slot, None
             if job is not None:
                 job()
-            elif arrival is not None:
-                self._step(arrival)
+            elif frame is not None:
+                self._step(frame)
 
-    def _step(self, arrival: Arrival) -> None:
+    def _step(self, frame: Frame) -> None:
         try:
-            if arrival.restart:
-                self._complain("restart", arrival.restart)
-                self._restart()
             start = time.monotonic()
-            estimates = self._engine.step(arrival.frame)
+            estimates = self._engine.step(frame)
         except FrameError as error:
             self._count_drop(error.reason, str(error), self._epoch)
             return
@@ -206,6 +199,9 @@ class Worker:
             self._tally.estimated += len(estimates)
         for estimate in estimates:
             received_at = self._received_at.pop(estimate.frame_id, now)
+            if estimate.segment != self._segment:
+                self._segment = estimate.segment
+                self._complain("segment", self._engine.segments[estimate.segment].reason)
             self._deliver(
                 Outcome(
                     estimate,
@@ -215,12 +211,6 @@ class Worker:
                     self.tally(),
                 )
             )
-
-    def _restart(self) -> None:
-        """Start the odometry anew and go on counting."""
-        with self._wake:
-            self._tally.drops += self._engine.drops
-        self._engine.reset()
 
     def _count_drop(self, reason: str, text: str, epoch: int) -> None:
         with self._wake:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from flow3r_ros.errors import OutputError, TrainingError
+from flow3r_ros.paths import readable
 from flow3r_ros.training.sharding import gather, placed_like, restore
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -53,11 +54,11 @@ def save_checkpoint(
         {name: value for name, value in model.state_dict().items() if name not in omitted}
     )
     moments = gather(moments)
-    told = {"step": str(step), "settings": settings, "base": base, "seconds": f"{seconds:.1f}"}
+    facts = {"step": str(step), "settings": settings, "base": base, "seconds": f"{seconds:.1f}"}
     path = folder / f"step_{step:06d}.safetensors"
     if not write:
         return path
-    write_safetensors(folder / f"optimizer_{step:06d}.safetensors", moments, told)
+    write_safetensors(folder / f"optimizer_{step:06d}.safetensors", moments, facts)
     write_safetensors(path, weights, {"step": str(step)})
     for old in checkpoint_steps(folder)[:-keep]:
         for kind in ("step", "optimizer"):
@@ -142,11 +143,12 @@ def write_safetensors(
     temporary = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
-            temporary,
-            metadata,
-        )
+        with readable(temporary):
+            save_file(
+                {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
+                temporary,
+                metadata,
+            )
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -3,7 +3,6 @@ scenes."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,20 +12,23 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flow3r_ros.datasets.labelled import LabelledSequence
+from flow3r_ros.datasets.sequence import Sequence as RecordedSequence
 from flow3r_ros.errors import TrainingError
-from flow3r_ros.geometry.flow import nearest_resize
 from flow3r_ros.training.augmentation import Example, Pair, fitting_window, to_sample
 from flow3r_ros.training.held_out import Stretch, hold_out, stretches_of
 from flow3r_ros.training.labels.cache import LabelCache, LabelUnit
+from flow3r_ros.training.labels.clip_index import ClipIndex, read_index
 from flow3r_ros.training.labels.clip_store import clip_path, read_clip
 from flow3r_ros.training.labels.clips import Clip, FlowLabel
 from flow3r_ros.training.labels.teacher import FlowTeacher
 from flow3r_ros.training.labels.teachers import GeometricTeacher
 from flow3r_ros.training.labels.worker import label_unit
-from flow3r_ros.training.scenes.renderer import render_clip
-from flow3r_ros.training.scenes.textures import Split
 from flow3r_ros.training.shards import ShardError
+
+WINDOW, HOP = 48, 24
+"""frames in a clip of a labelled sequence, and between the starts of two"""
+WIDTH = 336
+"""pixels that its frames are shrunk to"""
 
 
 class ClipSource(Protocol):
@@ -64,18 +66,18 @@ class CachedClips:
     def __init__(
         self,
         folder: Path,
-        name: str = "",
         part: Literal["all", "train", "held_out"] = "all",
         held_out_share: float = 0.2,
         shortest: int = 2,
         recording: str = "",
+        name: str = "",
     ) -> None:
         self.name = name or folder.name
         self.counts: Counter[str] = Counter()
         self._cache = LabelCache.existing(folder)
         stretches: dict[tuple[str, int], Stretch] = {}
         for manifest in sorted((folder / "sources").glob(f"{recording or '*'}.json")):
-            listed = json.loads(manifest.read_text(encoding="utf-8"))["clips"]
+            listed = index_of(manifest).clips
             parts = (
                 (stretches_of(listed), [])
                 if part == "all"
@@ -139,12 +141,22 @@ class CachedClips:
             return self._cache.load(unit)
 
 
+def index_of(manifest: Path) -> ClipIndex:
+    """The index of one source of a label cache. Raises TrainingError where it is damaged."""
+    index = read_index(manifest)
+    if index is None:
+        raise TrainingError(
+            f"{manifest}: the index of a source is damaged", "run flow3r label again"
+        )
+    return index
+
+
 def recordings_in(folder: Path) -> dict[str, str]:
     """The recordings of a label cache: key of their manifest -> name (a file by its folder too:
     many are called `frames.mp4`)."""
     names = {}
     for manifest in sorted((folder / "sources").glob("*.json")):
-        source = Path(json.loads(manifest.read_text(encoding="utf-8"))["source"])
+        source = Path(index_of(manifest).source)
         names[manifest.stem] = (
             f"{source.parent.name}/{source.name}" if source.suffix else source.name
         )
@@ -152,31 +164,26 @@ def recordings_in(folder: Path) -> dict[str, str]:
 
 
 class LabelledClips:
-    """Windows of labelled sequences; flow comes from a teacher, by default from their geometry.
+    """Windows of recorded sequences whose frames all have truth; flow comes from their geometry.
 
-    `window` frames form a clip, `hop` frames lie between the starts of two; `width` is what frames
-    are shrunk to.
+    `WINDOW` frames form a clip, `HOP` frames lie between the starts of two; frames are shrunk to a
+    width of `WIDTH`.
     """
 
     def __init__(
         self,
-        sequences: Sequence[LabelledSequence],
-        teacher: FlowTeacher | None = None,
-        window: int = 48,
-        hop: int = 24,
-        width: int = 336,
+        sequences: Sequence[RecordedSequence],
     ) -> None:
         self.name = ", ".join(sorted({sequence.name for sequence in sequences}))
-        self._sequences, self._width = sequences, width
-        self._teacher = teacher or GeometricTeacher()
+        self._sequences, self._teacher = sequences, GeometricTeacher()
         starts = [
             (s, start)
             for s, sequence in enumerate(sequences)
-            for start in range(0, max(1, len(sequence) - 1), hop)
+            for start in range(0, max(1, len(sequence) - 1), HOP)
         ]
         self._starts = np.array(starts, np.int64).reshape(-1, 2)
         self._lengths = np.array(
-            [min(window, len(sequences[s]) - start) for s, start in starts], np.int64
+            [min(WINDOW, len(sequences[s]) - start) for s, start in starts], np.int64
         )
 
     @property
@@ -193,72 +200,18 @@ class LabelledClips:
     ) -> Example:
         """See `ClipSource.read`."""
         sequence, start = int(self._starts[index, 0]), int(self._starts[index, 1])
-        read = [self._sequences[sequence].read(start + frame) for frame in frames]
-        h, w = read[0].rgb.shape[:2]
+        recorded = self._sequences[sequence]
+        read = [recorded.labelled(start + frame) for frame in frames]
         clip = Clip(
-            key=f"{self._sequences[sequence].name}/{start}/{list(frames)}",
-            source=self._sequences[sequence].name,
+            key=f"{recorded.name}/{start}/{list(frames)}",
+            source=recorded.name,
             rgb=np.stack([frame.rgb for frame in read]),
-            stamps_ns=np.array(
-                [self._sequences[sequence].stamps_ns[start + frame] for frame in frames], np.int64
-            ),
+            stamps_ns=np.array([recorded.shots[start + f].stamp_ns for f in frames], np.int64),
             camera=read[0].camera,
-            depth=np.stack([nearest_resize(frame.depth, w, h) for frame in read]),
+            depth=np.stack([frame.depth for frame in read]),
             poses=np.stack([frame.pose for frame in read]),
         )
-        return _with_labels(_shrunk(clip, self._width), self._teacher, rng, pairs)
-
-
-class SyntheticClips:
-    """Scenes of the factory, rendered as they are drawn; exact flow, also of moving objects."""
-
-    def __init__(
-        self,
-        clips: int,
-        seed: int = 0,
-        width: int = 336,
-        height: int = 252,
-        textures: Split = "train",
-    ) -> None:
-        self.name = "synthetic"
-        self._seed, self._size, self._textures = seed, (width, height), textures
-        self._lengths = np.full(clips, 24, np.int64)
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """24 frames a scene; only the drawn ones are rendered."""
-        return self._lengths
-
-    def strides(self) -> tuple[int, ...]:
-        """Labels exist for every distance."""
-        return (1, 2, 3)
-
-    def read(
-        self, index: int, frames: Sequence[int], rng: np.random.Generator, pairs: int
-    ) -> Example:
-        """See `ClipSource.read`."""
-        width, height = self._size
-        times = np.array(frames, np.float64)
-        made = render_clip(
-            self._seed + index, len(frames), width, height, textures=self._textures, times=times
-        )
-        clip = Clip(
-            f"{self._seed + index}",
-            "synthetic",
-            made.rgb,
-            times.astype(np.int64),
-            made.camera,
-            made.depth,
-            made.poses,
-        )
-        chosen = _draw_pairs(len(frames), rng, pairs)
-        labels = []
-        for i, j in chosen:
-            flow, covisible = made.flow(i, j)
-            labels.append(
-                FlowLabel(flow, covisible.astype(np.float32), covisible.astype(np.float32))
-            )
-        return Example(clip, tuple(chosen), tuple(labels))
+        return _with_labels(_shrunk(clip, WIDTH), self._teacher, rng, pairs)
 
 
 def _shrunk(clip: Clip, width: int) -> Clip:

@@ -16,15 +16,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from flow3r_ros.datasets.labelled import (
-    LabelledSequence,
-    open_co3d,
-    open_scannet,
-    open_seven_scenes,
-    open_tartanair,
-    open_tum,
-)
+from flow3r_ros.datasets.formats import find_sequences
 from flow3r_ros.datasets.labelled_bag import open_labelled_bag
+from flow3r_ros.datasets.sequence import Sequence as RecordedSequence
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.training import provenance as provenances
 from flow3r_ros.training.clip_sources import (
@@ -37,7 +31,7 @@ from flow3r_ros.training.data_config import DataSettings
 from flow3r_ros.training.dataset import Mixture, whole_sample, window_evidence
 from flow3r_ros.training.labels.cache import LabelCache
 from flow3r_ros.training.labels.labelling import label
-from flow3r_ros.training.sample import Sample
+from flow3r_ros.training.sample import Sample, SampleSource
 from flow3r_ros.training.scenes.shards import SceneShards
 from flow3r_ros.training.shards import ShardError
 
@@ -54,20 +48,12 @@ class HeldOut(Protocol):
         ...
 
 
-class Source(Protocol):
-    """Samples for training."""
-
-    def batch(self, step: int, part: slice = ...) -> list[Sample]:
-        """The samples of a step, or a part of them: a pure function of the step."""
-        ...
-
-
 @dataclass(frozen=True)
 class TrainingData:
     """Samples to train on, clips to validate on (None when there are none), and where they came
     from, for the manifest."""
 
-    source: Source
+    source: SampleSource
     held_out: Chained | None
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -86,7 +72,8 @@ def open_data(
     `licences` are those of the paths, one for all or one each; without them the `LICENSE` beside a
     recording counts. Raises InputError or TrainingError naming the path that cannot be used.
     """
-    recordings = [path for path in paths if _kind(path, settings) == "recording"]
+    labelled = {path: open_labelled(path, settings) for path in paths}
+    recordings = [p for p in paths if _kind(p) == "recording" and not labelled[p]]
     provenance: dict[str, Any] = {"paths": [path.name for path in paths]}
     seen: list[provenances.Recording] = []
     given = dict(zip(paths, provenances.licences_of(paths, licences), strict=True))
@@ -94,12 +81,12 @@ def open_data(
         report = label(recordings, workspace / "labels", settings.labels)
         provenance |= {"labels": report.as_dict()}
     weight_of = _weights(paths, settings)
-    parts: list[tuple[Source, float]] = []
+    parts: list[tuple[SampleSource, float]] = []
     held_out: list[HeldOut] = []
     for path in [path for path in paths if path not in recordings] + (
         [workspace / "labels"] if recordings else []
     ):
-        kind = _kind(path, settings)
+        kind = _kind(path)
         weight = weight_of.get(path) or sum(weight_of[recording] for recording in recordings)
         if kind == "scenes":
             scenes = SceneShards([path], seed, clips_per_step)
@@ -115,9 +102,8 @@ def open_data(
             parts.append((_steps(train, settings, seed, pairs, clips_per_step), weight))
             held_out += validation
         else:
-            sequences = open_labelled(path, settings)
-            clips = LabelledClips(sequences)
-            frames = sum(len(sequence) for sequence in sequences)
+            clips = LabelledClips(labelled[path])
+            frames = sum(len(sequence) for sequence in labelled[path])
             seen.append(provenances.of_labelled(path, path.name, frames, given[path]))
             parts.append((_steps([clips], settings, seed, pairs, clips_per_step), weight))
     if not parts:
@@ -131,50 +117,31 @@ def open_data(
     return TrainingData(source, Chained(held_out) if held_out else None, provenance)
 
 
-def open_labelled(path: Path, settings: DataSettings) -> list[LabelledSequence]:
-    """The sequences of a labelled data set. Raises InputError or BagError."""
-    kind = _labelled_kind(path, settings)
-    if kind == "co3d":
-        return open_co3d(path)
-    if kind == "bag":
-        return [open_labelled_bag(path, settings.bag_topics)]
-    openers = {
-        "tum": open_tum,
-        "seven_scenes": open_seven_scenes,
-        "scannet": open_scannet,
-        "tartanair": open_tartanair,
-    }
-    return [openers[kind](path)]
+def open_labelled(path: Path, settings: DataSettings) -> list[RecordedSequence]:
+    """The sequences at a path that have depth and poses, reduced to the frames with both; empty for
+    everything else. Raises InputError (BagError for bags) when a file is missing or damaged."""
+    if _kind(path) != "recording":
+        return []
+    is_bag = path.suffix in _BAG_SUFFIXES or (path / "metadata.yaml").exists()
+    if is_bag:
+        return [open_labelled_bag(path, settings.bag_topics)] if settings.bag_topics else []
+    sequences = [read for folder in find_sequences(path) for read in folder.sequences()]
+    return [
+        sequence.with_truth(depth=True)
+        for sequence in sequences
+        if any(shot.depth and shot.pose is not None and shot.camera for shot in sequence.shots)
+    ]
 
 
-def _kind(path: Path, settings: DataSettings) -> str:
-    """`scenes`, `cache`, the format of a labelled data set, or `recording`."""
+def _kind(path: Path) -> str:
+    """`scenes`, `cache` or `recording`, which may have labels of its own (`open_labelled`)."""
     if _is_scene_shards(path):
         return "scenes"
-    if (path / "cache.json").exists():
-        return "cache"
-    return _labelled_kind(path, settings) or "recording"
+    return "cache" if (path / "cache.json").exists() else "recording"
 
 
 def _is_scene_shards(path: Path) -> bool:
     return path.is_dir() and any(path.glob("scenes_*.safetensors"))
-
-
-def _labelled_kind(path: Path, settings: DataSettings) -> str:
-    """Format of a labelled data set by the files that only it has; empty for everything else."""
-    marks = {
-        "tum": ("rgb.txt", "groundtruth.txt"),
-        "scannet": ("intrinsic/intrinsic_depth.txt", "pose"),
-        "tartanair": ("pose_left.txt", "image_left"),
-        "co3d": ("frame_annotations.jgz",),
-    }
-    for kind, names in marks.items():
-        if all((path / name).exists() for name in names):
-            return kind
-    if path.is_dir() and any(path.glob("frame-*.pose.txt")):
-        return "seven_scenes"
-    is_bag = path.suffix in _BAG_SUFFIXES or (path / "metadata.yaml").exists()
-    return "bag" if is_bag and settings.bag_topics is not None else ""
 
 
 def _weights(paths: Sequence[Path], settings: DataSettings) -> dict[Path, float]:
@@ -213,13 +180,13 @@ def _recordings(
     held_out: list[HeldOut] = []
     for key, name in names.items():
         if name in settings.held_out_recordings:
-            kept = CachedClips(cache, name, "all", share, shortest, key)
+            kept = CachedClips(cache, "all", share, shortest, key, name)
         else:
-            seen = CachedClips(cache, name, "train", share, shortest, key)
+            seen = CachedClips(cache, "train", share, shortest, key, name)
             train += [seen] if len(seen.lengths) else []
-            kept = CachedClips(cache, name, "held_out", share, shortest, key)
+            kept = CachedClips(cache, "held_out", share, shortest, key, name)
         held_out += [HeldOutClips(kept, settings, pairs)] if len(kept.lengths) else []
-    return train or [CachedClips(cache, "", "train", share, shortest)], held_out
+    return train or [CachedClips(cache, "train", share, shortest)], held_out
 
 
 def _steps(
@@ -236,7 +203,9 @@ class Alternating:
     """Several sources; each step is drawn whole from one of them, by weight, as a function of the
     step."""
 
-    def __init__(self, sources: Sequence[Source], weights: Sequence[float], seed: int) -> None:
+    def __init__(
+        self, sources: Sequence[SampleSource], weights: Sequence[float], seed: int
+    ) -> None:
         share = np.asarray(weights, np.float64)
         if not (share >= 0).all() or share.sum() <= 0:
             raise TrainingError(

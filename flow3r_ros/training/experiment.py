@@ -37,12 +37,12 @@ from flow3r_ros.network.config import (
     HeadDecoderConfig,
 )
 from flow3r_ros.network.model import Flow3r
+from flow3r_ros.paths import write_atomically
 from flow3r_ros.training.checkpointing import checkpoint_steps
 from flow3r_ros.training.experiment_page import METRICS, Results, write_page
-from flow3r_ros.training.loop import SampleSource, run
-from flow3r_ros.training.sample import Sample
+from flow3r_ros.training.loop import run
+from flow3r_ros.training.sample import Sample, SampleSource
 from flow3r_ros.training.scenes.shards import SceneShards, write_shards
-from flow3r_ros.training.shards import write_atomically
 from flow3r_ros.training.train_config import TrainSettings
 from flow3r_ros.types import Evidence
 
@@ -319,5 +319,5 @@ def _small_network(folder: Path, seed: int) -> Path:
         parameters=0,
         input=InputSpec(resolution=(112, 84)),
     )
-    save_model_folder(folder, Flow3r(config), manifest)
+    save_model_folder(folder, Flow3r(config), manifest, replace=True)
     return folder

@@ -16,7 +16,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from flow3r_ros.training.shards import write_atomically
+from flow3r_ros.paths import write_atomically
 
 METRICS = (
     "rra_5",

@@ -84,7 +84,7 @@ def export(
         metrics={key: round(value, 4) for key, value in metrics.items()},
         **told,
     )
-    return write_folder(folder, network.config, weights, manifest).path
+    return write_folder(folder, network.config, weights, manifest, replace=True).path
 
 
 def compact(value: Tensor) -> Tensor:

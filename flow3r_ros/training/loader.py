@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 Made = TypeVar("Made")
+AHEAD = 2
+"""steps that are kept ready"""
 
 
 class Loader(Generic[Made]):
@@ -21,30 +23,26 @@ class Loader(Generic[Made]):
 
     Args:
         make: step -> samples or batch, a pure function.
-        threads: makers at work; `ahead` steps are kept ready.
+        threads: makers at work; `AHEAD` steps are kept ready.
 
-    `wait_s` is the time the last call waited, `waited_s` the sum, `served` the number of steps.
+    `wait_s` is the time the last call waited.
     """
 
-    def __init__(self, make: Callable[[int], Made], threads: int = 1, ahead: int = 2) -> None:
-        self._make, self._ahead = make, max(1, ahead)
+    def __init__(self, make: Callable[[int], Made], threads: int = 1) -> None:
+        self._make = make
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
         self._futures: dict[int, Future[Made]] = {}
         self.wait_s = 0.0
-        self.waited_s = 0.0
-        self.served = 0
 
     def __call__(self, step: int) -> Made:
         """What `make(step)` returns; the next steps are started. Errors of the data surface
         here."""
-        for wanted in range(step, step + 1 + self._ahead):
+        for wanted in range(step, step + 1 + AHEAD):
             if wanted not in self._futures:
                 self._futures[wanted] = self._pool.submit(self._make, wanted)
         started = time.perf_counter()
         made = self._futures.pop(step).result()
         self.wait_s = time.perf_counter() - started
-        self.waited_s += self.wait_s
-        self.served += 1
         return made
 
     def __enter__(self) -> Loader[Made]:

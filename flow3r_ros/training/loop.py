@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from flow3r_ros.training.checkpointing import (
 )
 from flow3r_ros.training.data import HeldOut, open_data
 from flow3r_ros.training.export import export, initial_network
+from flow3r_ros.training.folder import one_at_a_time
 from flow3r_ros.training.journal import Journal, Silent, scores_before
 from flow3r_ros.training.loader import Loader
 from flow3r_ros.training.memory import check_memory, enough_memory
@@ -49,7 +50,7 @@ from flow3r_ros.training.optimisation import (
 )
 from flow3r_ros.training.paired import Pairing, Recordings, require_gain
 from flow3r_ros.training.pictures import draw
-from flow3r_ros.training.sample import Batch, Dropout, Sample, augment, collate, to_device
+from flow3r_ros.training.sample import Batch, SampleSource, augment, collate, to_device
 from flow3r_ros.training.sharding import gather, launch
 from flow3r_ros.training.stopping import Interrupt, keep_batch
 from flow3r_ros.training.train_config import TrainSettings, load_train_settings
@@ -58,14 +59,6 @@ from flow3r_ros.training.validation import answer, validate
 LOST_IN_A_ROW = 10
 """steps one after the other whose loss or gradient was not finite or too large, after which a run
 will not come back by itself"""
-
-
-class SampleSource(Protocol):
-    """Where samples come from: the same step always gives the same samples, all of one shape."""
-
-    def batch(self, step: int, part: slice = ...) -> list[Sample]:
-        """The samples of a step, or only some of them (what one of several processes trains on)."""
-        ...
 
 
 @dataclass
@@ -96,25 +89,19 @@ def train(
         licences: of the data, for the manifest: one for all, or one each.
     """
     settings = load_train_settings(config_file)
-    found = open_data(
-        data,
-        settings.data,
-        settings.seed,
-        settings.clips_per_step,
-        settings.pairs_per_clip,
-        output,
-        licences,
-    )
-    return run(
-        settings,
-        found.source,
-        output,
-        validation=found.held_out,
-        recordings=found.held_out,
-        provenance=found.provenance,
-        max_steps=max_steps,
-        resume=resume,
-    )
+    with one_at_a_time(output):
+        per_step = settings.clips_per_step, settings.pairs_per_clip
+        found = open_data(data, settings.data, settings.seed, *per_step, output, licences)
+        return _run(
+            settings,
+            found.source,
+            output,
+            found.held_out,
+            found.held_out,
+            found.provenance,
+            max_steps,
+            resume,
+        )
 
 
 def run(
@@ -135,8 +122,22 @@ def run(
     KeyboardInterrupt. A step whose loss is not finite is lost and counted. Raises TrainingError
     when `LOST_IN_A_ROW` are (the last batch is saved beside the checkpoints) or memory is too
     small, after a checkpoint of the steps before; OutputError when `output` already holds a run and
-    `resume` is not set.
+    `resume` is not set, or another process trains into it.
     """
+    with one_at_a_time(output):
+        return _run(settings, source, output, validation, recordings, provenance, max_steps, resume)
+
+
+def _run(
+    settings: TrainSettings,
+    source: SampleSource,
+    output: Path,
+    validation: HeldOut | None,
+    recordings: Recordings | None,
+    provenance: Mapping[str, Any] | None,
+    max_steps: int | None,
+    resume: bool,
+) -> TrainResult:
     checkpoints = output / "checkpoints"
     if not resume and checkpoint_steps(checkpoints):
         raise OutputError(
@@ -235,8 +236,8 @@ def run(
             require_gain(paired)
     finished = gather({**network.state_dict(), **average})
     if writes:
-        told = {**(provenance or {}), "steps": last, "metrics_before": scores_before(output)}
-        told |= {"calibration": curve, "paired": paired}
+        facts = {**(provenance or {}), "steps": last, "metrics_before": scores_before(output)}
+        facts |= {"calibration": curve, "paired": paired}
         seconds = time.monotonic() - started
         export(
             network,
@@ -246,7 +247,7 @@ def run(
             steps=last,
             seconds=seconds,
             metrics=scores,
-            provenance=told,
+            provenance=facts,
         )
     return TrainResult(last, output / "model", scores)
 
@@ -334,7 +335,6 @@ def make_batch(
 ) -> Batch:
     """This process's share of the samples of a step, augmented and stacked: a pure function of its
     arguments."""
-    dropout = Dropout(**settings.dropout.model_dump())
     samples = source.batch(step) if world == 1 else source.batch(step, slice(rank, None, world))
     rngs = [
         np.random.default_rng((settings.seed, step, index))
@@ -342,7 +342,7 @@ def make_batch(
     ]
     return collate(
         [
-            augment(sample, rng, dropout, settings.pairs_per_clip)
+            augment(sample, rng, settings.dropout, settings.pairs_per_clip)
             for sample, rng in zip(samples, rngs, strict=True)
         ]
     )

@@ -12,8 +12,8 @@ import numpy as np
 
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.network.model import Flow3r
+from flow3r_ros.paths import write_atomically
 from flow3r_ros.training.sample import Sample
-from flow3r_ros.training.shards import write_atomically
 from flow3r_ros.training.validation import flow_errors
 
 Errors = dict[str, list[list[float]]]

@@ -9,7 +9,6 @@ sha256, frames, licence; those of the base included), `teacher` (with its licenc
 from __future__ import annotations
 
 import hashlib
-import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from flow3r_ros import __version__
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.network.catalog import Manifest
 from flow3r_ros.network.licences import UNKNOWN, combined, concern, licence_beside
-from flow3r_ros.training.clip_sources import recordings_in
+from flow3r_ros.training.clip_sources import index_of, recordings_in
 from flow3r_ros.training.scenes.textures import PHOTOGRAPH_LICENCES
 
 TEACHER_LICENCES = {
@@ -64,15 +63,14 @@ def of_cache(folder: Path, given: Mapping[Path, str]) -> list[Recording]:
     """The recordings behind a label cache. `given`: licences by recording, or by the cache."""
     found = []
     for key, name in recordings_in(folder).items():
-        text = (folder / "sources" / f"{key}.json").read_text(encoding="utf-8")
-        index = json.loads(text)
-        source = Path(index["source"])
+        index = index_of(folder / "sources" / f"{key}.json")
+        source = Path(index.source)
         said = given.get(source) or given.get(folder)
         found.append(
             {
                 "name": name,
-                "sha256": index["content"],
-                "frames": index["counts"].get("frames", 0),
+                "sha256": index.content,
+                "frames": index.counts.get("frames", 0),
                 "license": said or licence_beside(source),
             }
         )

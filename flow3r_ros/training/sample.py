@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from flow3r_ros.geometry.evidence import CHANNELS
 from flow3r_ros.geometry.flow import ndc_from_pixels, pixel_grid
 from flow3r_ros.network.model import EvidenceInput
 from flow3r_ros.training.losses import Truth, normalise
+from flow3r_ros.training.train_config import EvidenceDropout
 from flow3r_ros.types import Camera, Evidence, Float32, Float64, UInt8
 
 
@@ -60,24 +61,6 @@ class Batch(NamedTuple):
     """int64 `[L]`, samples with depth and poses"""
     truth: Truth
     """unit-size geometry of those `[L, N, ...]`"""
-
-
-@dataclass(frozen=True)
-class Dropout:
-    """Chances that a training sample hides part of the evidence, so that the network also works
-    without it.
-
-    `everything`: no rays, no planes, identity poses; `correspondence`: rays only; `depth`: no
-    triangulated depth; `poses`: identity. `focal_error`, `depth_error`: relative 1-sigma of the
-    focal length that the evidence assumes and of smooth errors of its depth.
-    """
-
-    everything: float = 0.08
-    correspondence: float = 0.1
-    depth: float = 0.08
-    poses: float = 0.05
-    focal_error: float = 0.0
-    depth_error: float = 0.0
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -129,7 +112,17 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return moved
 
 
-def augment(sample: Sample, rng: np.random.Generator, dropout: Dropout, pairs: int) -> Sample:
+class SampleSource(Protocol):
+    """Where samples come from: the same step always gives the same samples, all of one shape."""
+
+    def batch(self, step: int, part: slice = ...) -> list[Sample]:
+        """The samples of a step, or only some of them (what one of several processes trains on)."""
+        ...
+
+
+def augment(
+    sample: Sample, rng: np.random.Generator, dropout: EvidenceDropout, pairs: int
+) -> Sample:
     """Change colours of a whole clip, hide evidence at random and keep `pairs` of its pairs at
     random; geometry stays."""
     kept = rng.permutation(len(sample.pairs))[:pairs]
@@ -149,7 +142,9 @@ def augment(sample: Sample, rng: np.random.Generator, dropout: Dropout, pairs: i
     )
 
 
-def _hide(evidence: Evidence | None, rng: np.random.Generator, dropout: Dropout) -> Evidence | None:
+def _hide(
+    evidence: Evidence | None, rng: np.random.Generator, dropout: EvidenceDropout
+) -> Evidence | None:
     """Evidence with parts of it missing (layout: `geometry.evidence`: rays, log-depth, its
     confidence, then correspondences)."""
     draw = rng.random()
@@ -167,7 +162,7 @@ def _hide(evidence: Evidence | None, rng: np.random.Generator, dropout: Dropout)
     return Evidence(planes, np.ascontiguousarray(poses), evidence.scale)
 
 
-def _disturb(planes: Float32, rng: np.random.Generator, dropout: Dropout) -> None:
+def _disturb(planes: Float32, rng: np.random.Generator, dropout: EvidenceDropout) -> None:
     """Make evidence as wrong as a real camera's, in place: one focal length for the whole clip, and
     depth off by smooth fields of a strength that differs from clip to clip."""
     if dropout.focal_error:

@@ -6,11 +6,8 @@ for a good one, and a writer that dies or meets a full disk leaves nothing under
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,8 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from flow3r_ros.errors import OutputError, TrainingError
+from flow3r_ros.errors import TrainingError
+from flow3r_ros.paths import write_atomically
 
 DIGEST_BYTES = 32
 Arrays = dict[str, NDArray[Any]]
@@ -51,38 +49,21 @@ def unpack_shard(data: bytes, where: str) -> tuple[Arrays, dict[str, Any]]:
             f"{where}: the shard is damaged (its hash does not fit)",
             "run flow3r label again, it is made anew",
         )
-    header_bytes = int.from_bytes(payload[:8], "little")
-    header = json.loads(payload[8 : 8 + header_bytes])
-    return safetensors.numpy.load(payload), json.loads(header["__metadata__"]["json"])
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write bytes so that `path` holds either the old or the whole new content, also after a crash.
-
-    Raises OutputError when the disk is full or the folder cannot be written; the partial file is
-    removed.
-    """
-    partial = ""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        if partial:
-            Path(partial).unlink(missing_ok=True)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        cure = (
-            "free some space and run again: finished shards are kept"
-            if full
-            else "check the folder and its permissions"
-        )
-        raise OutputError(
-            f"{path}: {'the disk is full' if full else f'cannot be written ({error.strerror})'}",
-            cure,
+        header_bytes = int.from_bytes(payload[:8], "little")
+        header = json.loads(payload[8 : 8 + header_bytes])
+        metadata = dict(json.loads(header["__metadata__"]["json"]))
+        return safetensors.numpy.load(payload), metadata
+    except (
+        safetensors.SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ) as error:
+        raise ShardError(
+            f"{where}: is no shard of ours ({type(error).__name__})",
+            "remove it and run flow3r label again",
         ) from error
 
 

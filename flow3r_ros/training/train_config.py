@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from flow3r_ros.config import Settings
+from flow3r_ros.config import Settings, first_fault, read_mapping
 from flow3r_ros.errors import ConfigError
+from flow3r_ros.paths import shared_files
 from flow3r_ros.training.data_config import DataSettings
 
 
@@ -180,19 +180,12 @@ class TrainSettings(Settings):
 
 
 def load_train_settings(path: Path) -> TrainSettings:
-    """Read a training YAML. Raises ConfigError naming the file and the key."""
+    """Read a training YAML; a path such as `config/train/nano.yaml` that is not here is looked for
+    among the installed files. Raises ConfigError naming the file and the key."""
+    cure = "start from config/train/nano.yaml"
+    if not path.exists() and not path.is_absolute():
+        path = next(iter(shared_files(str(path))), path)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"{path}: cannot be read as YAML ({error})".replace("\n", " "),
-            "start from config/train/nano.yaml",
-        ) from error
-    try:
-        return TrainSettings.model_validate(tree)
+        return TrainSettings.model_validate(read_mapping(path, ConfigError, cure))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            f"{path}: {key}: {first['msg']}", "start from config/train/nano.yaml"
-        ) from error
+        raise ConfigError(f"{path}: {first_fault(error)}", cure) from error

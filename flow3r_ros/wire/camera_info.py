@@ -1,64 +1,53 @@
-"""`sensor_msgs/CameraInfo` to Camera and back: region of interest and binning honoured, an
-uncalibrated camera is None."""
+"""`sensor_msgs/CameraInfo` as numbers, and a camera as a CameraInfo."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from flow3r_ros.errors import CameraError
-from flow3r_ros.geometry.camera import binned, check_camera, cropped
 from flow3r_ros.types import Camera
 from flow3r_ros.wire.images import Make
 
+Intrinsics = tuple[float, float, float, float]
+"""fx, fy, cx, cy in pixels"""
 
-def camera_from_info(info: Any) -> Camera | None:
-    """Camera of the images that go with a CameraInfo (ROS 1 or ROS 2 field names); None when K is
-    all zero (uncalibrated).
 
-    K is that of the full image: the region of interest (full-resolution pixels) is cut out first,
-    then binning divides; pixel centres stay at integers. Raises CameraError for values that are not
-    finite, sizes that make no sense, or an unknown distortion model.
-    """
-    intrinsics = [float(value) for value in (info.k if hasattr(info, "k") else info.K)]
-    if not any(intrinsics):
-        return None
-    if not all(math.isfinite(value) for value in intrinsics):
-        raise CameraError(
-            f"CameraInfo.k is not finite: {intrinsics}",
-            "calibrate the camera, or send k of zeros for unknown",
+@dataclass(frozen=True)
+class InfoFields:
+    """What a CameraInfo says, ROS 1 or ROS 2 field names: `width`, `height` in pixels (0 where not
+    filled in), `k` and `p` as fx, fy, cx, cy, `roi` as x, y, width, height of the full image."""
+
+    width: int
+    height: int
+    model: str
+    distortion: tuple[float, ...]
+    k: Intrinsics
+    p: Intrinsics
+    roi: tuple[int, int, int, int]
+    binning: tuple[int, int]
+    frame_id: str
+
+    @staticmethod
+    def of(info: Any) -> InfoFields:
+        """The fields of a message."""
+        k, d, p = (
+            [float(value) for value in getattr(info, name if hasattr(info, name) else name.upper())]
+            for name in ("k", "d", "p")
         )
-    distortion = tuple(float(value) for value in (info.d if hasattr(info, "d") else info.D))
-    model = str(info.distortion_model)
-    full = Camera(
-        int(info.width),
-        int(info.height),
-        intrinsics[0],
-        intrinsics[4],
-        intrinsics[2],
-        intrinsics[5],
-        model,
-        distortion,
-    )
-    full = check_camera(full)
-    roi = info.roi
-    if int(roi.width) and int(roi.height):
-        x, y, width, height = int(roi.x_offset), int(roi.y_offset), int(roi.width), int(roi.height)
-        if x + width > full.width or y + height > full.height:
-            raise CameraError(
-                f"CameraInfo.roi {width}x{height} at ({x}, {y}) leaves the "
-                f"{full.width}x{full.height} image"
-            )
-        full = cropped(full, x, y, width, height)
-    binning = int(info.binning_x), int(info.binning_y)
-    if binning[0] > full.width or binning[1] > full.height:
-        raise CameraError(
-            f"CameraInfo.binning {binning[0]}x{binning[1]} leaves nothing of a "
-            f"{full.width}x{full.height} image"
+        roi = info.roi
+        return InfoFields(
+            int(info.width),
+            int(info.height),
+            str(info.distortion_model),
+            tuple(d),
+            (k[0], k[4], k[2], k[5]),
+            (p[0], p[5], p[2], p[6]),
+            (int(roi.x_offset), int(roi.y_offset), int(roi.width), int(roi.height)),
+            (max(int(info.binning_x), 1), max(int(info.binning_y), 1)),
+            str(info.header.frame_id).lstrip("/"),
         )
-    return binned(full, *binning)
 
 
 def info_from_camera(make: Make, header: Any, camera: Camera) -> Any:

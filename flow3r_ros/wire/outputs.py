@@ -16,8 +16,17 @@ import numpy as np
 
 from flow3r_ros.config import NodeSettings
 from flow3r_ros.geometry.frames import R_BODY_OPTICAL, odom_covariance, odom_from_optical
-from flow3r_ros.geometry.lie import invert, rigid, so3_log
-from flow3r_ros.types import Bool, Estimate, Float32, Float64, ScaleState, TrackingState, UInt8
+from flow3r_ros.geometry.lie import adjoint, invert, rigid
+from flow3r_ros.types import (
+    LOST_VARIANCE,
+    Bool,
+    Estimate,
+    Float32,
+    Float64,
+    ScaleState,
+    TrackingState,
+    UInt8,
+)
 from flow3r_ros.wire import transforms
 from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.clouds import estimate_cloud, map_cloud
@@ -38,17 +47,15 @@ TOPICS: dict[str, str] = {
 }
 """topic -> type; `~` is the node's own name (`/flow3r` in a replay)"""
 
-LOST_VARIANCE = 1e9
-"""variance (m^2, rad^2) that says: do not use this"""
-
 _STATES = {state: code for code, state in enumerate(TrackingState)}
 _SCALES = {state: code for code, state in enumerate(ScaleState)}
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Figures of `~/status` that one estimate does not know; counts are since start or reset, times
-    in milliseconds."""
+    """Figures of `~/status` and `/diagnostics` that one estimate does not know; counts are since
+    start or reset, times in milliseconds; the age of `map -> odom` in seconds, NaN without
+    a map."""
 
     received: int = 0
     estimated: int = 0
@@ -56,14 +63,17 @@ class RunStatus:
     seams_refused: int = 0
     latency_ms: float = 0.0
     age_ms: float = 0.0
+    camera: str = ""
     model: str = ""
     weights_sha256: str = ""
     weights_license: str = ""
+    loops_closed: int = 0
+    map_to_odom_age_s: float = float("nan")
 
 
 class Outputs:
-    """Builds the wanted messages of each estimate, in order; keeps the path and the last pose,
-    nothing else.
+    """Builds the wanted messages of each estimate, in order; keeps the path and the time of the
+    last map, nothing else.
 
     Args:
         make: `make(type_name, **fields)`, see `wire.images.Make`.
@@ -88,9 +98,9 @@ class Outputs:
         self.reset()
 
     def reset(self) -> None:
-        """Forget path, last pose and map time."""
+        """Forget path and map time."""
         self._path = PathBytes(self._settings.odom_frame, self._settings.max_path)
-        self._last: tuple[int, Float64, Float64] | None = None
+        self._segment = 0
         self._map_ns: int | None = None
 
     def build(
@@ -99,13 +109,13 @@ class Outputs:
         """Messages by topic of `TOPICS`, `~/map` excepted; only topics in `wanted` cost anything.
         `~/path` is bytes, the message in CDR.
 
-        While LOST there is no tf, no new path pose and no cloud, and the odometry's covariance is
-        huge.
+        While LOST or RELOCALIZING there is no tf, no new path pose and no cloud, and the odometry's
+        covariance is huge. A new segment begins a new path.
         """
         make, settings = self._make, self._settings
         camera_frame = settings.camera_frame or estimate.source_frame
         header = transforms.header_of(make, estimate.stamp_ns, camera_frame)
-        lost = estimate.tracking_state is TrackingState.LOST
+        lost = not estimate.tracking_state.has_pose
         T = odom_from_optical(estimate.T_odom_cam, self._extrinsics)
         covariance = (
             np.eye(6) * LOST_VARIANCE
@@ -115,8 +125,10 @@ class Outputs:
         child = settings.base_frame if self._extrinsics is not None else camera_frame
         messages: dict[str, Any] = {}
         if "~/odometry" in wanted:
-            messages["~/odometry"] = self._odometry(estimate.stamp_ns, child, T, covariance)
-        self._last = None if lost else (estimate.stamp_ns, T, covariance)
+            messages["~/odometry"] = self._odometry(estimate, child, T, covariance)
+        if estimate.segment != self._segment:
+            self._path = PathBytes(settings.odom_frame, settings.max_path)
+            self._segment = estimate.segment
         if not lost:
             self._path.append(estimate.stamp_ns, T)
             if "/tf" in wanted and settings.publish_tf:
@@ -170,9 +182,9 @@ class Outputs:
             return transforms.tf_message(self._make, ns, child, parent, invert(T))
         return transforms.tf_message(self._make, ns, parent, child, T)
 
-    def _odometry(self, ns: int, child: str, T: Float64, covariance: Float64) -> Any:
+    def _odometry(self, estimate: Estimate, child: str, T: Float64, covariance: Float64) -> Any:
         make = self._make
-        linear, angular, twist_covariance = self._twist(ns, T, covariance)
+        twist, twist_covariance = self._twist(estimate)
         pose = make(
             "geometry_msgs/msg/PoseWithCovariance",
             pose=transforms.pose_of(make, T),
@@ -180,31 +192,33 @@ class Outputs:
         )
         velocity = make(
             "geometry_msgs/msg/Twist",
-            linear=transforms.vector3(make, linear),
-            angular=transforms.vector3(make, angular),
+            linear=transforms.vector3(make, twist[:3]),
+            angular=transforms.vector3(make, twist[3:]),
         )
-        twist = make(
+        with_covariance = make(
             "geometry_msgs/msg/TwistWithCovariance",
             twist=velocity,
             covariance=twist_covariance.reshape(-1).copy(),
         )
-        header = transforms.header_of(make, ns, self._settings.odom_frame)
+        header = transforms.header_of(make, estimate.stamp_ns, self._settings.odom_frame)
         return make(
-            "nav_msgs/msg/Odometry", header=header, child_frame_id=child, pose=pose, twist=twist
+            "nav_msgs/msg/Odometry",
+            header=header,
+            child_frame_id=child,
+            pose=pose,
+            twist=with_covariance,
         )
 
-    def _twist(self, ns: int, T: Float64, covariance: Float64) -> tuple[Float64, Float64, Float64]:
-        """Mean velocity since the last pose, axes of the child: linear `[3]`, angular `[3]`,
-        covariance `[6, 6]` (poses independent)."""
-        if self._last is None or ns <= self._last[0]:
-            return np.zeros(3), np.zeros(3), np.eye(6) * LOST_VARIANCE
-        last_ns, last_T, last_covariance = self._last
-        seconds = (ns - last_ns) * 1e-9
-        R = T[:3, :3]
-        axes = np.kron(np.eye(2), R.T)
-        linear = R.T @ (T[:3, 3] - last_T[:3, 3]) / seconds
-        angular = so3_log(last_T[:3, :3].T @ R) / seconds
-        return linear, angular, axes @ (covariance + last_covariance) @ axes.T / seconds**2
+    def _twist(self, estimate: Estimate) -> tuple[Float64, Float64]:
+        """Velocity `[6]` (linear, angular) of the child in its own axes, as REP-105 wants it, and
+        its covariance `[6, 6]`; zero with a huge covariance where it is not known."""
+        if not (estimate.tracking_state.has_pose and estimate.twist_covariance.any()):
+            return np.zeros(6), np.eye(6) * LOST_VARIANCE
+        if self._extrinsics is None:
+            return estimate.twist, estimate.twist_covariance
+        carry = adjoint(self._extrinsics)
+        covariance = carry @ estimate.twist_covariance @ carry.T
+        return np.asarray(carry @ estimate.twist), np.asarray(0.5 * (covariance + covariance.T))
 
 
 def tracking_status(make: Make, header: Any, estimate: Estimate, status: RunStatus) -> Any:
@@ -214,10 +228,15 @@ def tracking_status(make: Make, header: Any, estimate: Estimate, status: RunStat
         "flow3r_ros/msg/TrackingStatus",
         header=header,
         state=_STATES[estimate.tracking_state],
+        reason=estimate.reason,
+        segment=estimate.segment,
         scale_state=_SCALES[estimate.scale_state],
         scale_sigma=float(estimate.scale_sigma),
         pose_source=estimate.pose_source.value,
         keyframe=bool(estimate.keyframe),
+        keyframes=estimate.keyframes,
+        loops_closed=status.loops_closed,
+        map_to_odom_age=float(status.map_to_odom_age_s),
         frame_id=estimate.frame_id,
         window=np.array(estimate.window, dtype=np.uint64),
         seam_accepted=bool(seam.accepted) if seam else False,

@@ -1,4 +1,4 @@
-"""The run suite drives the public path both ways and states the ratio."""
+"""The run suite drives the public path and the classical odometry and states the ratio."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from test.odometry.oracle import Oracle
 from test.offline.factory import clip_folder, small_clip
 
 
-def test_both_ways_are_measured_in_turns(tmp_path: Path) -> None:
+def test_both_odometries_are_measured_in_turns(tmp_path: Path) -> None:
     clip_folder(tmp_path / "clip", small_clip(6))
     result = measure_run(Oracle(small_clip(6)), tmp_path / "clip", None, turns=1)
     speed, latency = result["rows"]

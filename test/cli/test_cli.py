@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 
-def flow3r(*arguments: str | Path, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+def flow3r(*arguments: str | Path, timeout: float = 280.0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flow3r_ros.cli.main", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 

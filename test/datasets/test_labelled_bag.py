@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from flow3r_ros.bags.types import make
-from flow3r_ros.datasets.labelled_bag import BagTopics, decode_depth, open_labelled_bag
-from flow3r_ros.errors import BagError, InputError
+from flow3r_ros.datasets.labelled_bag import BagTopics, open_labelled_bag
+from flow3r_ros.errors import BagError
 from flow3r_ros.geometry.lie import invert, se3_exp
 from flow3r_ros.training.scenes.renderer import SceneClip
 from flow3r_ros.wire.camera_info import info_from_camera
-from flow3r_ros.wire.images import rgb_image
 from flow3r_ros.wire.transforms import header_of, pose_of, tf_message
 from test.bags.factory import START, compressed, write_bag
 from test.training.clip_factory import scene
@@ -98,8 +97,8 @@ def test_depth_poses_and_camera_come_back(tmp_path: Path, encoding: str) -> None
     made = scene(frames=4)
     sequence = open_labelled_bag(write_labelled_bag(tmp_path / "bag", made, encoding), TOPICS)
     assert len(sequence) == 3
-    assert sequence.stamps_ns[1] == START + STEP
-    frame = sequence.read(1)
+    assert sequence.shots[1].stamp_ns == START + STEP
+    frame = sequence.labelled(1)
     np.testing.assert_allclose(frame.pose, made.poses[1], atol=1e-9)
     assert np.nanmax(np.abs(frame.depth - made.depth[1])) < 1e-3
     assert np.array_equal(frame.rgb, made.rgb[1])
@@ -112,9 +111,3 @@ def test_missing_topics_and_extrinsics_are_named(tmp_path: Path) -> None:
         open_labelled_bag(bag, TOPICS.model_copy(update={"pose": "/nothing"}))
     with pytest.raises(BagError, match="does not connect base and cam"):
         open_labelled_bag(bag, TOPICS)
-
-
-def test_unknown_depth_encodings_are_refused() -> None:
-    header = header_of(make, 1, "cam")
-    with pytest.raises(InputError, match="rgb8"):
-        decode_depth(rgb_image(make, header, np.zeros((4, 4, 3), np.uint8)))

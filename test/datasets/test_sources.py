@@ -13,7 +13,7 @@ import pytest
 from flow3r_ros.datasets.prefetch import Prefetch
 from flow3r_ros.datasets.sources import open_source
 from flow3r_ros.errors import CameraError, InputError
-from flow3r_ros.geometry.camera import save_camera
+from flow3r_ros.geometry.camera_file import save_camera
 from flow3r_ros.types import Camera
 from test.bags.factory import picture, standard_topics, write_bag
 from test.conftest import shared_path

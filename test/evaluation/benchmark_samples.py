@@ -13,11 +13,12 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from flow3r_ros.bench.plane_scene import PlaneScene
-from flow3r_ros.datasets.tum_style import BONN, TUM_FREIBURG3
+from flow3r_ros.datasets.rgbd import CAMERAS
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.types import Camera, Float64, Frame
 from flow3r_ros.wire.tum import write_tum
 
+BONN, TUM_FREIBURG3 = CAMERAS["bonn"], CAMERAS["freiburg3"]
 SMALL = Camera(160, 120, 130.0, 130.0, 79.5, 59.5)
 KINECT = Camera(160, 120, 525.0 / 4, 525.0 / 4, 80.0, 60.0)
 INFRARED = Camera(160, 120, 585.0 / 4, 585.0 / 4, 80.0, 60.0)

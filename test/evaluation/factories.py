@@ -96,7 +96,7 @@ def make_estimate(
         keyframe=index % 8 == 0,
         stage_ms={
             "decode": 3.0 + rng.random(),
-            "assist": 30 + 5 * rng.random(),
+            "track": 30 + 5 * rng.random(),
             "network": 60 + 10 * rng.random(),
             "align": 2.0,
         },

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from flow3r_ros.cli.main import app
-from flow3r_ros.errors import EvaluationError
+from flow3r_ros.errors import InputError
 from flow3r_ros.evaluation.benchmarks.protocols import BENCHMARKS
 from flow3r_ros.network.checkpoint import write_folder
 from test.evaluation.benchmark_samples import SAMPLES
@@ -49,7 +49,7 @@ def test_a_missing_download_is_one_typed_error(tmp_path: Path) -> None:
     done = CliRunner().invoke(
         app, ["evaluate", "benchmark", "sintel", "--data", str(tmp_path), "--model", "flow3r_nano"]
     )
-    assert isinstance(done.exception, EvaluationError)
+    assert isinstance(done.exception, InputError)
     assert "final" in str(done.exception)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from flow3r_ros.evaluation.classical_vo import ClassicalOdometry, stand_still, straight_line
-from flow3r_ros.evaluation.trajectory import evaluate_trajectory, path_length
+from flow3r_ros.evaluation.trajectory import evaluate_trajectory
+from flow3r_ros.geometry.motion import path_length
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.training.scenes.renderer import SceneClip, render_clip
 from flow3r_ros.types import Frame

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -10,8 +11,13 @@ import numpy as np
 import pytest
 
 from flow3r_ros.errors import EvaluationError
-from flow3r_ros.evaluation.clip_depth import KINECT_OFFSET, measure_depth, median_depth
-from flow3r_ros.evaluation.depth import registered_depth
+from flow3r_ros.evaluation.clip_depth import (
+    KINECT_OFFSET,
+    measure_confidence,
+    measure_depth,
+    median_depth,
+)
+from flow3r_ros.geometry.depth_map import registered_depth
 from flow3r_ros.types import Camera
 
 
@@ -30,7 +36,7 @@ def test_true_depth_is_compared_in_the_runs_own_view(tmp_path: Path) -> None:
         "distortion": [],
     }
     (clip / "camera.json").write_text(json.dumps({**meta, "depth_scale": 1000}))
-    assert measure_depth(clip, run) == {}
+    assert measure_depth(clip, run) == measure_confidence(clip, run) == {}
     (clip / "depth.txt").write_text("# frame file\n0 depth/000000.png\n5 depth/000005.png\n")
     ramp = np.tile(np.linspace(1000, 4000, 64), (48, 1)).astype(np.uint16)
     for index in (0, 5):
@@ -51,6 +57,13 @@ def test_true_depth_is_compared_in_the_runs_own_view(tmp_path: Path) -> None:
     assert result["constant"]["abs_rel"] == pytest.approx(
         np.mean(np.abs(np.median(metres) - metres) / metres), rel=0.05
     )
+    whole = tmp_path / "whole"
+    shutil.copytree(run, whole / "depth")
+    (whole / "confidence").mkdir()
+    cv2.imwrite(str(whole / "confidence" / "000005.png"), np.full((24, 32), 204, np.uint8))
+    calibrated = measure_confidence(clip, whole)
+    assert (calibrated["claimed"], calibrated["right"]) == (pytest.approx(0.8), 1.0)
+    assert calibrated["error"] == pytest.approx(0.2)
     assert median_depth(run) == pytest.approx(3 * 2500 / 500, rel=0.02)
     (run / "000005.png").unlink()
     assert median_depth(run) is None

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from flow3r_ros.errors import EvaluationError
-from flow3r_ros.evaluation.depth import evaluate_depth, fit_depth, resample_depth
-from flow3r_ros.types import Camera
+from flow3r_ros.evaluation.depth import evaluate_depth, fit_depth
 
 
 def maps(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -85,14 +84,3 @@ def test_a_frame_without_estimate_is_counted() -> None:
     est[1] = np.nan
     result = evaluate_depth(est, ref)
     assert (result["frames"], result["frames_excluded"]) == (2, 1)
-
-
-def test_resampling_keeps_values_and_marks_what_is_outside() -> None:
-    depth = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
-    camera = Camera(4, 3, 10.0, 10.0, 1.5, 1.0)
-    np.testing.assert_array_equal(resample_depth(depth, camera, camera), depth)
-    wider = resample_depth(depth, camera, Camera(8, 6, 10.0, 10.0, 3.5, 3.0))
-    with pytest.raises(EvaluationError, match="depth of 4x3 pixels has intrinsics for 8x6"):
-        resample_depth(depth, Camera(8, 6, 10.0, 10.0, 3.5, 3.0), camera)
-    assert np.isnan(wider[0]).all()
-    np.testing.assert_array_equal(wider[2:5, 2:6], depth)

@@ -53,20 +53,16 @@ def test_a_similarity_is_no_error_and_noise_is() -> None:
     assert exact["scale"] == pytest.approx(0.4)
     assert exact["normal_consistency"] > 0.999
     assert exact["fscore@0.05"] == 1.0
-    noisy = evaluate_point_map(
-        ref + np.random.default_rng(0).normal(0, 0.1, ref.shape), ref, align="none"
-    )
-    assert noisy["mse"] == pytest.approx(0.03, rel=0.1)
+    noisy = evaluate_point_map(ref + np.random.default_rng(0).normal(0, 0.1, ref.shape), ref)
+    assert noisy["mse"] == pytest.approx(0.03, rel=0.15)
     assert noisy["normal_consistency"] < 0.95
 
 
 def test_unknown_pixels_are_left_out() -> None:
     ref, est = surface(), surface()
     ref[0, 3:6] = np.nan
-    est[1, 0, 0] = 1000.0
-    valid = np.ones(ref.shape[:3], bool)
-    valid[1, 0, 0] = False
-    result = evaluate_point_map(est, ref, valid)
+    est[1, 0, 0] = np.inf
+    result = evaluate_point_map(est, ref)
     assert result["mse"] < 1e-20
     assert result["pixels"] == 2 * 20 * 24 - 3 * 24 - 1
 

@@ -17,7 +17,7 @@ from flow3r_ros.datasets.recording_truth import poses_from_bag
 from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.evaluation.recording import evaluate_recording
 from flow3r_ros.evaluation.recording_checks import check_rows, render_rows
-from flow3r_ros.geometry.camera import save_camera
+from flow3r_ros.geometry.camera_file import save_camera
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.types import Camera, Frame
 from flow3r_ros.wire.camera_info import info_from_camera
@@ -102,9 +102,7 @@ def test_pictures_judge_where_there_is_no_truth(bag: Path) -> None:
 
 def test_a_predictor_of_another_scene_is_found_out(bag: Path) -> None:
     bent = PlanePredictor(SCENE, lambda frame: SCENE.pose(90 - 3 * moment(frame)))
-    wrong = evaluate_recording(
-        bag, bent, Config.model_validate({"assist": {"enabled": False}}), topic="/cam/image"
-    )
+    wrong = evaluate_recording(bag, bent, Config(), topic="/cam/image")
     assert wrong["agreement"].get("gap_1", {"flow_epe_px": 99.0})["flow_epe_px"] > 1.0
 
 

@@ -6,9 +6,9 @@ import pytest
 from flow3r_ros.geometry import lie
 from flow3r_ros.geometry.camera import rays, scaled
 from flow3r_ros.geometry.correspondence import Matcher
+from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.evidence import (
     CHANNELS,
-    DepthMap,
     build_evidence,
     chain_two_view,
     evidence_from_images,
@@ -28,8 +28,8 @@ def exact():
 
 
 def build(views, steps, poses=POSES, unit=1.0, depths=True):
-    ones = np.ones((252, 336), np.float32)
-    maps = [DepthMap(view.depth * np.float32(unit), ones) if depths else None for view in views]
+    inverses = [1.0 / (view.depth * np.float32(unit)) for view in views]
+    maps = [DepthMap(rho, np.float32(1e-3) * rho) if depths else None for rho in inverses]
     moved = poses.copy()
     moved[:, :3, 3] *= unit
     return build_evidence(
@@ -74,8 +74,7 @@ def test_unknown_pixels_do_not_pull_their_neighbours(exact):
     views, _ = exact
     depth = views[0].depth.copy()
     depth[::2] = np.nan
-    confidence = np.where(np.isnan(depth), 0, 1).astype(np.float32)
-    maps = [DepthMap(depth, confidence), None, None, None]
+    maps = [DepthMap(1.0 / depth, np.float32(1e-3) / depth), None, None, None]
     evidence = build_evidence(CAMERA, POSES, maps, [None] * 4, [None] * 4, GRID)
     assert (
         np.median(
@@ -99,7 +98,7 @@ def test_chained_pairs_share_one_scale(exact):
     lengths = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1)
     np.testing.assert_allclose(lengths / lengths[0], 1.0, atol=0.02)
     views, _ = exact
-    ratio = depths[2].depth / views[2].depth
+    ratio = depths[2].depth() / views[2].depth
     assert np.nanstd(np.log(ratio)) < 0.05
 
 

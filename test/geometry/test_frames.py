@@ -21,11 +21,13 @@ def test_turning_the_camera_right_is_negative_yaw_of_the_base():
 
 
 @given(twists, twists)
-def test_round_trip_and_first_pose_is_identity(a, b):
+def test_steps_are_those_of_the_body_and_the_first_pose_is_identity(a, b):
+    """The step between two poses, seen from the child, is the camera's, carried by its mounting."""
     T, E = lie.se3_exp(a), lie.se3_exp(b)
-    for extrinsics in (None, E):
-        odom = frames.odom_from_optical(T, extrinsics)
-        np.testing.assert_allclose(frames.optical_from_odom(odom, extrinsics), T, atol=1e-10)
+    for extrinsics, mounting in ((None, np.eye(4)), (E, E)):
+        first, last = (frames.odom_from_optical(pose, extrinsics) for pose in (np.eye(4), T))
+        step = lie.invert(mounting) @ lie.invert(first) @ last @ mounting
+        np.testing.assert_allclose(step, T, atol=1e-10)
     np.testing.assert_allclose(frames.odom_from_optical(np.eye(4), E), np.eye(4), atol=1e-12)
 
 

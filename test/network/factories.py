@@ -73,7 +73,7 @@ def tiny_folder(path: Path, **options: object) -> ModelFolder:
         parameters=0,
         input=InputSpec(resolution=(COLUMNS, ROWS), window=4),
     )
-    return save_model_folder(path, tiny_model(**options), manifest)
+    return save_model_folder(path, tiny_model(**options), manifest, replace=True)
 
 
 def images(

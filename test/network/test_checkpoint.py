@@ -95,7 +95,7 @@ def test_unknown_licence_says_check_the_licence(folder: Path) -> None:
 
 def test_saving_again_replaces_and_leaves_nothing_behind(folder: Path) -> None:
     manifest = find_model(folder).manifest
-    save_model_folder(folder, tiny_model(seed=1), manifest)
+    save_model_folder(folder, tiny_model(seed=1), manifest, replace=True)
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json",

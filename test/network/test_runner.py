@@ -17,7 +17,7 @@ from flow3r_ros.config import ModelSettings
 from flow3r_ros.errors import ModelError
 from flow3r_ros.geometry.flow import flow_from_ndc
 from flow3r_ros.network.preprocess import resize
-from flow3r_ros.network.runner import Runner, choose_device, choose_dtype, open_predictor
+from flow3r_ros.network.runner import Runner, open_predictor
 from test.network.factories import COLUMNS, ROWS, frame, tiny_folder, tiny_model, window
 
 
@@ -212,7 +212,7 @@ def test_a_real_memory_limit_is_survived(tmp_path: Path) -> None:
         [sys.executable, "-c", script],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stderr[-2000:]
@@ -237,15 +237,6 @@ def test_frames_of_two_sizes_are_refused(make_runner) -> None:
     mixed = type(mixed)((frame(0), frame(1, width=200)), mixed.wanted)
     with pytest.raises(ModelError, match="differ in size"):
         make_runner().predict(mixed)
-
-
-def test_devices_and_arithmetic() -> None:
-    assert choose_device("cpu").type == "cpu"
-    if not torch.cuda.is_available():
-        with pytest.raises(ModelError, match="cuda:3"):
-            choose_device("cuda:3")
-    assert choose_dtype("float32", torch.device("cpu")) is torch.float32
-    assert choose_dtype("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

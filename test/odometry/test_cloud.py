@@ -164,14 +164,3 @@ def test_a_point_out_of_reach_is_left_out() -> None:
     voxels = VoxelMap(voxel=0.001, max_voxels=100_000)
     voxels.insert(wall(2.0, shifted(1e9)), 0.2, 0.05)
     assert len(voxels) == 0
-
-
-def test_a_new_unit_moves_points_and_voxels_alike() -> None:
-    voxels = VoxelMap(voxel=0.05, max_voxels=100_000)
-    voxels.insert(wall(2.02), 0.2, 0.05)
-    count = len(voxels)
-    voxels.rescale(3.0)
-    assert voxels.voxel == pytest.approx(0.15)
-    np.testing.assert_allclose(voxels.points()[0][:, 2], 6.06, rtol=1e-5)
-    voxels.insert(wall(6.06), 0.2, 0.05)
-    assert len(voxels) == count

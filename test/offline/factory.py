@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from flow3r_ros.config import Config, load_config
-from flow3r_ros.geometry.camera import save_camera
+from flow3r_ros.geometry.camera_file import save_camera
 from flow3r_ros.training.scenes.renderer import SceneClip
 from test.bags.factory import picture
 from test.odometry.oracle import clip_of
@@ -36,7 +36,7 @@ def write_pictures(folder: Path, images: list[np.ndarray], stamps: list[str] | N
 
 
 def small_clip(frames: int = 8) -> SceneClip:
-    return clip_of(11, frames, 168, 126, movers=0, speed=0.1, turn=0.05)
+    return clip_of(11, frames, 168, 126, movers=0, speed=0.03, turn=0.01, textures="photographs")
 
 
 def clip_folder(folder: Path, clip: SceneClip) -> Path:
@@ -51,4 +51,4 @@ def clip_folder(folder: Path, clip: SceneClip) -> Path:
 
 
 def small_config() -> Config:
-    return load_config(None, {"assist.width": 168})
+    return load_config(None, {"tracking.depth_width": 168})

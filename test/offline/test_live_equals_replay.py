@@ -3,13 +3,13 @@ replay, to the last bit."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
+from rclpy.duration import Duration
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import Reader
 
@@ -19,6 +19,7 @@ from flow3r_ros.config import Config
 from flow3r_ros.datasets.sources import BagSource
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.replay import bag_topic, replay
+from flow3r_ros.wire import diagnostics
 from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.images import rgb_image
 from flow3r_ros.wire.outputs import TOPICS
@@ -52,29 +53,30 @@ def wall_bag(folder: Path) -> Path:
     return folder
 
 
-def play_live(bag: Path) -> dict[str, list[bytes]]:
+def play_live(bag: Path) -> tuple[dict[str, list[bytes]], list[str]]:
     """What the node publishes while the bag's own bytes are sent to it, one image after the answer
-    to the last."""
+    to the last; and the keys of its diagnostics.
+
+    Pictures played before, until every topic has arrived, show that DDS has matched everybody; a
+    reset makes them forgotten.
+    """
     domain = fresh_domain()
     with Client(domain) as client, NodeProcess(domain):
-        client.listen(*COMPARED)
-        client.connect_camera(with_info=False)
+        client.listen(*COMPARED, "/diagnostics")
+        client.connect_camera()
+        client.warm_up(*COMPARED)
+        last = client.play(1, lockstep="~/odometry")
+        for topic in COMPARED:
+            client.of(topic, last)
+        assert client.call("std_srvs/srv/Trigger", "~/reset").success
+        for topic in COMPARED:
+            client.received[topic].clear()
         infos = client.publisher("sensor_msgs/msg/CameraInfo", "camera_info")
-        client.wait(
-            lambda: infos.get_subscription_count() > 0, 20.0, "a subscription on camera_info"
-        )
-        names = [client.name(topic) for topic in COMPARED]
-        client.wait(
-            lambda: all(client.node.count_publishers(name) for name in names),
-            20.0,
-            "the node's topics",
-        )
-        time.sleep(1.0)
         with Reader(bag) as reader:
             for connection, _, data in reader.messages():
                 if connection.topic == "/camera_info":
                     infos.publish(bytes(data))
-                    time.sleep(0.02)
+                    assert infos.wait_for_all_acked(Duration(seconds=80))
                     continue
                 before = client.count("~/odometry")
                 client.publisher("sensor_msgs/msg/Image", "image").publish(bytes(data))
@@ -86,10 +88,11 @@ def play_live(bag: Path) -> dict[str, list[bytes]]:
         for topic in COMPARED:
             client.wait_for(topic, FRAMES)
         received = {topic: list(client.received[topic]) for topic in COMPARED}
+        keys = [pair.key for pair in client.wait_for("/diagnostics")[-1].status[0].values]
     return {
         topic: [canonical(serialize_message(message), TOPICS[topic]) for message in received[topic]]
         for topic in COMPARED
-    }
+    }, keys
 
 
 def canonical(data: bytes, type_name: str) -> bytes:
@@ -101,9 +104,9 @@ def canonical(data: bytes, type_name: str) -> bytes:
 
 def test_live_equals_replay(tmp_path: Path) -> None:
     bag = wall_bag(tmp_path / "bag")
-    live = play_live(bag)
-    with BagSource(bag) as source:
-        summary = replay(source, Engine(WallPredictor(0.0), Config()), tmp_path / "out", quiet=True)
+    live, keys = play_live(bag)
+    with BagSource(bag) as source, Engine(WallPredictor(0.0), Config()) as engine:
+        summary = replay(source, engine, tmp_path / "out", quiet=True)
     assert summary["frames_estimated"] == FRAMES
     replayed: dict[str, list[bytes]] = {}
     with Reader(tmp_path / "out") as reader:
@@ -111,3 +114,5 @@ def test_live_equals_replay(tmp_path: Path) -> None:
             replayed.setdefault(connection.topic, []).append(bytes(data))
     for topic in COMPARED:
         assert live[topic] == replayed[bag_topic(topic)], topic
+    said = ros2_types().deserialize_cdr(replayed["/diagnostics"][-1], diagnostics.TYPE)
+    assert [pair.key for pair in said.status[0].values] == keys

@@ -3,12 +3,14 @@ all."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +23,10 @@ from flow3r_ros.datasets.sources import open_source
 from flow3r_ros.errors import InputError, OutputError
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.depth_files import DepthFiles, seconds
+from flow3r_ros.offline.results import RunFolder
 from flow3r_ros.offline.run import run
-from flow3r_ros.types import Estimate
+from flow3r_ros.report.record import RunRecord
+from flow3r_ros.types import Estimate, TrackingState
 from flow3r_ros.wire.tum import read_tum
 from test.odometry.oracle import Oracle, frames_of
 from test.offline.factory import clip_folder, small_clip, small_config, write_pictures
@@ -33,9 +37,13 @@ KEYS = {
     "frames_dropped",
     "seams",
     "seams_refused",
+    "camera",
+    "segments",
     "scale_state",
     "tracking_states",
     "pose_sources",
+    "lost_spans",
+    "relocalisations",
     "fps",
     "latency_ms",
     "stage_ms",
@@ -68,15 +76,57 @@ def test_run_folder_keeps_the_contract(tmp_path: Path) -> None:
     assert set(summary["latency_ms"]) == {"p50", "p95"}
     assert sum(summary["tracking_states"].values()) == sum(summary["pose_sources"].values()) == 8
     assert summary["model"] == "oracle"
+    assert summary["segments"] == [{"first": 0, "last": 7, "reason": "start"}]
+    assert summary["lost_spans"] == []
+    assert summary["relocalisations"] == 0
     lines = (out / "trajectory.tum").read_text().splitlines()
     assert [line.split()[0] for line in lines] == [
         f"{100 + index // 10}.{index % 10}00000000" for index in range(8)
     ]
     assert len(read_tum(out / "trajectory.tum").poses) == 8
+    with (out / "states.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["stamp_ns"] for row in rows] == [str(10**11 + i * 10**8) for i in range(8)]
+    assert {row["segment"] for row in rows} == {"0"}
+    assert Counter(row["state"] for row in rows) == summary["tracking_states"]
+    assert not (out / "confidence").exists()
     assert load_config(out / "run.yaml") == small_config(), "run.yaml repeats the run"
     assert (out / "run.yaml").read_text().startswith("# notes")
     assert (out / "report.html").stat().st_size > 5000
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_lost_frames_are_listed_and_confidence_is_saved_on_request(tmp_path: Path) -> None:
+    """The engine's estimates, with what a jump into another place would make of them."""
+    record = RunRecord("cut")
+    folder = RunFolder(tmp_path, record, save_confidence=True)
+    first = one_estimate()
+    lost = {"tracking_state": TrackingState.LOST, "reason": 'another place, "unseen"'}
+    searching = {"tracking_state": TrackingState.RELOCALIZING}
+    plan = [{}, {}, lost, searching, {}, lost, {"segment": 1}, {"segment": 1, "reason": "blurred"}]
+    for index, changes in enumerate(plan):
+        stamp = first.stamp_ns + index * 10**8
+        folder.add(replace(first, frame_id=2 * index, stamp_ns=stamp, **changes))
+    folder.close()
+    assert len((tmp_path / "trajectory.tum").read_text().splitlines()) == 5
+    with (tmp_path / "states.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["segment"] for row in rows] == list("00000011")
+    assert [row["reason"] for row in rows][2] == lost["reason"]
+    assert record.history.segments() == [
+        {"first": 0, "last": 10, "reason": "start"},
+        {"first": 12, "last": 14, "reason": lost["reason"]},
+    ]
+    assert record.history.lost_spans() == [
+        {"first": 4, "last": 6, "reason": lost["reason"]},
+        {"first": 10, "last": 10, "reason": lost["reason"]},
+    ]
+    assert record.history.relocalisations() == 1
+    image = cv2.imread(str(tmp_path / "confidence" / "000004.png"), cv2.IMREAD_UNCHANGED)
+    assert image.dtype == np.uint8
+    known = np.isfinite(first.depth)
+    np.testing.assert_allclose(image[known] / 255, first.confidence[known], atol=1 / 254)
+    assert not image[~known].any()
 
 
 def test_depth_and_cloud_can_be_read_back(tmp_path: Path) -> None:
@@ -152,7 +202,7 @@ def test_full_disk_is_a_typed_error_and_leaves_nothing(tmp_path: Path) -> None:
     prologue += "resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))"
     assert resource.RLIMIT_FSIZE is not None
     process = in_child(tmp_path, prologue)
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=280)
     assert process.returncode == 1
     assert "OutputError" in stderr.splitlines()[-1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip"]
@@ -170,7 +220,7 @@ def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
         "r.RunFolder.add = interrupted"
     )
     process = in_child(tmp_path, prologue)
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=280)
     assert "KeyboardInterrupt" in stderr.splitlines()[-1]
     assert process.returncode in (1, 130, -signal.SIGINT)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip"]

@@ -40,6 +40,8 @@ def test_a_report_holds_every_part(tmp_path: Path) -> None:
         "network",
         "corrupt_image",
         "settings",
+        "Not tracking",
+        "20 to 24",
     ):
         assert part in text
     for fact in ("60 / 62", "3 / 59", "flow3r_nano", "Apache-2.0", "window: 4"):
@@ -75,12 +77,12 @@ def test_titles_are_escaped(tmp_path: Path) -> None:
 
 def test_several_runs_stand_side_by_side(tmp_path: Path) -> None:
     records = [
-        make_record(frames=30, title="with assist"),
-        make_record(frames=30, title="without assist"),
+        make_record(frames=30, title="with window 4"),
+        make_record(frames=30, title="with window 8"),
     ]
     text = read(write_comparison(tmp_path / "compare.html", records))
-    assert text.count("with assist") >= 2
-    assert "without assist" in text
+    assert text.count("with window 4") >= 2
+    assert "with window 8" in text
     with pytest.raises(EvaluationError):
         write_comparison(tmp_path / "none.html", [])
 

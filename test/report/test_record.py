@@ -20,6 +20,11 @@ def test_rows_poses_and_states_come_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.poses, record.poses)
     np.testing.assert_array_equal(again.stamps_ns, record.stamps_ns)
     np.testing.assert_array_equal(again.column("state"), record.column("state"))
+    assert again.history.spans == record.history.spans
+    assert len(again.history.spans) == 5
+    np.testing.assert_array_equal(again.covariances, record.covariances)
+    np.testing.assert_allclose(record.covariances[0, 0], np.diag([1e-4] * 3 + [1e-5] * 3))
+    assert len(again.trajectory().poses) == 49, "the lost frame has no pose"
     assert again.summary == record.summary
     assert again.settings == record.settings
     assert again.stage_ms.keys() == record.stage_ms.keys()

@@ -14,7 +14,7 @@ import pytest
 
 from flow3r_ros.bags.types import make
 from flow3r_ros.bags.writer import BagWriter
-from flow3r_ros.geometry.frames import optical_from_odom
+from flow3r_ros.geometry.frames import odom_from_optical
 from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.images import rgb_image
 from flow3r_ros.wire.transforms import header_of, matrix_of_pose
@@ -69,7 +69,7 @@ def test_the_trajectory_equals_that_of_flow3r_run(tmp_path: Path) -> None:
     assert len(written.poses) == FRAMES
     for stamp, pose in zip(stamps, written.poses, strict=True):
         # the file has nine decimals
-        np.testing.assert_allclose(optical_from_odom(received[stamp]), pose, atol=1e-8)
+        np.testing.assert_allclose(received[stamp], odom_from_optical(pose), atol=1e-8)
 
 
 def _bag(folder: Path) -> Path:

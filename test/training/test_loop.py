@@ -19,10 +19,10 @@ from flow3r_ros.network.config import preset
 from flow3r_ros.training.checkpointing import checkpoint_steps
 from flow3r_ros.training.loop import run, train
 from flow3r_ros.training.optimisation import learning_rate
-from flow3r_ros.training.sample import Dropout, Sample, augment, collate
+from flow3r_ros.training.sample import Sample, augment, collate
 from flow3r_ros.training.scenes import shards as scene_shards
 from flow3r_ros.training.scenes.shards import SceneShards, read_sample, training_clip, write_shards
-from flow3r_ros.training.train_config import Optimisation, load_train_settings
+from flow3r_ros.training.train_config import EvidenceDropout, Optimisation, load_train_settings
 from flow3r_ros.training.validation import validate
 
 GRID = (56, 42)
@@ -201,12 +201,17 @@ def test_validation_prefers_the_truth_to_the_trivial_answers(samples):
 
 def test_hidden_evidence_is_zero_planes_and_identity_poses(samples):
     rng = np.random.default_rng(0)
-    blind = augment(samples[0], rng, Dropout(everything=1.0), pairs=1)
+    blind = augment(samples[0], rng, EvidenceDropout(everything=1.0), pairs=1)
     assert blind.evidence is None
     assert len(blind.pairs) == 1
     batch = collate([blind])
     assert not batch.evidence.planes.any()
-    rays_only = augment(samples[0], rng, Dropout(0.0, 1.0, 0.0, 0.0), pairs=2).evidence
+    rays_only = augment(
+        samples[0],
+        rng,
+        EvidenceDropout(everything=0.0, correspondence=1.0, depth=0.0, poses=0.0),
+        pairs=2,
+    ).evidence
     assert rays_only.planes[:, :2].any()
     assert not rays_only.planes[:, 2:].any()
     np.testing.assert_array_equal(
@@ -239,9 +244,9 @@ def test_an_unknown_setting_is_named(tmp_path):
 
 
 def test_evidence_is_as_wrong_as_asked_for_and_only_where_it_knows_something(samples):
-    exact = Dropout(0.0, 0.0, 0.0, 0.0)
+    exact = EvidenceDropout(everything=0.0, correspondence=0.0, depth=0.0, poses=0.0)
     before = augment(samples[0], np.random.default_rng(0), exact, pairs=1).evidence
-    wrong = replace(exact, focal_error=0.05, depth_error=0.1)
+    wrong = exact.model_copy(update={"focal_error": 0.05, "depth_error": 0.1})
     after = augment(samples[0], np.random.default_rng(0), wrong, pairs=1).evidence
     assert before is not None
     assert after is not None

@@ -11,7 +11,7 @@ import pytest
 
 from flow3r_ros.bags.types import make, ros2_types
 from flow3r_ros.config import NodeSettings
-from flow3r_ros.geometry.lie import invert, rigid, se3_exp, so3_exp
+from flow3r_ros.geometry.lie import invert, rigid, se3_exp, so3_exp, so3_log
 from flow3r_ros.types import Camera, Estimate, PoseSource, ScaleState, Seam, TrackingState
 from flow3r_ros.wire.outputs import LOST_VARIANCE, TOPICS, Outputs, RunStatus
 from flow3r_ros.wire.transforms import matrix_of_pose
@@ -45,6 +45,11 @@ def estimate(index: int = 0, T: np.ndarray | None = None, **changes: Any) -> Est
         seam=Seam(np.eye(4), 1.1, 0.9, 0.02, True),
         keyframe=True,
         window=(0, 3, index),
+        segment=2,
+        reason="blurred",
+        twist=np.array([0.1, 0.2, 1.0, 0.0, -0.3, 0.05]),
+        twist_covariance=spread.T @ spread * 1e-3,
+        keyframes=7,
     )
     return replace(made, **changes)
 
@@ -72,6 +77,9 @@ def test_every_topic_has_stamp_and_frame_of_the_source() -> None:
         status.SCALE_ANCHORED,
         "two_view",
     )
+    assert (status.segment, status.reason, status.keyframes) == (2, "blurred", 7)
+    assert status.loops_closed == 0
+    assert np.isnan(status.map_to_odom_age)
     assert list(status.drop_reasons) == ["bad_step", "busy"]
     assert list(status.drop_counts) == [1, 2]
 
@@ -146,19 +154,43 @@ def test_lost_says_so_and_claims_nothing() -> None:
     assert np.diag(messages["~/odometry"].pose.covariance.reshape(6, 6)).min() >= LOST_VARIANCE
     assert len(messages["~/path"].poses) == 1
     assert messages["~/status"].state == messages["~/status"].STATE_LOST
-    after = build(outputs, estimate(2))["~/odometry"]
-    assert after.twist.covariance[0] >= LOST_VARIANCE, "no velocity across the gap"
+    assert messages["~/odometry"].twist.covariance[0] >= LOST_VARIANCE
+    assert messages["~/odometry"].twist.twist.linear.z == 0.0
+    searching = build(outputs, estimate(2, tracking_state=TrackingState.RELOCALIZING))
+    assert "/tf" not in searching
+    assert searching["~/status"].state == searching["~/status"].STATE_RELOCALIZING == 4
 
 
-def test_twist_is_the_motion_between_two_stamps() -> None:
+def test_twist_is_that_of_the_child_in_its_own_axes() -> None:
+    made = estimate(1)
+    bare = build(Outputs(make, NodeSettings()), made)["~/odometry"].twist
+    assert (bare.twist.linear.x, bare.twist.linear.z, bare.twist.angular.y) == (0.1, 1.0, -0.3)
+    np.testing.assert_array_equal(bare.covariance.reshape(6, 6), made.twist_covariance)
     outputs = Outputs(make, NodeSettings(base_frame="base"), T_base_optical=E_BASE_OPTICAL)
-    step = rigid(so3_exp([0.0, 0.0, 0.02]), (0.1, 0.0, 0.0))
-    build(outputs, estimate(0))
-    twist = build(outputs, estimate(1, invert(E_BASE_OPTICAL) @ step @ E_BASE_OPTICAL))[
-        "~/odometry"
-    ].twist.twist
-    assert (twist.linear.x, twist.linear.y) == pytest.approx((1.0, 0.0), abs=0.03)
-    assert twist.angular.z == pytest.approx(0.2)
+    carried = build(outputs, made)["~/odometry"].twist
+    # the base moves rigidly with the camera: the same second of motion, seen from the base
+    seconds = 1e-6
+    T_base = E_BASE_OPTICAL @ se3_exp(seconds * made.twist) @ invert(E_BASE_OPTICAL)
+    linear, angular = T_base[:3, 3] / seconds, so3_log(T_base[:3, :3]) / seconds
+    twist = carried.twist
+    assert (twist.linear.x, twist.linear.y, twist.linear.z) == pytest.approx(linear, abs=1e-5)
+    assert (twist.angular.x, twist.angular.y, twist.angular.z) == pytest.approx(angular, abs=1e-5)
+    random = np.random.default_rng(0)
+    samples = random.multivariate_normal(made.twist, made.twist_covariance, 20_000)
+    moved = [
+        np.r_[E[:3] + np.cross(E_BASE_OPTICAL[:3, 3], E[3:]), E[3:]]
+        for E in samples.reshape(-1, 2, 3).dot(E_BASE_OPTICAL[:3, :3].T).reshape(-1, 6)
+    ]
+    sampled = np.cov(np.array(moved).T)
+    np.testing.assert_allclose(
+        carried.covariance.reshape(6, 6), sampled, atol=0.05 * sampled.diagonal().max()
+    )
+
+
+def test_a_twist_that_nobody_measured_is_not_trusted() -> None:
+    unknown = estimate(1, twist=np.zeros(6), twist_covariance=np.zeros((6, 6)))
+    message = build(Outputs(make, NodeSettings()), unknown)["~/odometry"].twist
+    assert np.diag(message.covariance.reshape(6, 6)).min() >= LOST_VARIANCE
 
 
 def test_path_is_bounded_and_reset_forgets() -> None:
@@ -171,6 +203,8 @@ def test_path_is_bounded_and_reset_forgets() -> None:
     ]
     outputs.reset()
     assert len(build(outputs, estimate(7))["~/path"].poses) == 1
+    assert len(build(outputs, estimate(8))["~/path"].poses) == 2
+    assert len(build(outputs, estimate(9, segment=3))["~/path"].poses) == 1, "another origin"
 
 
 def test_cloud_is_the_depth_back_projected() -> None:

@@ -15,14 +15,20 @@ from typing import Literal
 
 import numpy as np
 
-from flow3r_ros.datasets.co3d import co3d
-from flow3r_ros.datasets.indoor import neural_rgbd, scannet, seven_scenes
-from flow3r_ros.datasets.moving import euroc, kitti_odometry
 from flow3r_ros.datasets.pseudo import epic_kitchens, kinetics
 from flow3r_ros.datasets.sequence import Sequence
-from flow3r_ros.datasets.sintel import sintel
-from flow3r_ros.datasets.tum_style import bonn, tum_dynamics
 from flow3r_ros.errors import EvaluationError
+from flow3r_ros.evaluation.benchmarks.selections import (
+    bonn,
+    co3d,
+    euroc,
+    kitti_odometry,
+    neural_rgbd,
+    scannet,
+    seven_scenes,
+    sintel,
+    tum_dynamics,
+)
 
 ALIASES = {
     "kinetics700": "kinetics",

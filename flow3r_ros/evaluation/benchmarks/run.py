@@ -15,15 +15,16 @@ import numpy as np
 
 from flow3r_ros.config import Config
 from flow3r_ros.datasets.sequence import Sequence, load_frame
-from flow3r_ros.errors import EvaluationError
+from flow3r_ros.errors import EvaluationError, InputError
 from flow3r_ros.evaluation.angular import angular_metrics
 from flow3r_ros.evaluation.benchmarks.protocols import Benchmark, find_benchmark, sample
 from flow3r_ros.evaluation.benchmarks.published import CAUTIONS, published_rows
-from flow3r_ros.evaluation.depth import evaluate_depth, resample_depth
+from flow3r_ros.evaluation.depth import evaluate_depth
 from flow3r_ros.evaluation.pointmap import evaluate_point_map
 from flow3r_ros.evaluation.trajectory import evaluate_trajectory
 from flow3r_ros.geometry.camera import Rectifier, default_camera, scaled
 from flow3r_ros.geometry.correspondence import Matcher
+from flow3r_ros.geometry.depth_map import resample_depth
 from flow3r_ros.geometry.evidence import evidence_from_images
 from flow3r_ros.geometry.lie import apply
 from flow3r_ros.geometry.trajectory import Trajectory
@@ -54,12 +55,12 @@ def evaluate_benchmark(
             paper defines neither).
 
     Raises:
-        EvaluationError: an unknown name, a missing piece of the download, or no sequence that could
-            be scored.
+        EvaluationError: an unknown name, or no sequence that could be scored.
+        InputError: a piece of the download is missing or damaged.
     """
     name, benchmark = find_benchmark(name)
     if not data.is_dir():
-        raise EvaluationError(f"{data}: no such folder", f"give the folder of the {name} download")
+        raise InputError(f"{data}: no such folder", f"give the folder of the {name} download")
     scores: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     for sequence in benchmark.load(data):
@@ -72,7 +73,7 @@ def evaluate_benchmark(
             )
             score = _score(benchmark, chosen, views)
             scores[sequence.name] = {**score, "notes": [*sequence.notes, *note, *_undefined(score)]}
-        except EvaluationError as error:
+        except (EvaluationError, InputError) as error:
             failed[sequence.name] = str(error)
     if not scores:
         raise EvaluationError(f"{name}: no sequence could be scored; {next(iter(failed.values()))}")
@@ -175,7 +176,6 @@ def _through_odometry(
     sequence: Sequence, predictor: Predictor, config: Config | None
 ) -> list[_View]:
     predictor.reset()
-    engine = Engine(predictor, config or Config())
     scored = set(_scored_for_depth(sequence))
     views: list[_View] = []
 
@@ -184,9 +184,10 @@ def _through_odometry(
             points = estimate.points() if estimate.frame_id in scored else None
             views.append(_View(estimate.frame_id, estimate.T_odom_cam, points, estimate.camera))
 
-    for frame_id, shot in enumerate(sequence.shots):
-        keep(engine.step(load_frame(frame_id, shot)))
-    keep(engine.finish())
+    with Engine(predictor, config or Config()) as engine:
+        for frame_id, shot in enumerate(sequence.shots):
+            keep(engine.step(load_frame(frame_id, shot)))
+        keep(engine.finish())
     return views
 
 
@@ -238,8 +239,7 @@ def _score_depth(sequence: Sequence, views: list[tuple[_View, Float64]]) -> dict
         assert shot.depth is not None
         depth = shot.depth()
         lens = shot.depth_camera or shot.camera or default_camera(depth.shape[1], depth.shape[0])
-        source = replace(lens, distortion_model="none", distortion=())
-        reference = resample_depth(depth, source, view.camera)
+        reference = resample_depth(depth, lens, view.camera)
         est_depth.append(view.points[..., 2])
         ref_depth.append(reference)
         est_points.append(apply(view.pose, view.points.astype(np.float64)))

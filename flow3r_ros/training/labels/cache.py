@@ -11,7 +11,6 @@ once.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from pydantic import Field, ValidationError
 from flow3r_ros.config import Settings
 from flow3r_ros.errors import OutputError, TrainingError
 from flow3r_ros.geometry.flow import resize_flow
+from flow3r_ros.paths import locked, write_atomically
 from flow3r_ros.training.labels.clip_store import ClipSettings, clip_path
 from flow3r_ros.training.labels.clips import FlowLabel
 from flow3r_ros.training.shards import (
@@ -33,7 +33,6 @@ from flow3r_ros.training.shards import (
     is_whole,
     pack_shard,
     read_shard,
-    write_atomically,
 )
 
 FORMAT = 1
@@ -166,20 +165,18 @@ class LabelCache:
         path = self.folder / "locks" / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("w")
+            lock = contextlib.ExitStack()
+            lock.enter_context(locked(path, wait))
+        except BlockingIOError:
+            yield False
+            return
         except OSError as error:
             raise OutputError(
                 f"{path}: cannot be written ({error.strerror})",
                 "check the folder, its permissions and the disk",
             ) from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
+        with lock:
             yield True
-            path.unlink(missing_ok=True)
 
 
 def pairs_of(frames: int, strides: tuple[int, ...], both_ways: bool) -> list[Pair]:

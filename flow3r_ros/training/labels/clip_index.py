@@ -23,11 +23,14 @@ from flow3r_ros.datasets.sources import open_source
 from flow3r_ros.errors import InputError
 from flow3r_ros.geometry.camera import Rectifier, default_camera, pinhole, scaled
 from flow3r_ros.geometry.correspondence import Matcher
+from flow3r_ros.paths import write_atomically
 from flow3r_ros.training.labels.clip_store import ClipSettings, clip_path, write_clip
 from flow3r_ros.training.labels.clips import Clip
-from flow3r_ros.training.shards import content_key, write_atomically
+from flow3r_ros.training.shards import ShardError, content_key
 from flow3r_ros.types import Camera, Frame, UInt8
 
+MAX_CLIP_FRAMES = 1000
+"""most frames that an index may say a clip has; settings allow 64"""
 SAME_IMAGE = 0.25  # mean grey-level difference below which a frame repeats the one before
 PROBE_WIDTH = 160  # motion between frames is measured at this width (of a 4:3 image)
 
@@ -54,7 +57,7 @@ def index_source(
     """
     content = source_hash(path, folder)
     manifest = folder / "sources" / f"{content_key(content, topic, settings.model_dump())}.json"
-    known = _read_manifest(manifest)
+    known = read_index(manifest)
     if known is not None and all(clip_path(folder, key).exists() for key in known.clips):
         return known
     index = ClipIndex(str(path), content)
@@ -144,7 +147,7 @@ class _Chooser:
         if float(np.mean(cv2.absdiff(self._last, gray))) < SAME_IMAGE:
             return "repeated"
         found = self._matcher.flow(self._chosen, gray)
-        seen = found.covisibility > 0.5
+        seen = found.covisible
         if float(seen.mean()) < self._settings.min_overlap:
             return "cut"
         motion = float(np.median(np.linalg.norm(found.flow[seen], axis=-1))) / found.flow.shape[1]
@@ -214,8 +217,14 @@ def source_hash(path: Path, folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_manifest(path: Path) -> ClipIndex | None:
+def read_index(path: Path) -> ClipIndex | None:
+    """The index of one source, `sources/KEY.json`; None where it is missing or damaged."""
     try:
-        return ClipIndex(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        index = ClipIndex(**json.loads(path.read_text(encoding="utf-8")))
+        for key, frames in index.clips.items():
+            clip_path(path.parent, key)
+            if not 0 < frames <= MAX_CLIP_FRAMES:
+                return None
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, ShardError):
         return None
+    return index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,12 @@ class ClipSettings(Settings):
 
 
 def clip_path(folder: Path, key: str) -> Path:
-    """Where the clip with this key lies."""
+    """Where the clip with this key lies. Raises ShardError for a key that is a path: a cache may
+    come from elsewhere."""
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,128}", key) is None:
+        raise ShardError(
+            f"{folder}: {key[:80]!r} is no key of a clip", "this cache is damaged: label again"
+        )
     return folder / "clips" / key[:2] / f"{key}.shard"
 
 

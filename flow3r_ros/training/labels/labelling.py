@@ -9,6 +9,7 @@ share the work.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,12 +21,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
-from flow3r_ros.errors import TrainingError
+from flow3r_ros.errors import CameraError, InputError, TrainingError
 from flow3r_ros.training.labels.cache import LabelCache, LabelSettings, LabelUnit
 from flow3r_ros.training.labels.clip_index import index_source
 from flow3r_ros.training.labels.clip_store import clip_path
 from flow3r_ros.training.labels.teachers import open_teacher
-from flow3r_ros.training.labels.worker import IN_FLIGHT_PER_WORKER, Job, label_unit
+from flow3r_ros.training.labels.worker import IN_FLIGHT_PER_WORKER, Job, end_with_parent, label_unit
 from flow3r_ros.training.shards import is_whole
 
 Engine = Literal["local", "ray"]
@@ -34,7 +35,8 @@ MAX_POOL_RESTARTS = 5
 
 @dataclass
 class LabelReport:
-    """What a labelling run found and did; handed to `progress` as it grows."""
+    """What a labelling run found and did; handed to `progress` as it grows. `failed`: source -> why
+    it gave nothing."""
 
     sources: int = 0
     clips: int = 0
@@ -44,6 +46,7 @@ class LabelReport:
     reused: int = 0
     relabelled: int = 0
     refused: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -74,10 +77,31 @@ def label(
         topic: image topic of bags with several.
         progress: called with the growing report after every shard.
 
+    Several sources go on past a bad one, which the report names; a single bad one raises. An output
+    that would hold no clip is not left behind.
+
     Raises InputError (a source without images), TrainingError (cache of other settings, unknown
     teacher), OutputError (disk full; finished shards stay).
     """
     settings = settings or LabelSettings()
+    before = output.exists()
+    try:
+        return _label(paths, output, settings, engine, workers, address, topic, progress)
+    finally:
+        if not before:
+            _remove_if_empty(output)
+
+
+def _label(
+    paths: list[Path],
+    output: Path,
+    settings: LabelSettings,
+    engine: Engine,
+    workers: int,
+    address: str | None,
+    topic: str | None,
+    progress: Callable[[LabelReport], None] | None,
+) -> LabelReport:
     cache = LabelCache(
         output, settings, open_teacher(settings.teacher, **settings.teacher_options).identity
     )
@@ -96,6 +120,12 @@ def label(
     if progress:
         progress(report)
     return report
+
+
+def _remove_if_empty(output: Path) -> None:
+    """Remove a cache that holds neither a clip nor the list of one."""
+    if output.is_dir() and not any(output.glob("clips/**/*.shard")):
+        shutil.rmtree(output, ignore_errors=True)
 
 
 class _Run:
@@ -125,7 +155,13 @@ class _Run:
         frames: Counter[str] = Counter()
         seen: set[str] = set()
         for path in self._paths:
-            clips = self._index(path)
+            try:
+                clips = self._index(path)
+            except (InputError, CameraError) as error:
+                if len(self._paths) == 1:
+                    raise
+                self._report.failed[str(path)] = str(error)
+                continue
             frames.update(clips[1])
             self._report.sources += 1
             self._report.frames = dict(frames)
@@ -229,7 +265,7 @@ def run_on_pool(
     for _ in range(MAX_POOL_RESTARTS):
         running: dict[Future[bytes], Job] = {}
         try:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
                 while True:
                     while len(running) < workers * IN_FLIGHT_PER_WORKER:
                         job = waiting.pop() if waiting else next(jobs, None)

@@ -10,7 +10,6 @@ first stated limit), so every refusal is counted by its reason.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -28,6 +27,9 @@ from flow3r_ros.training.labels.teacher import MIN_COVISIBLE, FlowTeacher
 
 ENTRY_POINTS = "flow3r_ros.flow_teachers"
 SAME_IMAGE = 0.25  # mean grey-level difference below which two frames are the same image
+
+
+AGREE_PX = 1.5  # end-point distance up to which two teachers agree, plus 5 % of the motion
 
 
 class DisTeacher:
@@ -102,12 +104,12 @@ class AgreeingTeachers:
     """Two teachers; only pixels where both agree stay covisible. The first one's displacement is
     kept.
 
-    Agreement: end-point distance below `tolerance_px` plus 5 % of the motion. A pair that either
+    Agreement: end-point distance below `AGREE_PX` plus 5 % of the motion. A pair that either
     refuses, or on which fewer than `MIN_COVISIBLE` pixels agree, is refused (`disagreement`).
     """
 
-    def __init__(self, first: FlowTeacher, second: FlowTeacher, tolerance_px: float = 1.5) -> None:
-        self.first, self.second, self.tolerance_px = first, second, tolerance_px
+    def __init__(self, first: FlowTeacher, second: FlowTeacher) -> None:
+        self.first, self.second = first, second
         self.name = f"{first.name}+{second.name}"
 
     @property
@@ -116,7 +118,7 @@ class AgreeingTeachers:
         return {
             "name": self.name,
             "teachers": [self.first.identity, self.second.identity],
-            "tolerance_px": self.tolerance_px,
+            "tolerance_px": AGREE_PX,
         }
 
     def flow(self, clip: Clip, i: int, j: int) -> FlowLabel:
@@ -125,7 +127,7 @@ class AgreeingTeachers:
         h, w = ours.covisibility.shape
         other = resize_flow(theirs.displacement, w, h)
         seen = cv2.resize(theirs.covisibility, (w, h), interpolation=cv2.INTER_LINEAR)
-        allowed = self.tolerance_px + 0.05 * np.linalg.norm(ours.displacement, axis=-1)
+        allowed = AGREE_PX + 0.05 * np.linalg.norm(ours.displacement, axis=-1)
         agree = (np.linalg.norm(ours.displacement - other, axis=-1) < allowed).astype(
             np.float32
         ) * np.asarray(seen, np.float32)
@@ -139,28 +141,6 @@ class AgreeingTeachers:
             confidence=np.minimum(ours.confidence, agree),
             reason=reason,
         )
-
-
-class CountedTeacher:
-    """A teacher that also keeps count: `asked` pairs and `refused` by reason."""
-
-    def __init__(self, teacher: FlowTeacher) -> None:
-        self.teacher, self.name = teacher, teacher.name
-        self.asked = 0
-        self.refused: Counter[str] = Counter()
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The identity of the teacher inside."""
-        return self.teacher.identity
-
-    def flow(self, clip: Clip, i: int, j: int) -> FlowLabel:
-        """Ask the teacher and count."""
-        label = self.teacher.flow(clip, i, j)
-        self.asked += 1
-        if label.reason:
-            self.refused[label.reason] += 1
-        return label
 
 
 def open_teacher(name: str, **options: Any) -> FlowTeacher:

@@ -3,7 +3,10 @@ also twice."""
 
 from __future__ import annotations
 
+import os
+import threading
 from functools import lru_cache
+from multiprocessing import connection, parent_process
 
 import cv2
 
@@ -16,6 +19,20 @@ Job = tuple[LabelUnit, bytes]
 """what to label, and the bytes of the clip's shard"""
 IN_FLIGHT_PER_WORKER = 2
 """jobs handed out ahead per worker: keeps workers busy and memory bounded"""
+
+
+def end_with_parent() -> None:
+    """Make this worker process end at once when the one that started it does, however that died:
+    without it, workers of a killed parent wait for jobs forever."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 def label_unit(clip: bytes, pairs: tuple[Pair, ...], settings_json: str) -> bytes:

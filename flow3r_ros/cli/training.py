@@ -1,0 +1,135 @@
+"""`flow3r label` and `flow3r train`: from recordings to labels, from labels to a model folder."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flow3r_ros.cli.console import AsJson, Topic, print_result, progress
+
+
+class Experiment(str, Enum):
+    """Choices of `--experiment`."""
+
+    factored = "factored"
+
+
+class LabelEngine(str, Enum):
+    """Choices of `--engine`."""
+
+    local = "local"
+    ray = "ray"
+
+
+def label(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="BAG_OR_VIDEO...", help="rosbags, video files or image folders"),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", help="label cache; an existing one is continued")
+    ],
+    teacher: Annotated[
+        str, typer.Option(help="dis, raft, ufm, or an installed one; A+B: where both agree")
+    ] = "dis",
+    weights: Annotated[
+        Path | None, typer.Option(help="weights of raft or ufm, which you bring")
+    ] = None,
+    engine: Annotated[
+        LabelEngine, typer.Option(help="this machine or a Ray cluster")
+    ] = LabelEngine.local,
+    workers: Annotated[int, typer.Option(min=1, help="worker processes")] = 1,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster, ray://HOST:PORT; none: a local one")
+    ] = None,
+    topic: Topic = None,
+    as_json: AsJson = False,
+) -> None:
+    """Flow labels of recordings for training; resumable, safe to run twice."""
+    from flow3r_ros.training.labels.cache import LabelSettings
+    from flow3r_ros.training.labels.labelling import label as label_recordings
+
+    settings = LabelSettings(
+        teacher=teacher, teacher_options={"weights": str(weights)} if weights else {}
+    )
+    with progress("labelling", as_json) as advance:
+        report = label_recordings(
+            sources,
+            output,
+            settings,
+            engine.value,
+            workers,
+            address,
+            topic,
+            lambda r: advance(f"{r.labelled} pairs"),
+        )
+    print_result(report.as_dict(), as_json)
+    for source, reason in report.failed.items():
+        print(f"flow3r: {source}: {reason}", file=sys.stderr)
+    raise typer.Exit(1 if report.failed else 0)
+
+
+def train(
+    output: Annotated[
+        Path, typer.Option("--output", help="run folder: checkpoints/, metrics.csv, model/")
+    ],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file of training settings (config/train/)")
+    ] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option("--data", help="bags, videos, label caches or scene shards")
+    ] = None,
+    more_data: Annotated[
+        list[Path] | None, typer.Argument(metavar="[DATA]...", help="what follows the first --data")
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="stop after this many steps")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="continue from the newest checkpoint")
+    ] = False,
+    licences: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--license",
+            help="licence of the data, for the manifest; once for all, or once for every --data; "
+            "default: the LICENSE beside a recording, else unknown",
+        ),
+    ] = None,
+    experiment: Annotated[
+        Experiment | None,
+        typer.Option(
+            help="the paper's experiment instead; --data: scene shards to train on, held-out ones"
+        ),
+    ] = None,
+    seeds: Annotated[
+        list[int] | None,
+        typer.Option(help="seeds of the experiment, default 1 2 3; repeat for several"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train or fine-tune; writes a model folder that run, replay and the node load."""
+    data = [*(data or []), *(more_data or [])]
+    if experiment is not None:
+        if config or resume or len(data) > 2:
+            raise typer.BadParameter(
+                "an experiment takes at most two --data, and neither --config nor "
+                "--resume: it always resumes"
+            )
+        from flow3r_ros.training.experiment import Budget, run_experiment
+
+        budget = Budget(steps=max_steps) if max_steps else Budget()
+        page = run_experiment(
+            output, data, seeds or [1, 2, 3], budget, shlex.join(["flow3r", *sys.argv[1:]])
+        )
+        print_result({"page": str(page)}, as_json)
+        return
+    if config is None or not data or seeds:
+        raise typer.BadParameter("training takes --config and --data; --seeds is for experiments")
+    from flow3r_ros.training.loop import train as train_model
+
+    result = train_model(config, data, output, max_steps, resume, licences or [])
+    print_result({"model": str(result.model), **result.metrics}, as_json)

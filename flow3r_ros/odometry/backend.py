@@ -1,0 +1,327 @@
+"""The back end: what a new keyframe is built into, in a thread of its own.
+
+Its points are found again in older keyframes and the poses adjusted; dense flow to the keyframes
+before it is triangulated; the network, told that, gives the geometry of the rest; all of it becomes
+one depth map. The front end goes on meanwhile and takes the result in at a join that frames alone
+decide.
+
+`Backend` owns the keyframe map. Between `submit` and `take` only its thread touches it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from time import perf_counter
+from types import TracebackType
+
+import numpy as np
+
+from flow3r_ros.config import Config
+from flow3r_ros.geometry.camera_pose import DepthPoints
+from flow3r_ros.geometry.correspondence import Correspondence, Matcher
+from flow3r_ros.geometry.depth_map import DepthMap, unknown
+from flow3r_ros.geometry.lie import invert
+from flow3r_ros.geometry.triangulation import moving_mask
+from flow3r_ros.odometry.depth import carry, fit_to, from_network, fuse, triangulated
+from flow3r_ros.odometry.inference import Answer, ask_network
+from flow3r_ros.odometry.keyframes import Ids, Keyframe, KeyframeMap, Points, rays_of
+from flow3r_ros.odometry.mapping import adjust_map, find_again
+from flow3r_ros.odometry.relocalisation import Features, describe
+from flow3r_ros.odometry.tracking import Reference
+from flow3r_ros.odometry.views import View
+from flow3r_ros.types import Bool, Float32, Float64, Predictor, Seam
+
+log = logging.getLogger(__name__)
+
+BUILD_TIMEOUT_S = 60.0
+"""a keyframe that takes longer is given up: the back end hangs"""
+MATCHED = 2
+"""keyframes before it that a new one is densely matched with"""
+FIRST_SIGMA, NEW_SIGMA = 0.7, 0.4
+"""relative sigma at least of the inverse depth that a point starts with: of one picture, and of a
+later keyframe's depth map; neighbouring points share their error, and corners sit on edges"""
+UNKNOWN_SIGMA = 1.0
+"""relative sigma of a point whose depth nobody knows; it starts at the median"""
+MIN_SHARE = 0.15
+"""covisible share below which a dense match is not used"""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A keyframe to build: its `view` and `pose` `[4, 4]` as the front end found it; `ids` and
+    `pixels` of the corners followed into it; `new_ids`, `new_pixels` of new ones, with `inverse`
+    and `sigma` `[M]` as far as known (NaN, inf);
+    `sigma_px` of a corner's position."""
+
+    view: View
+    pose: Float64
+    ids: Ids
+    pixels: Float32
+    new_ids: Ids
+    new_pixels: Float32
+    inverse: Float64
+    sigma: Float64
+    sigma_px: float
+
+
+@dataclass(frozen=True)
+class Built:
+    """A built keyframe: the `reference` the front end goes on with; its `features`; `seam` and
+    `window` of the network's answer (None, empty: it gave none); `step` covariance `[6, 6]` of its
+    pose relative to the keyframe before it, in its own axes (translation, rotation); the
+    milliseconds of each stage."""
+
+    reference: Reference
+    features: Features
+    seam: Seam | None
+    window: tuple[int, ...]
+    answered: bool
+    stage_ms: dict[str, float]
+
+
+class Backend:
+    """Builds keyframes one after the other; a context manager that ends its thread."""
+
+    def __init__(self, predictor: Predictor, config: Config) -> None:
+        self._predictor = predictor
+        self._config = config
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="back end")
+        self._matcher = Matcher(config.tracking.depth_width, sparse_fallback=False)
+        self._map = KeyframeMap(config.engine.keyframes)
+        self._links: dict[tuple[int, int], Correspondence] = {}
+        self._future: Future[Built] | None = None
+
+    def __enter__(self) -> Backend:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finish what is being built and end the thread."""
+        self._thread.shutdown(wait=True)
+
+    def reset(self) -> None:
+        """Forget every keyframe; waits for the one being built."""
+        self.take()
+        self._map.clear()
+        self._links.clear()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a keyframe was submitted and not yet taken."""
+        return self._future is not None
+
+    def submit(self, order: Order) -> None:
+        """Start building a keyframe; the one before must have been taken."""
+        assert self._future is None
+        self._future = self._thread.submit(self._build, order)
+
+    def take(self) -> Built | None:
+        """The keyframe that was submitted, once it is built; None when there is none."""
+        future, self._future = self._future, None
+        if future is None:
+            return None
+        try:
+            return future.result(BUILD_TIMEOUT_S)
+        except Exception as error:
+            what = "does not answer" if isinstance(error, TimeoutError) else f"failed: {error!r}"
+            log.error("the back end %s; it starts anew without its keyframes", what)
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="back end")
+            self._map = KeyframeMap(self._config.engine.keyframes)
+            self._links = {}
+            return None
+
+    def look(self, view: View, pose: Float64) -> tuple[DepthMap, Bool]:
+        """Depth and moving pixels of a frame at `pose` `[4, 4]`, as the network sees it beside the
+        keyframes; waits for it, and for a keyframe being built."""
+        return self._thread.submit(self._look, view, pose).result()
+
+    def _look(self, view: View, pose: Float64) -> tuple[DepthMap, Bool]:
+        height, width = view.gray.shape
+        none = np.empty(0, np.int64)
+        frame = Keyframe(
+            view, pose, none, np.empty((0, 2), np.float32), unknown(height, width),
+            np.zeros((height, width), np.bool_),
+        )  # fmt: skip
+        known = self._measured_depth(frame, self._map.keyframes)
+        self._complete(frame, known, self._ask(frame, known, self._map.keyframes))
+        return frame.depth, frame.moving
+
+    def _build(self, order: Order) -> Built:
+        clock = _Clock()
+        keyframe = self._insert(order)
+        with_older = len(self._map) > 1
+        if with_older:
+            find_again(self._map, keyframe)
+            clock.lap("find again")
+            adjust_map(self._map, order.sigma_px)
+            clock.lap("bundle")
+        known = self._measured_depth(keyframe, self._map.keyframes[:-1])
+        clock.lap("flow")
+        answer = self._ask(keyframe, known, self._map.keyframes[:-1])
+        clock.lap("network")
+        self._complete(keyframe, known, answer)
+        self._settle_new_points(keyframe)
+        clock.lap("depth")
+        self._release_images()
+        seam = None if answer is None else answer.seam
+        window = () if answer is None else answer.window
+        features = describe(keyframe.view)
+        clock.lap("features")
+        return Built(
+            self._reference(keyframe),
+            features,
+            seam,
+            window,
+            answer is not None,
+            clock.stages,
+        )
+
+    def _insert(self, order: Order) -> Keyframe:
+        """The keyframe and its points into the map."""
+        known = np.isin(order.ids, self._map.points.ids)
+        ids, pixels = order.ids[known], order.pixels[known]
+        view = order.view
+        typical = float(np.nanmedian(order.inverse)) if np.isfinite(order.inverse).any() else 1.0
+        measured = np.isfinite(order.inverse) & (order.inverse > 0) & np.isfinite(order.sigma)
+        inverse = np.where(measured, order.inverse, typical)
+        sigma = np.where(measured, starting_sigma(inverse, order.sigma), UNKNOWN_SIGMA * typical)
+        rays = rays_of(view.lens, order.new_pixels)
+        hosts = np.full(len(order.new_ids), view.id)
+        new = Points(order.new_ids, hosts, rays, inverse, sigma, inverse.copy(), sigma.copy())
+        all_ids, all_pixels = (
+            np.concatenate([ids, order.new_ids]),
+            np.concatenate([pixels, order.new_pixels]),
+        )
+        sort = np.argsort(all_ids)
+        height, width = view.gray.shape
+        keyframe = Keyframe(
+            view, order.pose, all_ids[sort], all_pixels[sort], unknown(height, width),
+            np.zeros((height, width), np.bool_),
+        )  # fmt: skip
+        self._map.add(keyframe, new)
+        return keyframe
+
+    def _measured_depth(self, keyframe: Keyframe, others: Sequence[Keyframe]) -> DepthMap | None:
+        """Depth that geometry knows: carried over from the keyframe before, and triangulated
+        against the last ones; finds the pixels that move."""
+        earlier = [
+            each for each in others
+            if each.view.gray.shape == keyframe.view.gray.shape
+        ][-MATCHED:]  # fmt: skip
+        maps: list[DepthMap] = []
+        self._links = (
+            {pair: link for pair, link in self._links.items() if pair[0] >= earlier[0].id}
+            if earlier
+            else {}
+        )
+        for other in earlier[::-1]:
+            link = self._matcher.flow(keyframe.view.picture, other.view.picture)
+            if link.share < MIN_SHARE:
+                continue
+            self._links[other.id, keyframe.id] = link.reversed()
+            T = invert(keyframe.pose) @ other.pose
+            if other is earlier[-1]:
+                carried, _ = carry(
+                    other.depth.where(~other.moving),
+                    invert(other.pose) @ keyframe.pose,
+                    keyframe.view.camera,
+                )
+                keyframe.moving = moving_mask(link, keyframe.view.camera, T, carried.depth())
+                maps.append(carried)
+            maps.append(triangulated(link, keyframe.view.camera, T))
+        return fuse(maps).where(~keyframe.moving) if maps else None
+
+    def _ask(
+        self, keyframe: Keyframe, known: DepthMap | None, others: Sequence[Keyframe]
+    ) -> Answer | None:
+        same = [
+            each for each in others
+            if each.view.frame.rgb.shape == keyframe.view.frame.rgb.shape
+        ]  # fmt: skip
+        companions = same[-(self._config.engine.window - 1) :]
+        views = [*companions, keyframe]
+        steps = [self._links.get((a.id, b.id)) for a, b in pairwise(views)]
+        return ask_network(self._predictor, companions, keyframe, steps, known, self._config.engine)
+
+    def _complete(self, keyframe: Keyframe, known: DepthMap | None, answer: Answer | None) -> None:
+        """One depth map of what was measured and what the network says."""
+        height, width = keyframe.view.gray.shape
+        trusted = answer is not None and (answer.seam is None or answer.seam.accepted)
+        if answer is None or not trusted:
+            keyframe.depth = known if known is not None else unknown(height, width)
+            return
+        network = from_network(answer.depth, answer.confidence, 1.0, width, height)
+        if known is None:
+            keyframe.depth = network
+            return
+        keyframe.depth = fuse([fit_to(network, known), known])
+
+    def _settle_new_points(self, keyframe: Keyframe) -> None:
+        """Points that only this keyframe sees take its depth, now that it is known better."""
+        points = self._map.points
+        rows = np.flatnonzero(points.hosts == keyframe.id)
+        elsewhere = np.concatenate(
+            [each.ids for each in self._map.keyframes if each is not keyframe]
+            or [np.empty(0, np.int64)]
+        )
+        rows = rows[~np.isin(points.ids[rows], elsewhere)]
+        pixels = keyframe.pixels[np.searchsorted(keyframe.ids, points.ids[rows])]
+        inverse, sigma = keyframe.depth.at(pixels, keyframe.view.ratio)
+        good = np.isfinite(inverse) & (inverse > 0) & np.isfinite(sigma)
+        least = FIRST_SIGMA if len(self._map) == 1 else NEW_SIGMA
+        start = starting_sigma(inverse[good], sigma[good], least)
+        self._map.reset_prior(rows[good], inverse[good], start)
+
+    def _release_images(self) -> None:
+        """Old keyframes no longer go through the network: their full images are let go."""
+        for keyframe in self._map.keyframes[: -self._config.engine.window]:
+            if keyframe.view.frame.rgb.size:
+                keyframe.view = replace(
+                    keyframe.view,
+                    frame=replace(keyframe.view.frame, rgb=np.empty((0, 0, 3), np.uint8)),
+                )
+
+    def _reference(self, keyframe: Keyframe) -> Reference:
+        points = self._map.seen_from(keyframe.ids, keyframe.pose)
+        good = points.inverse > 0
+        return Reference(
+            keyframe.view,
+            keyframe.pose.copy(),
+            keyframe.depth,
+            keyframe.moving,
+            keyframe.ids[good],
+            keyframe.pixels[good],
+            DepthPoints(points.rays[good], points.inverse[good], points.sigma[good]),
+        )
+
+
+def starting_sigma(inverse: Float64, sigma: Float64, least: float = NEW_SIGMA) -> Float64:
+    """1-sigma `[N]` of inverse depths that no parallax has shown yet, whatever the map they come
+    from says: near points are told too far as easily as the other way round."""
+    typical = float(np.median(inverse)) if len(inverse) else 0.0
+    return np.maximum(sigma, least * np.maximum(inverse, typical))
+
+
+class _Clock:
+    """Milliseconds from lap to lap."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, float] = {}
+        self._last = perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = perf_counter()
+        self.stages[name] = 1e3 * (now - self._last)
+        self._last = now

@@ -1,0 +1,318 @@
+"""The front end: every frame gets its pose, verdict and depth at once, from the latest keyframe.
+
+Owns the motion, the choice of keyframes, and what is followed; `Tracker` measures, `Verifier`
+judges, `Relocaliser` finds remembered places. The back end's keyframes come in through `join`.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+
+from flow3r_ros.config import Config
+from flow3r_ros.geometry.camera_pose import PosePrior
+from flow3r_ros.geometry.depth_map import DepthMap, unknown
+from flow3r_ros.geometry.lie import invert, rigidified, rotation_angle
+from flow3r_ros.odometry.backend import Built, Order
+from flow3r_ros.odometry.depth import carry
+from flow3r_ros.odometry.motion import at_rest
+from flow3r_ros.odometry.output import Settled
+from flow3r_ros.odometry.promotion import first_order, promoted, seen_through
+from flow3r_ros.odometry.relocalisation import Relocaliser
+from flow3r_ros.odometry.tracking import Reference, Tracked, Tracker
+from flow3r_ros.odometry.uncertainty import (
+    handed_on,
+    in_world,
+    lost,
+    of_information,
+    step_covariance,
+    unseen,
+)
+from flow3r_ros.odometry.verification import (
+    STRONG_AGREEMENT,
+    Verdict,
+    Verifier,
+    informative,
+    judge,
+    recognised,
+)
+from flow3r_ros.odometry.views import View
+from flow3r_ros.types import Float32, Float64, PoseSource, TrackingState
+
+log = logging.getLogger(__name__)
+
+FEW_CORNERS = 0.5
+"""share of a keyframe's corners that must still be seen; below it a new keyframe is due"""
+KEYFRAME_LIKENESS = 0.35
+"""correlation of the picture with the warped keyframe below which a new one is due: well before
+a pose is no longer believed (`verification.LIKENESS`)"""
+MIN_GAP = 4
+"""frames from one keyframe to the next, unless corners run out"""
+GIVE_UP_AFTER = 20
+"""frames without a believed pose, while pictures show something, after which a new segment
+begins"""
+REST_SPEED, REST_TURN = 0.02, 0.02
+"""median depths and rad a second below which a camera is at rest"""
+
+
+class FrontEnd:
+    """See the module; `relocalisations` counts recognised places, `wants_join` is whether the next
+    keyframe waits for the one being built."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._corners = config.tracking.corners
+        self._tracker = Tracker()
+        self._verifier = Verifier(config.engine.lost_after)
+        self._relocaliser = Relocaliser(config.engine.keyframes)
+        self.reset()
+
+    def reset(self) -> None:
+        """Nothing seen yet."""
+        self.relocalisations = 0
+        self.begin_segment()
+
+    def begin_segment(self) -> None:
+        """Forget what is followed and remembered; the next frame is the first of a new world."""
+        self._tracker.reset()
+        self._verifier.reset()
+        self._relocaliser.clear()
+        self._motion = at_rest(np.eye(4), 0)
+        self._tracked: Tracked | None = None
+        self._covariance = np.zeros((6, 6))
+        self._place = np.zeros(3)
+        self._next_id = self._since = self._unseen_informative = self._keyframes = 0
+        self._unseen_s = 0.0
+        self.wants_join = False
+        self._trouble = ""
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether the pictures have shown an unknown place for so long that a new segment is
+        due."""
+        return self._unseen_informative >= GIVE_UP_AFTER
+
+    @property
+    def unbelieved(self) -> int:
+        """Frames since the last pose that was believed."""
+        return self._verifier.unbelieved
+
+    @property
+    def waits_for_first(self) -> bool:
+        """Whether there is no keyframe to go on from before the first one is built."""
+        return self._tracker.reference is None
+
+    # --- one frame --------------------------------------------------------------------------------
+
+    def settle(self, view: View, busy: bool) -> Settled:
+        """Pose, verdict and depth of a frame; `busy` is whether the back end builds a keyframe."""
+        reference = self._tracker.reference
+        if reference is None:
+            self._tracker.start(view)
+            return self._nothing_yet(view)
+        self._since += 1
+        stamp, seconds = view.frame.stamp_ns, self._seconds_to(view)
+        predicted = invert(reference.pose) @ self._motion.predict(stamp)
+        information = self._motion.prior(stamp, reference.median_depth)
+        prior = None if information is None else PosePrior(predicted, information)
+        tracked = self._tracker.track(view, predicted, prior)
+        self.wants_join = False
+        if tracked is not None:
+            depth, came_from, verdict = _examined(view, tracked, reference, predicted)
+            if verdict.believed:
+                return self._believed(view, tracked, reference, depth, came_from, verdict, busy)
+        else:
+            verdict = judge(view, None, None, None, None, predicted)
+        return self._bridged(view, reference, verdict, seconds, busy)
+
+    def _nothing_yet(self, view: View) -> Settled:
+        """The first frame of a segment becomes a keyframe, once it shows something."""
+        self._motion = at_rest(self._motion.pose, view.frame.stamp_ns)
+        shows = informative(view.tracking)
+        reason = "" if shows else "the picture shows nothing"
+        height, width = view.gray.shape
+        return Settled(
+            view, self._motion.pose, np.zeros((6, 6)), np.zeros((6, 6)), None, 0.0,
+            unknown(height, width), np.zeros((height, width), np.bool_),
+            TrackingState.INITIALIZING, PoseSource.FIRST, reason, keyframe=shows,
+        )  # fmt: skip
+
+    def first(self, view: View) -> Settled:
+        """The first frame of a segment, once its keyframe is built."""
+        reference = self._tracker.reference
+        assert reference is not None
+        return Settled(
+            view, reference.pose, np.zeros((6, 6)), np.zeros((6, 6)), None, 0.0, reference.depth,
+            reference.moving, TrackingState.INITIALIZING, PoseSource.FIRST, "", True, 1,
+        )  # fmt: skip
+
+    def _believed(
+        self,
+        view: View,
+        tracked: Tracked,
+        reference: Reference,
+        depth: DepthMap,
+        came_from: Float32,
+        verdict: Verdict,
+        busy: bool,
+    ) -> Settled:
+        assert tracked.fit is not None
+        pose, stamp, seconds = (
+            rigidified(reference.pose @ tracked.T_ref_cam),
+            view.frame.stamp_ns,
+            self._seconds_to(view),
+        )
+        fresh = self._verifier.unbelieved > 0
+        state = self._verifier.accept(verdict)
+        self._motion = at_rest(pose, stamp) if fresh else self._motion.through(pose, stamp)
+        self._tracked, self._unseen_informative, self._unseen_s = tracked, 0, 0.0
+        typical = reference.median_depth
+        measured = (self._tracker.noise_px / self._tracker.sigma_px) ** 2
+        own = step_covariance(measured * of_information(tracked.fit.information), typical)
+        step = in_world(own, pose[:3, :3])
+        if fresh:
+            step = step + unseen(seconds, typical)
+        before, self._place = self._place, pose[:3, 3]
+        self._covariance = handed_on(self._covariance, self._place - before) + step
+        if self._trouble:
+            state, reason, self._trouble = TrackingState.DEGRADED, self._trouble, ""
+        else:
+            reason = self._verifier.reason
+        wanted = self._wants_keyframe(tracked, reference, verdict.likeness)
+        self.wants_join = wanted and busy
+        keyframe = wanted and not busy
+        self._keyframes += keyframe
+        return Settled(
+            view, pose, self._covariance, step, self._motion.velocity * 1e9, seconds, depth,
+            seen_through(reference.moving, came_from), state, PoseSource.PNP, reason, keyframe,
+            self._keyframes,
+        )  # fmt: skip
+
+    def _bridged(
+        self, view: View, reference: Reference, verdict: Verdict, seconds: float, busy: bool
+    ) -> Settled:
+        """A frame whose tracked pose nothing confirms: remembered places are tried, else motion
+        goes on."""
+        shows = informative(view.tracking)
+        # corners that agree on another pose speak against a place that merely looks alike
+        contested = verdict.agreement >= STRONG_AGREEMENT
+        found = self._recognised(view) if shows and not contested else None
+        if found is not None:
+            place, tracked, depth, came_from, believed = found
+            self._tracker.follow(place, tracked.T_ref_cam, tracked)
+            self._since = MIN_GAP
+            settled = self._believed(view, tracked, place, depth, came_from, believed, busy)
+            return replace(settled, source=PoseSource.RELOCALISED)
+        typical = reference.median_depth
+        state = self._verifier.accept(verdict)
+        self._unseen_informative += shows
+        self._unseen_s += seconds
+        self._motion = self._motion.bridged(view.frame.stamp_ns)
+        pose = self._motion.pose
+        self._tracker.follow(reference, invert(reference.pose) @ pose)
+        self._tracked = None
+        covariance = self._covariance + unseen(self._unseen_s, typical)
+        depth, came_from = carry(reference.depth, invert(reference.pose) @ pose, view.camera)
+        return Settled(
+            view, pose, lost() if state is TrackingState.LOST else covariance,
+            unseen(seconds, typical), None, seconds, depth,
+            seen_through(reference.moving, came_from), state, PoseSource.PREDICTED, verdict.reason,
+            keyframes=self._keyframes,
+        )  # fmt: skip
+
+    def _recognised(
+        self, view: View
+    ) -> tuple[Reference, Tracked, DepthMap, Float32, Verdict] | None:
+        """A remembered place that a view shows and the verifier believes."""
+        found = self._relocaliser.find(view)
+        if found is None or not recognised(found.judged):
+            return None
+        place, fit = found.reference, found.fit
+        tracked = self._tracker.look(view, place, fit.T)
+        depth, came_from, verdict = _examined(view, tracked, place, None)
+        if not verdict.believed:  # the corners look too different from there; the features do not
+            tracked = replace(tracked, T_ref_cam=fit.T, fit=fit)
+            depth, came_from = carry(place.depth, fit.T, view.camera)
+            verdict = replace(verdict, believed=True, reason="")
+        log.info("frame %d: keyframe %d recognised", view.id, place.view.id)
+        self.relocalisations += self._verifier.state is TrackingState.LOST
+        return place, tracked, depth, came_from, verdict
+
+    def repeat(self, view: View) -> tuple[TrackingState, str, Float64]:
+        """State, reason and what nobody saw, `[6, 6]`, for a picture that came again."""
+        velocity, reference = self._motion.velocity * 1e9, self._tracker.reference
+        typical = 1.0 if reference is None else reference.median_depth
+        moving = (
+            float(np.linalg.norm(velocity[:3])) > REST_SPEED * typical
+            or float(np.linalg.norm(velocity[3:])) > REST_TURN
+        )
+        seconds = self._seconds_to(view)
+        before, self._unseen_s = self._unseen_s, self._unseen_s + seconds
+        grown = unseen(self._unseen_s, typical) - unseen(before, typical)
+        self._motion = at_rest(self._motion.pose, view.frame.stamp_ns).moved_by(
+            self._motion.velocity
+        )
+        state = self._verifier.hold(moving)
+        return state, self._verifier.reason, grown
+
+    def _seconds_to(self, view: View) -> float:
+        return max(view.frame.stamp_ns - self._motion.stamp_ns, 0) * 1e-9
+
+    # --- keyframes --------------------------------------------------------------------------------
+
+    def _wants_keyframe(self, tracked: Tracked, reference: Reference, likeness: float) -> bool:
+        """Moved or turned on far enough, looking too different, or corners run out."""
+        few = np.count_nonzero(tracked.agreed) < FEW_CORNERS * len(tracked.agreed)
+        settings, T = self._config.engine, tracked.T_ref_cam
+        moved = (
+            float(np.linalg.norm(T[:3, 3])) > settings.keyframe_distance * reference.median_depth
+        )
+        turned = rotation_angle(T[:3, :3]) > np.radians(settings.keyframe_angle)
+        differs = likeness < KEYFRAME_LIKENESS
+        return bool(few or ((moved or turned or differs) and self._since >= MIN_GAP))
+
+    def order(self, view: View) -> Order:
+        """The keyframe of a frame that was just settled; the front end goes on from it at once,
+        with what it knows."""
+        reference, tracked, sigma_px = (
+            self._tracker.reference, self._tracked, self._tracker.sigma_px,
+        )  # fmt: skip
+        if reference is None or tracked is None:
+            order = first_order(view, self._motion.pose, self._corners, sigma_px)
+        else:
+            order, provisional = promoted(
+                view, reference, tracked, self._motion.pose, self._next_id, self._corners, sigma_px
+            )
+            self._tracker.follow(provisional, np.eye(4))
+        self._next_id += len(order.new_ids)
+        self._tracked, self._since = None, 0
+        return order
+
+    def join(self, built: Built) -> None:
+        """Take in a keyframe that the back end has built."""
+        reference, followed = built.reference, self._tracker.reference
+        self._relocaliser.remember(reference, built.features)
+        if followed is None:
+            self._keyframes = 1
+            self._tracker.follow(reference, np.eye(4))
+        elif followed.view.id == reference.view.id:  # else another place is followed meanwhile
+            T_ref_cam = invert(followed.pose) @ self._motion.pose
+            self._tracker.follow(reference, T_ref_cam, self._tracked)
+            self._motion = self._motion.moved_to(reference.pose @ T_ref_cam)
+
+    def backend_failed(self) -> None:
+        """The back end lost a keyframe: what is followed goes on, and the next frame says so."""
+        self._trouble = "the back end failed and starts anew"
+        self.wants_join = False
+
+
+def _examined(
+    view: View, tracked: Tracked, reference: Reference, predicted: Float64 | None
+) -> tuple[DepthMap, Float32, Verdict]:
+    """Depth of a frame at a tracked pose, where its pixels come from, and the verdict."""
+    depth, came_from = carry(reference.depth, tracked.T_ref_cam, view.camera)
+    seen = np.isfinite(depth.inverse)
+    verdict = judge(view, tracked, reference, came_from, seen, predicted)
+    return depth, came_from, verdict

@@ -1,0 +1,103 @@
+"""Small patches of one picture found to sub-pixel in another: Lucas-Kanade (Bouguet 2001) from a
+template that a homography has brought to the other camera's attitude and distance."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from flow3r_ros.geometry.lie import invert
+from flow3r_ros.types import Bool, Camera, Float32, Float64, UInt8
+
+WINDOW = 15
+"""pixels of a patch's side"""
+MAX_ERROR = 18.0
+"""gray levels by which a patch may differ from its template on average"""
+MAX_RETURN_PX = 1.0
+"""pixels from where it started that a patch may end when it is searched back"""
+FOLLOW_WINDOW, FOLLOW_LEVELS = 21, 4
+"""pixels of a patch's side and pyramid levels for following from frame to frame: a tenth of the
+picture's width is bridged"""
+_FOLLOW_TERM = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.05)
+_TERM = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.02)
+
+
+def plane_homography(T_a_b: Float64, inverse_depth: float, lens: Camera) -> Float64:
+    """Homography `[3, 3]` from pixels of a to pixels of b, of a plane that faces a at the given
+    inverse depth; `T_a_b` is the pose of b in a, both have the pinhole `lens`."""
+    T = invert(T_a_b)
+    normal = np.array([[0.0, 0.0, inverse_depth]])
+    H = lens.matrix @ (T[:3, :3] + T[:3, 3:] @ normal) @ np.linalg.inv(lens.matrix)
+    return np.asarray(H / H[2, 2])
+
+
+def find_patches(
+    source: UInt8,
+    target: UInt8,
+    homography: Float64,
+    pixels: Float32,
+    expected: Float32,
+    levels: int = 1,
+    back: bool = False,
+) -> tuple[Float32, Bool]:
+    """Where patches of `source` are in `target`, gray `[H, W]` each.
+
+    Args:
+        homography: from source to target, approximately.
+        pixels: `[N, 2]` their centres in the source.
+        expected: `[N, 2]` where the search starts in the target.
+        levels: pyramid levels above the full picture; one bridges some 10 pixels, each further one
+            twice as many.
+        back: search back as well, and refuse what does not come home.
+
+    Returns positions `[N, 2]` and whether each was found.
+    """
+    height, width = target.shape
+    size = (width, height)
+    turned = cv2.warpPerspective(source, homography, size, borderMode=cv2.BORDER_REPLICATE)
+    template = like(np.asarray(turned, np.uint8), target)
+    there = cv2.perspectiveTransform(pixels[:, None].astype(np.float64), homography)
+    start = np.ascontiguousarray(there[:, 0], np.float32)
+    found_at, found = _search(template, target, start, expected, levels)
+    edge = WINDOW / 2.0
+    for place in (found_at, start):
+        found &= ((place > edge) & (place < np.array(size) - edge)).all(axis=1)
+    if back and found.any():
+        home, returned = _search(target, template, found_at, start, levels)
+        found &= returned & (np.linalg.norm(home - start, axis=1) < MAX_RETURN_PX)
+    return found_at, found
+
+
+def follow_patches(before: UInt8, after: UInt8, pixels: Float32) -> tuple[Float32, Bool]:
+    """Where patches at `pixels` `[N, 2]` of one picture are in the next, coarse to fine, and
+    whether each was found."""
+    moved, status, _ = cv2.calcOpticalFlowPyrLK(  # type: ignore[call-overload]
+        before, after, pixels[:, None], None, winSize=(FOLLOW_WINDOW, FOLLOW_WINDOW),
+        maxLevel=FOLLOW_LEVELS, criteria=_FOLLOW_TERM,
+    )  # fmt: skip
+    return np.asarray(moved, np.float32)[:, 0], np.asarray(status)[:, 0] > 0
+
+
+def _search(
+    a: UInt8, b: UInt8, pixels: Float32, expected: Float32, levels: int
+) -> tuple[Float32, Bool]:
+    moved, status, error = cv2.calcOpticalFlowPyrLK(
+        a, b, pixels[:, None], np.ascontiguousarray(expected[:, None], np.float32).copy(),
+        winSize=(WINDOW, WINDOW), maxLevel=levels, criteria=_TERM,
+        flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+    )  # fmt: skip
+    found = (np.asarray(status)[:, 0] > 0) & (np.asarray(error)[:, 0] < MAX_ERROR)
+    return np.asarray(moved, np.float32)[:, 0], found
+
+
+def like(template: UInt8, picture: UInt8) -> UInt8:
+    """The template with the brightness and contrast of the picture: another exposure is no other
+    place."""
+    (mean_a, dev_a), (mean_b, dev_b) = (
+        cv2.meanStdDev(image[::4, ::4]) for image in (template, picture)
+    )
+    gain = float(np.clip(dev_b[0, 0] / max(float(dev_a[0, 0]), 1.0), 0.2, 5.0))
+    shift = float(mean_b[0, 0]) - gain * float(mean_a[0, 0])
+    if abs(gain - 1.0) < 0.03 and abs(shift) < 2.0:
+        return template
+    return np.asarray(cv2.convertScaleAbs(template, alpha=gain, beta=shift), np.uint8)

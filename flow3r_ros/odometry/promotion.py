@@ -1,0 +1,91 @@
+"""A frame that becomes a keyframe: what the back end is given of it, and what the front end goes on
+with until it is built."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from flow3r_ros.geometry.camera_pose import DepthPoints
+from flow3r_ros.geometry.lie import invert
+from flow3r_ros.odometry.backend import Order, starting_sigma
+from flow3r_ros.odometry.depth import carry
+from flow3r_ros.odometry.keyframes import rays_of
+from flow3r_ros.odometry.tracking import Reference, Tracked, new_corners
+from flow3r_ros.odometry.views import View
+from flow3r_ros.types import Bool, Float32, Float64
+
+
+def first_order(view: View, pose: Float64, corners: int, sigma_px: float) -> Order:
+    """The first keyframe of a segment, at `pose` `[4, 4]`: only corners, of which nothing is
+    known."""
+    found = new_corners(view, np.empty((0, 2), np.float32), corners)
+    nothing = np.full(len(found), np.nan)
+    return Order(
+        view, pose, np.empty(0, np.int64), np.empty((0, 2), np.float32),
+        np.arange(len(found)), found, nothing, np.full(len(found), np.inf), sigma_px,
+    )  # fmt: skip
+
+
+def promoted(
+    view: View,
+    reference: Reference,
+    tracked: Tracked,
+    pose: Float64,
+    next_id: int,
+    corners: int,
+    sigma_px: float,
+) -> tuple[Order, Reference]:
+    """The keyframe of a frame that was tracked from `reference` to `pose` `[4, 4]`.
+
+    Its followed corners stay, where they were seen and at the depth they have there; new ones
+    (numbered from `next_id`, up to `corners` in all) take what
+    the keyframe's depth says there. `sigma_px` is the 1-sigma of a corner's position.
+    """
+    kept = tracked.agreed
+    pixels = tracked.pixels[kept]
+    found = new_corners(view, pixels, corners)
+    depth, came_from = carry(reference.depth, tracked.T_ref_cam, view.camera)
+    inverse, sigma = depth.at(found, view.ratio)
+    new_ids = np.arange(next_id, next_id + len(found))
+    order = Order(view, pose, reference.ids[kept], pixels, new_ids, found, inverse, sigma, sigma_px)
+    points = _moved(reference.points.only(kept), tracked.T_ref_cam)
+    measured = np.isfinite(inverse) & (inverse > 0)
+    typical = float(np.median(points.inverse)) if len(points) else 1.0
+    start = np.where(measured, inverse, typical)
+    wide = starting_sigma(start, np.where(measured, sigma, typical))
+    provisional = Reference(
+        view,
+        pose,
+        depth,
+        seen_through(reference.moving, came_from),
+        np.concatenate([order.ids, new_ids]),
+        np.concatenate([pixels, found]),
+        DepthPoints(
+            rays_of(view.lens, np.concatenate([pixels, found])),
+            np.concatenate([points.inverse, start]),
+            np.concatenate([points.sigma, wide]),
+        ),
+    )
+    return order, provisional
+
+
+def _moved(points: DepthPoints, T_ref_cam: Float64) -> DepthPoints:
+    """Points of a keyframe in the optical frame of a camera that sees them."""
+    T = invert(T_ref_cam)
+    turned = points.rays @ T[:3, :3].T
+    q = turned + points.inverse[:, None] * T[:3, 3]
+    z = np.maximum(q[:, 2], 1e-6)
+    return DepthPoints(
+        q / z[:, None], points.inverse / z, points.sigma * np.abs(turned[:, 2]) / z**2
+    )
+
+
+def seen_through(mask: Bool, came_from: Float32) -> Bool:
+    """A keyframe's mask seen from a frame, bool `[h, w]`."""
+    if not mask.any():
+        return np.zeros(came_from.shape[:2], np.bool_)
+    found = cv2.remap(
+        mask.view(np.uint8), came_from, np.empty((0, 0), np.float32), cv2.INTER_NEAREST
+    )
+    return np.asarray(found, np.bool_)

@@ -1,0 +1,314 @@
+"""The front end: follows corners from the latest keyframe into each frame and finds its pose.
+
+A coarse-to-fine search from the frame before says roughly where each corner went, whatever the
+motion, and a first pose follows. Each corner is then found to sub-pixel by the keyframe's own
+patch, turned and scaled to that pose, so nothing drifts from frame to frame. One corner in four is
+held back: followed like the others but never used for the pose, it is what verification judges the
+pose by.
+
+The tracker owns the followed corners (`Reference`) and where they were seen last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flow3r_ros.geometry.camera_pose import (
+    DepthPoints,
+    PoseFit,
+    PosePrior,
+    fit_camera_pose,
+    judge_camera_pose,
+    pose_without_depth,
+    project_points,
+)
+from flow3r_ros.geometry.depth_map import DepthMap
+from flow3r_ros.odometry.patches import (
+    MAX_RETURN_PX,
+    WINDOW,
+    find_patches,
+    follow_patches,
+    plane_homography,
+)
+from flow3r_ros.odometry.views import View
+from flow3r_ros.types import Bool, Camera, Float32, Float64
+
+HELD_BACK = 4
+"""one corner in so many judges the pose instead of finding it"""
+FOLLOWED = 2.0
+"""sigmas of a corner followed from the frame before, over those of one found by the keyframe's
+patch"""
+SIGMA_PX, LEAST_SIGMA_PX, MOST_SIGMA_PX = 0.5, 0.4, 1.2
+"""pixels of the tracking image: 1-sigma of a corner's position at the start, and its bounds; a
+camera that blurs or bends measures worse, and how much worse shows in the corners that agree"""
+SIGMA_MEMORY = 0.9
+"""share of the measured sigma that is kept from frame to frame"""
+AGREED = 4.0
+"""sigmas from the pose within which a corner was seen where it belongs"""
+MIN_CORNERS = 12
+"""corners without which there is no pose"""
+SURE, ENOUGH_SURE = 0.15, 50
+"""relative sigma of inverse depth that parallax has shown; corners like that which are enough for a
+pose"""
+EXPLAINED = 0.65
+"""share of the corners that a first pose must explain; below it they are followed back as well, and
+other starts are tried: the essential matrix needs no depth"""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the front end knows of the latest keyframe.
+
+    `pose` `[4, 4]` camera-to-world, odometry units; `depth` and `moving` on its depth grid; its
+    corners: `ids` int64 `[N]` of the map's points, `pixels` float32 `[N, 2]` where they are in its
+    tracking image, `points` their rays and inverse depths in its optical frame.
+    """
+
+    view: View
+    pose: Float64
+    depth: DepthMap
+    moving: Bool
+    ids: NDArray[np.int64]
+    pixels: Float32
+    points: DepthPoints
+
+    @property
+    def median_depth(self) -> float:
+        """Of the corners, odometry units; 1 without any."""
+        inverse = self.points.inverse
+        return 1.0 / max(float(np.median(inverse)), 1e-9) if len(inverse) else 1.0
+
+    @property
+    def held_back(self) -> Bool:
+        """Corners that judge, bool `[N]`."""
+        return np.asarray(self.ids % HELD_BACK == 0)
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What the corners say about one frame.
+
+    `ids` int64 `[N]` of the keyframe's corners; `T_ref_cam` `[4, 4]` pose of the frame in the
+    keyframe; `fit` of the corners that gave it (None:
+    too few were found); `agreed` bool `[N]` corners seen where they belong, `pixels` float32
+    `[N, 2]` where corners were found or belong; `judged` float64 `[M]` distances in sigmas of the
+    held-back corners that were found; `asked` the number of held-back corners that the pose puts
+    into the image; `expected` the number of all such corners.
+    """
+
+    ids: NDArray[np.int64]
+    T_ref_cam: Float64
+    fit: PoseFit | None
+    agreed: Bool
+    pixels: Float32
+    judged: Float64
+    asked: int
+    expected: int
+
+
+class Tracker:
+    """Follows the corners of one keyframe; `reference` is None until there is one, `noise_px` the
+    measured 1-sigma of a corner's position."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget keyframe and corners."""
+        self.reference: Reference | None = None
+        self._before: View | None = None
+        self._pixels = np.empty((0, 2), np.float32)
+        self._last = np.eye(4)
+        self.noise_px = SIGMA_PX
+
+    def start(self, view: View) -> None:
+        """The frame before the next one, while there is no keyframe."""
+        self._before = view
+
+    def follow(self, reference: Reference, T_ref_cam: Float64, last: Tracked | None = None) -> None:
+        """Follow the corners of another keyframe, or of the same one with better depths.
+
+        Args:
+            T_ref_cam: pose of the latest frame in it.
+            last: where the latest frame saw the corners that were followed so far.
+        """
+        self.reference = reference
+        where = project_points(reference.points, T_ref_cam, reference.view.lens)
+        pixels = np.where(np.isfinite(where), where, reference.pixels).astype(np.float32)
+        if last is not None:
+            _, mine, theirs = np.intersect1d(
+                reference.ids, last.ids[last.agreed], return_indices=True
+            )
+            pixels[mine] = last.pixels[last.agreed][theirs]
+        self._pixels, self._last = pixels, T_ref_cam
+
+    def track(self, view: View, start: Float64, prior: PosePrior | None = None) -> Tracked | None:
+        """Corners and pose of a frame; `start` `[4, 4]` is its pose in the keyframe as motion
+        predicts it. None without a keyframe of this size."""
+        reference, before = self.reference, self._before
+        self._before = view
+        if reference is None or reference.view.tracking.shape != view.tracking.shape:
+            return None
+        guess, followed = self._followed(before, view)
+        rough, sure = _rough_pose(
+            reference, guess, followed, [start, self._last], view.lens, self.sigma_px, prior
+        )
+        if not sure and before is not None:
+            home, returned = follow_patches(view.tracking, before.tracking, guess)
+            followed &= returned & (np.linalg.norm(home - self._pixels, axis=1) < MAX_RETURN_PX)
+            used = followed & ~reference.held_back
+            essential = pose_without_depth(
+                reference.points.only(used), guess[used].astype(np.float64), view.lens
+            )
+            starts = [start, self._last, np.eye(4), *([] if essential is None else [essential])]
+            rough, sure = _rough_pose(reference, guess, followed, starts, view.lens, self.sigma_px)
+        there = project_points(reference.points, rough, view.lens)
+        known = np.asarray(np.all(np.isfinite(there), axis=1))
+        target = np.where(known[:, None] & ~followed[:, None], there, guess).astype(np.float32)
+        pixels, found = _search(reference, view, rough, target, 1 if sure else 3)
+        tracked = _posed(reference, pixels, found & known, rough, view.lens, self.sigma_px, prior)
+        self._pixels, self._last = tracked.pixels, tracked.T_ref_cam
+        self._measure(tracked)
+        return tracked
+
+    def _measure(self, tracked: Tracked) -> None:
+        """Follow the noise of the corners that agree: 1.48 times the median across their epipolar
+        lines, where depth does not count."""
+        if tracked.fit is None or len(tracked.fit.whitened) < 2 * MIN_CORNERS:
+            return
+        across = np.abs(tracked.fit.whitened[tracked.fit.distance < AGREED, 1]) * self.sigma_px
+        if len(across) >= MIN_CORNERS:
+            seen = 1.48 * float(np.median(across))
+            self.noise_px = SIGMA_MEMORY * self.noise_px + (1.0 - SIGMA_MEMORY) * seen
+
+    @property
+    def sigma_px(self) -> float:
+        """1-sigma of a corner's position that poses are found with: the measured one, in bounds."""
+        return float(np.clip(self.noise_px, LEAST_SIGMA_PX, MOST_SIGMA_PX))
+
+    def look(self, view: View, reference: Reference, T_ref_cam: Float64) -> Tracked:
+        """What the corners of some keyframe say about a frame that is thought to be at `T_ref_cam`
+        `[4, 4]` in it; changes nothing."""
+        there = project_points(reference.points, T_ref_cam, view.lens)
+        known = np.asarray(np.all(np.isfinite(there), axis=1))
+        target = np.where(known[:, None], there, reference.pixels).astype(np.float32)
+        pixels, found = _search(reference, view, T_ref_cam, target, 3)
+        distance = judge_camera_pose(
+            reference.points,
+            pixels.astype(np.float64),
+            view.lens,
+            T_ref_cam,
+            FOLLOWED * self.sigma_px,
+        )
+        near = found & known & (distance < AGREED)
+        return _posed(reference, pixels, near, T_ref_cam, view.lens, self.sigma_px)
+
+    def _followed(self, before: View | None, view: View) -> tuple[Float32, Bool]:
+        """Where the corners went since the frame before, `[N, 2]` pixels, and whether each was
+        found."""
+        if before is None or before.tracking.shape != view.tracking.shape or not len(self._pixels):
+            return self._pixels, np.zeros(len(self._pixels), np.bool_)
+        return follow_patches(before.tracking, view.tracking, self._pixels)
+
+
+def _sure_ones(reference: Reference, usable: Bool) -> Bool:
+    """The usable corners whose depth parallax has shown, where they are enough; else all of them:
+    guessed depths agree with each other on wrong motions."""
+    points = reference.points
+    sure = usable & (points.sigma < SURE * points.inverse)
+    return sure if np.count_nonzero(sure) >= ENOUGH_SURE else usable
+
+
+def _rough_pose(
+    reference: Reference,
+    guess: Float32,
+    followed: Bool,
+    starts: Sequence[Float64],
+    lens: Camera,
+    sigma_px: float,
+    prior: PosePrior | None = None,
+) -> tuple[Float64, bool]:
+    """First pose from the corners that were followed, the best over several starts, and whether it
+    explains them."""
+    used = _sure_ones(reference, followed & ~reference.held_back)
+    if np.count_nonzero(used) < MIN_CORNERS:
+        return starts[0], False
+    points, observed = reference.points.only(used), guess[used].astype(np.float64)
+    fits = [
+        fit_camera_pose(points, observed, lens, each, FOLLOWED * sigma_px, 8, prior)
+        for each in starts
+    ]
+    fit = min(fits, key=lambda each: each.cost)
+    return (fit.T, True) if fit.inliers > EXPLAINED else (starts[0], False)
+
+
+def _search(
+    reference: Reference, view: View, T_ref_cam: Float64, target: Float32, levels: int
+) -> tuple[Float32, Bool]:
+    """Corners to sub-pixel from the keyframe's patches as a camera at `T_ref_cam` would see
+    them."""
+    inverse = float(np.median(reference.points.inverse)) if len(reference.ids) else 0.0
+    homography = plane_homography(T_ref_cam, inverse, view.lens)
+    return find_patches(
+        reference.view.tracking, view.tracking, homography, reference.pixels, target, levels
+    )
+
+
+def _posed(
+    reference: Reference,
+    pixels: Float32,
+    found: Bool,
+    rough: Float64,
+    lens: Camera,
+    sigma_px: float,
+    prior: PosePrior | None = None,
+) -> Tracked:
+    """Pose from the corners that are not held back, and what those that are say of it."""
+    used = _sure_ones(reference, found & ~reference.held_back)
+    observed = pixels.astype(np.float64)
+    fit, T = None, rough
+    if np.count_nonzero(used) >= MIN_CORNERS:
+        fit = fit_camera_pose(
+            reference.points.only(used), observed[used], lens, rough, sigma_px, 8, prior
+        )
+        T = fit.T
+    belongs = project_points(reference.points, T, lens)
+    with np.errstate(invalid="ignore"):
+        edge = np.array([lens.width, lens.height]) - WINDOW / 2.0
+        inside = np.all((belongs > WINDOW / 2.0) & (belongs < edge), axis=1)
+    distance = judge_camera_pose(reference.points, observed, lens, T, sigma_px)
+    agreed = found & (distance < AGREED)
+    asked = inside & reference.held_back
+    where = np.where(np.isfinite(belongs), belongs, observed)
+    where[agreed] = observed[agreed]
+    return Tracked(
+        ids=reference.ids,
+        T_ref_cam=T,
+        fit=fit,
+        agreed=agreed,
+        pixels=where.astype(np.float32),
+        judged=distance[asked & found],
+        asked=int(np.count_nonzero(asked)),
+        expected=int(np.count_nonzero(inside)),
+    )
+
+
+def new_corners(view: View, taken: Float32, count: int) -> Float32:
+    """Further corners of a picture, `[M, 2]` pixels, away from those `taken` `[N, 2]`, up to
+    `count` in all."""
+    wanted = count - len(taken)
+    if wanted <= 0:
+        return np.empty((0, 2), np.float32)
+    height, width = view.tracking.shape
+    distance = max(6, round(0.55 * float(np.sqrt(height * width / count))))
+    mask = np.full((height, width), 255, np.uint8)
+    for x, y in taken:
+        cv2.circle(mask, (round(float(x)), round(float(y))), distance, 0, -1)
+    mask[:WINDOW], mask[-WINDOW:], mask[:, :WINDOW], mask[:, -WINDOW:] = 0, 0, 0, 0
+    found = cv2.goodFeaturesToTrack(view.tracking, wanted, 0.005, distance, mask=mask, blockSize=5)
+    return np.empty((0, 2), np.float32) if found is None else np.asarray(found, np.float32)[:, 0]

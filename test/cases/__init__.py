@@ -1,0 +1,1 @@
+"""`python -m test.cases ../shared/cases`: other people's inputs through the public commands."""

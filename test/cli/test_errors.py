@@ -1,0 +1,39 @@
+"""Whatever goes wrong is one line; --debug shows the rest."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from flow3r_ros.cli.main import main
+from test.cases.workshop import flow3r
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), MemoryError(), RecursionError("deep"), OSError()])
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_error_nobody_foresaw(
+    error: Exception, debug: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sys.modules[main.__module__], "app", fail)
+    monkeypatch.setattr("sys.argv", ["flow3r", "run", *(["--debug"] if debug else [])])
+    with pytest.raises(SystemExit) as end:
+        main()
+    lines = capsys.readouterr().err.splitlines()
+    assert end.value.code == 1
+    assert lines[-1].startswith("flow3r: ")
+    assert ("Traceback (most recent call last):" in lines) == debug
+    assert debug or len(lines) == 1
+
+
+def test_debug_is_taken_wherever_it_stands(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.mp4"
+    for arguments in (("--debug", "run", missing), ("run", missing, "--debug")):
+        done = flow3r(*arguments, "--output", tmp_path / "out")
+        assert done.code == 1
+        assert "Traceback" in done.err
+        assert "no such file or folder" in done.err.splitlines()[-1]

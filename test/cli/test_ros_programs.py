@@ -1,0 +1,47 @@
+"""Programs that need ROS 2 say in one line what is missing and what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAMS = ("node", "example_consumer")
+
+
+def start(program: str, *missing: str) -> subprocess.CompletedProcess[str]:
+    """A pip script where modules cannot be imported."""
+    code = (
+        f"import sys\nfor name in {missing!r}: sys.modules[name] = None\n"
+        f"from flow3r_ros.cli import ros_programs\nsys.exit(ros_programs.{program}(['program']))"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_without_ros(program: str) -> None:
+    done = start(program, "rclpy")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "ROS 2 is not importable" in done.stderr
+    assert "make setup" in done.stderr
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_without_our_messages(program: str) -> None:
+    pytest.importorskip("rclpy", reason="rclpy is not installed")
+    done = start(program, "flow3r_ros.msg")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "colcon build --packages-select flow3r_ros" in done.stderr
+    assert "make setup" in done.stderr
+
+
+@pytest.mark.parametrize("package", ["sensor_msgs_py", "tf_transformations"])
+def test_the_example_consumer_names_the_package_it_lacks(package: str) -> None:
+    pytest.importorskip("rclpy", reason="rclpy is not installed")
+    done = start("example_consumer", package, "sensor_msgs_py")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "sudo apt install ros-$ROS_DISTRO-sensor-msgs-py" in done.stderr

@@ -1,0 +1,100 @@
+"""Depth maps: carried exactly on a plane, unknown where nothing is known, fused by their sigmas."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flow3r_ros.geometry.depth_map import DepthMap, unknown
+from flow3r_ros.odometry.depth import carry, fit_to, from_network, fuse
+from test.odometry.plane import depth_at, relative, seen_at
+
+
+def test_a_plane_is_carried_exactly() -> None:
+    here, there = seen_at(0), seen_at(8)
+    carried, came_from = carry(depth_at(0, here), relative(0, 8), here.camera)
+    known = np.isfinite(carried.inverse)
+    assert known.mean() > 0.75
+    exact = depth_at(8, there).inverse
+    np.testing.assert_allclose(carried.inverse[known], exact[known], rtol=2e-3)
+    assert np.isinf(carried.sigma[~known]).all()
+    assert came_from.shape == (*exact.shape, 2)
+
+
+def test_standing_still_carries_everything_as_it_is() -> None:
+    here = seen_at(0)
+    carried, came_from = carry(depth_at(0, here), np.eye(4), here.camera)
+    known = np.isfinite(carried.inverse)
+    assert known[1:-1, 1:-1].all()
+    np.testing.assert_allclose(carried.inverse[known], depth_at(0, here).inverse[known], rtol=1e-4)
+    assert np.abs(came_from[50, 70] - [70, 50]).max() < 1e-3
+
+
+def test_what_is_hidden_or_beyond_the_picture_is_unknown() -> None:
+    here = seen_at(0)
+    height, width = here.gray.shape
+    inverse = np.full((height, width), 0.25, np.float32)
+    inverse[40:80, 60:110] = 1.0
+    map_ = DepthMap(inverse, 0.01 * inverse)
+    aside = np.eye(4)
+    aside[0, 3] = 0.15
+    carried, _ = carry(map_, aside, here.camera)
+    front = round(here.camera.fx * 0.15)
+    back = round(here.camera.fx * 0.15 * 0.25)
+    assert np.isnan(carried.inverse[60, width - back // 2 :]).all()
+    uncovered = slice(110 - front + 4, 110 - back - 4)
+    assert np.isnan(carried.inverse[60, uncovered]).mean() > 0.8
+    assert np.isfinite(carried.inverse[60, 65 - front + 6 : 100 - front]).all()
+
+
+def test_unknown_pixels_stay_unknown() -> None:
+    nothing = unknown(20, 30)
+    assert np.isnan(nothing.depth()).all()
+    assert (nothing.confidence() == 0).all()
+    here = seen_at(0)
+    carried, _ = carry(unknown(*here.gray.shape), relative(0, 3), here.camera)
+    assert np.isnan(carried.inverse).all()
+    keep = np.zeros(here.gray.shape, np.bool_)
+    keep[:, :10] = True
+    only = depth_at(0, here).where(keep)
+    assert np.isfinite(only.inverse).sum() == keep.sum()
+
+
+def test_values_are_read_at_pixels_of_a_larger_picture() -> None:
+    here = seen_at(0)
+    map_ = depth_at(0, here)
+    inverse, sigma = map_.at(np.array([[0, 0], [319, 239], [1000, 5]], np.float32), here.ratio)
+    assert inverse[0] == np.float64(map_.inverse[0, 0])
+    assert inverse[1] == np.float64(map_.inverse[-1, -1])
+    assert np.isfinite(sigma).all()
+
+
+def test_fusion_weighs_by_information_and_the_surer_wins_a_quarrel() -> None:
+    def constant(value: float, sigma: float) -> DepthMap:
+        return DepthMap(np.full((4, 4), value, np.float32), np.full((4, 4), sigma, np.float32))
+
+    mean = fuse([constant(1.0, 0.1), constant(1.1, 0.1)])
+    np.testing.assert_allclose(mean.inverse, 1.05, rtol=1e-5)
+    np.testing.assert_allclose(mean.sigma, 0.1 / np.sqrt(2), rtol=1e-5)
+    quarrel = fuse([constant(1.0, 0.01), constant(2.0, 0.1)])
+    np.testing.assert_allclose(quarrel.inverse, 1.0, rtol=1e-5)
+    alone = fuse([unknown(4, 4), constant(1.0, 0.1)])
+    np.testing.assert_allclose(alone.inverse, 1.0)
+    assert np.isnan(fuse([unknown(4, 4), unknown(4, 4)]).inverse).all()
+
+
+def test_the_network_is_unsure_where_it_says_so() -> None:
+    depth, confidence = np.full((6, 8), 2.0, np.float32), np.ones((6, 8), np.float32)
+    depth[0, 0], confidence[:, 4:] = np.nan, 0.2
+    map_ = from_network(depth, confidence, 3.0, 8, 6)
+    assert np.isnan(map_.inverse[0, 0])
+    np.testing.assert_allclose(map_.inverse[1:], 1 / 6, rtol=1e-5)
+    assert map_.sigma[3, 6] > 3 * map_.sigma[3, 1]
+
+
+def test_a_wrong_scale_is_brought_onto_what_is_known() -> None:
+    target = depth_at(0, seen_at(0))
+    source = DepthMap(target.inverse * np.float32(0.4), target.sigma)
+    fitted = fit_to(source, target)
+    np.testing.assert_allclose(fitted.inverse, target.inverse, rtol=0.02)
+    little = target.where(np.zeros(target.inverse.shape, np.bool_))
+    assert fit_to(source, little) is source

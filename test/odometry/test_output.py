@@ -1,0 +1,86 @@
+"""One scale on everything that leaves, and honest repeats."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from flow3r_ros.config import load_config
+from flow3r_ros.odometry.output import UNVERIFIED_CONFIDENCE, Output, Settled
+from flow3r_ros.odometry.uncertainty import lost
+from flow3r_ros.types import PoseSource, TrackingState
+from test.odometry.plane import SCENE, depth_at, seen_at
+
+
+def settled(index: int, **changes: object) -> Settled:
+    view = seen_at(index)
+    plain = Settled(
+        view, SCENE.pose(index), np.eye(6), 0.1 * np.eye(6), np.full(6, 0.5), 0.1,
+        depth_at(index, view), np.zeros(view.gray.shape, np.bool_), TrackingState.TRACKING,
+        PoseSource.PNP, "",
+    )  # fmt: skip
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def thrice() -> Output:
+    return Output(load_config(None, {"scale.source": "fixed", "scale.factor": 3.0}))
+
+
+def test_pose_depth_covariance_and_twist_share_one_scale() -> None:
+    plain = Output(load_config(None, {})).publish(settled(5), {})
+    large = thrice().publish(settled(5), {})
+    np.testing.assert_allclose(large.T_odom_cam[:3, 3], 3 * plain.T_odom_cam[:3, 3])
+    np.testing.assert_allclose(large.T_odom_cam[:3, :3], plain.T_odom_cam[:3, :3])
+    np.testing.assert_allclose(large.depth, 3 * plain.depth, rtol=1e-6)
+    np.testing.assert_allclose(np.diag(large.covariance), [9.0] * 3 + [1.0] * 3)
+    np.testing.assert_allclose(np.diag(large.step_covariance), [0.9] * 3 + [0.1] * 3)
+    np.testing.assert_allclose(large.twist, [1.5] * 3 + [0.5] * 3)
+    np.testing.assert_allclose(np.diag(large.twist_covariance), [90.0] * 3 + [10.0] * 3)
+
+
+def test_lost_is_huge_in_every_unit_and_depth_unverified() -> None:
+    state = TrackingState.LOST
+    estimate = thrice().publish(settled(5, state=state, covariance=lost(), velocity=None), {})
+    assert np.diag(estimate.covariance).min() >= 1e6
+    assert not estimate.twist.any()
+    sure = thrice().publish(settled(5), {})
+    np.testing.assert_allclose(estimate.confidence, UNVERIFIED_CONFIDENCE * sure.confidence)
+
+
+def test_a_repeat_is_the_last_estimate_less_certain() -> None:
+    output = thrice()
+    assert output.repeat(seen_at(1), TrackingState.TRACKING, "", np.eye(6)) is None
+    first = output.publish(settled(5), {})
+    again = output.repeat(seen_at(6), TrackingState.DEGRADED, "the picture repeats", np.eye(6))
+    assert again is not None
+    assert (again.frame_id, again.pose_source) == (6, PoseSource.REPEATED)
+    assert np.array_equal(again.T_odom_cam, first.T_odom_cam)
+    np.testing.assert_allclose(again.covariance - first.covariance, np.diag([9.0] * 3 + [1.0] * 3))
+    assert not again.keyframe
+
+
+def test_only_believed_keyframes_build_the_map() -> None:
+    output = Output(load_config(None, {}))
+    output.publish(settled(0), {})
+    output.publish(settled(1, keyframe=True, state=TrackingState.DEGRADED), {})
+    assert output.map is None
+    output.publish(settled(2, keyframe=True), {})
+    assert output.map is not None
+    assert len(output.map) > 0
+
+
+def test_segments_states_and_sources_are_counted() -> None:
+    output = Output(load_config(None, {}))
+    output.publish(settled(0), {})
+    output.begin_segment("time jumped back", 0)
+    assert output.repeat(seen_at(1), TrackingState.TRACKING, "", np.eye(6)) is None
+    assert output.publish(settled(2), {}).segment == 1
+    output.publish(settled(3), {})
+    assert [(s.first_frame, s.last_frame, s.reason) for s in output.segments] == [
+        (0, 0, "start"), (2, 3, "time jumped back"),
+    ]  # fmt: skip
+    assert output.tracking_states == {"tracking": 3}
+    assert output.pose_sources == {"pnp": 3}
+    output.reset()
+    assert output.segments == []

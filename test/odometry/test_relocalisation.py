@@ -1,0 +1,72 @@
+"""Known places are recognised from other views, unknown ones are not."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flow3r_ros.geometry.lie import invert, rotation_angle
+from flow3r_ros.odometry.relocalisation import Relocaliser, describe
+from flow3r_ros.odometry.verification import recognised
+from flow3r_ros.types import UInt8
+from test.odometry.plane import BLACK, picture, reference_at, relative, seen_at, view
+
+
+def remembering(*moments: int, capacity: int = 10) -> Relocaliser:
+    relocaliser = Relocaliser(capacity)
+    for moment in moments:
+        relocaliser.remember(reference_at(moment), describe(seen_at(moment)))
+    return relocaliser
+
+
+def elsewhere() -> UInt8:
+    """A picture of the same kind of texture that was never seen."""
+    small = np.random.default_rng(5).integers(0, 255, (60, 80, 3)).astype(np.uint8)
+    return np.ascontiguousarray(np.kron(small, np.ones((4, 4, 1), np.uint8)))
+
+
+def test_a_known_place_is_found_from_another_view() -> None:
+    found = remembering(0, 20, 40).find(seen_at(10))
+    assert found is not None
+    assert recognised(found.judged)
+    moment = found.reference.view.id
+    error = invert(relative(moment, 10)) @ found.fit.T
+    assert np.linalg.norm(error[:3, 3]) < 0.05
+    assert np.degrees(rotation_angle(error[:3, :3])) < 1.0
+    assert found.speaking == int(np.count_nonzero(found.judged < 3.0))
+
+
+def test_upside_down_it_is_the_same_place_turned() -> None:
+    turned = np.ascontiguousarray(picture(0)[::-1, ::-1])
+    found = remembering(0, 20).find(view(turned, 99))
+    assert found is not None
+    assert recognised(found.judged)
+    assert np.degrees(rotation_angle(found.fit.T[:3, :3])) > 175.0
+
+
+def test_an_unknown_place_and_an_empty_picture_are_not() -> None:
+    relocaliser = remembering(0, 20)
+    for rgb in (elsewhere(), BLACK):
+        found = relocaliser.find(view(rgb, 99))
+        assert found is None or not recognised(found.judged)
+    assert relocaliser.find(view(BLACK, 99)) is None
+
+
+def test_nothing_remembered_nothing_found() -> None:
+    assert Relocaliser(5).find(seen_at(0)) is None
+    relocaliser = remembering(0)
+    relocaliser.clear()
+    assert relocaliser.find(seen_at(0)) is None
+
+
+def test_the_oldest_places_go_first() -> None:
+    relocaliser = remembering(0, 20, 40, capacity=2)
+    found = relocaliser.find(seen_at(1))
+    assert found is None or found.reference.view.id != 0
+
+
+def test_features_lie_in_the_tracking_image() -> None:
+    features = describe(seen_at(0))
+    assert len(features.pixels) == len(features.descriptors) > 50
+    assert (features.pixels >= 0).all()
+    assert (features.pixels < [320, 240]).all()
+    assert len(describe(view(BLACK)).pixels) == 0

@@ -1,0 +1,106 @@
+"""The repository as a ROS 2 package and a pip distribution: what package.xml names exists, and what
+pip and colcon install is complete."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from test.conftest import shared_path
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ("config", "launch", "models", "msg")
+"""folders of the root that belong to an installation"""
+BASE_KEYS = {"builtin_interfaces", "std_msgs", "ament_cmake_python", "rosidl_default_runtime"}
+"""packages of every ROS 2 distribution that the reference list does not bother to name"""
+
+
+def dependencies() -> dict[str, set[str]]:
+    """Key of package.xml -> the kinds of dependency it is named as."""
+    found: dict[str, set[str]] = {}
+    for element in ElementTree.parse(ROOT / "package.xml").getroot():
+        if element.tag.endswith("depend"):
+            found.setdefault(str(element.text), set()).add(element.tag)
+    return found
+
+
+def test_every_key_of_package_xml_exists_in_rosdep() -> None:
+    reference = shared_path("reference") / "rosdep_keys.txt"
+    known = {
+        line.partition(":")[0].strip()
+        for line in reference.read_text().splitlines()
+        if line and not line.startswith(("#", "["))
+    }
+    assert dependencies().keys() - BASE_KEYS <= known
+
+
+def test_package_xml_names_what_the_code_imports_and_the_keys_that_exist() -> None:
+    named = dependencies()
+    for key in (
+        "cv_bridge",
+        "sensor_msgs_py",
+        "tf_transformations",
+        "python3-opencv",
+        "python3-torch",
+        "python3-pydantic",
+        "python3-typer",
+        "python3-rich",
+        "python3-rosbags-pip",
+        "python3-huggingface-hub-pip",
+    ):
+        assert "exec_depend" in named[key], key
+    assert not any("safetensors" in key for key in named)
+
+
+def test_readme_and_robot_page_install_with_pip_what_rosdep_does_not() -> None:
+    skipped = "python3-rosbags-pip python3-huggingface-hub-pip"
+    assert set(skipped.split()) <= dependencies().keys()
+    packages = "safetensors pydantic rosbags huggingface_hub\n"
+    for page in ("README.md", "docs/robot.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert f'rosdep install --from-paths src --ignore-src -y --skip-keys "{skipped}"' in text
+        assert f"pip install -c src/flow3r_ros/constraints.txt {packages}" in text
+
+
+def test_a_wheel_carries_every_shared_file(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    listing = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
+    if listing.returncode != 0:
+        pytest.skip("not a git checkout")
+    files = [name for name in listing.stdout.splitlines() if (ROOT / name).is_file()]
+    for name in files:
+        if name.split("/")[0] in {*SHARED, "flow3r_ros"} or "/" not in name:
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).symlink_to(ROOT / name)
+    build = "from setuptools import build_meta; import sys; build_meta.build_wheel(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", build, str(tmp_path)], cwd=source, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    prefix = f"{'-'.join(wheel.name.split('-')[:2])}.data/data/share/flow3r_ros/"
+    expected = {name for name in files if name.split("/")[0] in SHARED} | {"package.xml"}
+    assert {f"{prefix}{name}" for name in expected} <= packed
+    assert {name for name in files if name.startswith("flow3r_ros/")} <= packed
+    assert not any(name.startswith("test/") for name in packed)
+
+
+def test_cmake_installs_the_same_folders_and_every_program() -> None:
+    cmake = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert f"foreach(folder {' '.join(name for name in SHARED if name != 'msg')})" in cmake
+    for path in (ROOT / "msg").iterdir():
+        assert f'"msg/{path.name}"' in cmake
+    for program in (
+        "flow3r_node:ros.process",
+        "flow3r:cli",
+        "example_consumer:ros.example_consumer",
+    ):
+        assert f'"{program}"' in cmake
