@@ -21,7 +21,7 @@ ERROR_BINS = 10
 class Calibration(BaseModel):
     """The probability of "within 10 % of the true depth" over the network's own confidence."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     said: tuple[float, ...] = Field(min_length=1, description="confidences, ascending")
     right: tuple[float, ...] = Field(description="share of pixels that were right there")
     measured_on: str = ""

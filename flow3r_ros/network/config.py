@@ -116,7 +116,7 @@ class FineHeadConfig(_Group):
     """The optional head without patches (`network.fine_head`); takes the place of the official
     point and confidence heads."""
 
-    widths: tuple[int, int, int] = Field(
+    widths: tuple[Channels, Channels, Channels] = Field(
         (64, 48, 24), description="channels at 2, 4 and 8 cells along a patch's side"
     )
 

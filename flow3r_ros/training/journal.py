@@ -118,6 +118,24 @@ class Journal(Silent):
             self._events.flush()
 
 
+def scores_before(output: Path) -> dict[str, float]:
+    """Held-out metrics of the model that the run started from, if they were measured."""
+    path = output / "validation.jsonl"
+    rows = (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if path.exists()
+        else []
+    )
+    return next(
+        (
+            {name: round(value, 4) for name, value in row.items() if name != "step"}
+            for row in rows
+            if row["step"] == 0
+        ),
+        {},
+    )
+
+
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     """Turn an OSError into an OutputError that names `path`."""
@@ -142,21 +160,3 @@ def _open_events(folder: Path, first: int) -> Any:
         )
         return None
     return SummaryWriter(str(folder), purge_step=first + 1 if first else None)
-
-
-def scores_before(output: Path) -> dict[str, float]:
-    """Held-out metrics of the model that a run started from, if they were measured."""
-    path = output / "validation.jsonl"
-    rows = (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if path.exists()
-        else []
-    )
-    return next(
-        (
-            {name: round(value, 4) for name, value in row.items() if name != "step"}
-            for row in rows
-            if row["step"] == 0
-        ),
-        {},
-    )
