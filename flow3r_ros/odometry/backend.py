@@ -192,18 +192,21 @@ class Backend:
         """The keyframe and its points into the map."""
         known = np.isin(order.ids, self._map.points.ids)
         ids, pixels = order.ids[known], order.pixels[known]
+        forgotten = ~known & (len(self._map) == 0)  # of a map that was lost: found anew
+        nothing = np.full(np.count_nonzero(forgotten), np.nan)
+        new_ids = np.concatenate([order.ids[forgotten], order.new_ids])
+        new_pixels = np.concatenate([order.pixels[forgotten], order.new_pixels])
+        guess = np.concatenate([nothing, order.inverse])
+        guess_sigma = np.concatenate([nothing, order.sigma])
         view = order.view
-        typical = float(np.nanmedian(order.inverse)) if np.isfinite(order.inverse).any() else 1.0
-        measured = np.isfinite(order.inverse) & (order.inverse > 0) & np.isfinite(order.sigma)
-        inverse = np.where(measured, order.inverse, typical)
-        sigma = np.where(measured, starting_sigma(inverse, order.sigma), UNKNOWN_SIGMA * typical)
-        rays = rays_of(view.lens, order.new_pixels)
-        hosts = np.full(len(order.new_ids), view.id)
-        new = Points(order.new_ids, hosts, rays, inverse, sigma, inverse.copy(), sigma.copy())
-        all_ids, all_pixels = (
-            np.concatenate([ids, order.new_ids]),
-            np.concatenate([pixels, order.new_pixels]),
-        )
+        typical = float(np.nanmedian(guess)) if np.isfinite(guess).any() else 1.0
+        measured = np.isfinite(guess) & (guess > 0) & np.isfinite(guess_sigma)
+        inverse = np.where(measured, guess, typical)
+        sigma = np.where(measured, starting_sigma(inverse, guess_sigma), UNKNOWN_SIGMA * typical)
+        rays = rays_of(view.lens, new_pixels)
+        hosts = np.full(len(new_ids), view.id)
+        new = Points(new_ids, hosts, rays, inverse, sigma, inverse.copy(), sigma.copy())
+        all_ids, all_pixels = np.concatenate([ids, new_ids]), np.concatenate([pixels, new_pixels])
         sort = np.argsort(all_ids)
         height, width = view.gray.shape
         keyframe = Keyframe(

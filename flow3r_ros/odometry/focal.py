@@ -1,8 +1,8 @@
 """Unknown intrinsics: hold the first frames back, find the focal length, then let them through.
 
-Policy: a stream without a camera is held for at most `HELD` frames. With the assist, the focal
-length that explains the flow between them best is taken; otherwise, from a network that predicts
-rays of its own, the one its first point map shows. Where neither knows, 0.9 of the longer side
+Policy: a stream without a camera is held for at most `HELD` frames. From a network
+that predicts rays of its own, the one its first point map shows is taken; otherwise the focal
+length that explains the flow between them best. Where neither knows, 0.9 of the longer side
 stands. The camera is then frozen and marked `estimated`; no frame is lost, the first ones are only
 late.
 """

