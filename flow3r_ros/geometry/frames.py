@@ -31,6 +31,12 @@ def odom_from_optical(T_world_cam: Float64, T_base_optical: Float64 | None = Non
     return np.asarray(T_base_optical @ T_world_cam @ invert(T_base_optical))
 
 
+def optical_from_odom(T_odom_child: Float64) -> Float64:
+    """Inverse of `odom_from_optical` without a base: `T_world_cam [4, 4]` from the camera's pose
+    in `odom`."""
+    return np.asarray(rigid(R_BODY_OPTICAL.T, np.zeros(3)) @ T_odom_child)
+
+
 def odom_covariance(
     covariance: Float64, T_world_cam: Float64, T_base_optical: Float64 | None = None
 ) -> Float64:
