@@ -37,7 +37,7 @@ def play(clip: Path, seconds: float) -> int:
     count, start, first_ns = 0, time.monotonic(), 0
     with open_source(clip) as source:
         for frame in source:
-            if frame.stamp_ns == 0:  # says "no stamp" in a ROS header: clips begin there, cameras not
+            if frame.stamp_ns == 0:  # "no stamp" in a ROS header: clips begin there, cameras not
                 continue
             if not count:
                 first_ns, start = frame.stamp_ns, time.monotonic()
