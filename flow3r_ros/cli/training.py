@@ -91,6 +91,14 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="continue from the newest checkpoint")
     ] = False,
+    licences: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--license",
+            help="licence of the data, for the manifest; once for all, or once for every --data; "
+            "default: the LICENSE beside a recording, else unknown",
+        ),
+    ] = None,
     experiment: Annotated[
         Experiment | None,
         typer.Option(
@@ -123,5 +131,5 @@ def train(
         raise typer.BadParameter("training takes --config and --data; --seeds is for experiments")
     from flow3r_ros.training.loop import train as train_model
 
-    result = train_model(config, data, output, max_steps, resume)
+    result = train_model(config, data, output, max_steps, resume, licences or [])
     print_result({"model": str(result.model), **result.metrics}, as_json)

@@ -79,12 +79,7 @@ def resample_depth(depth: Float32, source: Camera, target: Camera) -> Float32:
     Raises:
         InputError: the depth map is not of the size its intrinsics are for.
     """
-    if depth.shape != (source.height, source.width):
-        size = f"{depth.shape[1]}x{depth.shape[0]}"
-        raise InputError(
-            f"depth of {size} pixels has intrinsics for {source.width}x{source.height}",
-            "give the depth camera's own",
-        )
+    _check_size(depth, source)
     if source == target:
         return depth.astype(np.float32)
     if source.distortion:
@@ -103,3 +98,39 @@ def resample_depth(depth: Float32, source: Camera, target: Camera) -> Float32:
         borderValue=(nan, nan, nan, nan),
     )
     return np.asarray(sampled, np.float32)
+
+
+def registered_depth(
+    depth: Float32, source: Camera, target: Camera, offset: tuple[float, float, float]
+) -> Float32:
+    """Depth `[h, w]` of one pinhole as another one beside it sees it: every point is moved by
+    `offset` (from the source's optical frame to the target's, same axes, unit of the depth) and
+    falls on the nearest pixel; the nearest point wins, NaN where none falls.
+
+    The target should have no more pixels than the source, or holes remain between points.
+
+    Raises:
+        InputError: the depth map is not of the size its intrinsics are for.
+    """
+    _check_size(depth, source)
+    rows, columns = np.nonzero(np.isfinite(depth) & (depth > 0))
+    z = depth[rows, columns].astype(np.float64)
+    x = (columns - source.cx) / source.fx * z + offset[0]
+    y = (rows - source.cy) / source.fy * z + offset[1]
+    z = z + offset[2]
+    u = np.rint(x / z * target.fx + target.cx).astype(np.int64)
+    v = np.rint(y / z * target.fy + target.cy).astype(np.int64)
+    inside = (z > 0) & (u >= 0) & (v >= 0) & (u < target.width) & (v < target.height)
+    far_first = np.flatnonzero(inside)[np.argsort(-z[inside], kind="stable")]
+    seen = np.full((target.height, target.width), np.nan, np.float32)
+    seen[v[far_first], u[far_first]] = z[far_first]
+    return seen
+
+
+def _check_size(depth: Float32, source: Camera) -> None:
+    if depth.shape != (source.height, source.width):
+        size = f"{depth.shape[1]}x{depth.shape[0]}"
+        raise InputError(
+            f"depth of {size} pixels has intrinsics for {source.width}x{source.height}",
+            "give the depth camera's own",
+        )

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flow3r_ros.config import first_fault, read_mapping
 from flow3r_ros.errors import ModelError
+from flow3r_ros.network.calibration import Calibration
 from flow3r_ros.network.config import Flow3rConfig, load_architecture
 from flow3r_ros.paths import shared_files
 
@@ -68,6 +69,7 @@ class Manifest(BaseModel):
     input: InputSpec
     trained_on: str = ""
     metrics: dict[str, Any] = {}
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def describe(folder: ModelFolder) -> dict[str, Any]:
 
 def licence_note(manifest: Manifest) -> str:
     """One line about the licence of the weights, never claiming more than the manifest knows."""
-    known = manifest.license and CHECK_THE_LICENCE not in manifest.license
+    known = manifest.license not in ("", CHECK_THE_LICENCE)
     return (
         f"licence of the weights: {manifest.license}"
         if known

@@ -34,6 +34,7 @@ from flow3r_ros.network.catalog import (
 )
 from flow3r_ros.network.config import Flow3rConfig, load_architecture, preset
 from flow3r_ros.network.flow_head import FlowHead
+from flow3r_ros.network.licences import concern
 from flow3r_ros.network.model import Flow3r
 from flow3r_ros.paths import OutputFolder, readable
 
@@ -68,7 +69,8 @@ def load_folder(
     model = build(folder.architecture(), read_weights(folder.weights), folder.weights)
     if dtype != torch.float32:
         model.lower_precision(dtype)
-    logger.info(
+    logger.log(
+        logging.WARNING if concern(folder.manifest.license) else logging.INFO,
         "model %s from %s; %s",
         folder.manifest.name,
         folder.manifest.source,

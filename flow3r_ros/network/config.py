@@ -112,6 +112,15 @@ class EvidenceConfig(_Group):
     )
 
 
+class FineHeadConfig(_Group):
+    """The optional head without patches (`network.fine_head`); takes the place of the official
+    point and confidence heads."""
+
+    widths: tuple[Channels, Channels, Channels] = Field(
+        (64, 48, 24), description="channels at 2, 4 and 8 cells along a patch's side"
+    )
+
+
 class Flow3rConfig(_Group):
     """The whole network. Frozen: derive variants with `model_copy(update=...)`."""
 
@@ -124,6 +133,7 @@ class Flow3rConfig(_Group):
     camera_decoder: HeadDecoderConfig
     flow_head: FlowHeadConfig = FlowHeadConfig()
     evidence: EvidenceConfig | None = None
+    fine_head: FineHeadConfig | None = None
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Flow3rConfig:
@@ -145,6 +155,8 @@ class Flow3rConfig(_Group):
             raise ValueError(
                 "point and camera decoders must be of one width: the flow head concatenates them"
             )
+        if self.fine_head is not None and self.encoder.convolutional_patch_embedding is None:
+            raise ValueError("the fine head needs a convolutional patch embedding")
         return self
 
 
@@ -179,6 +191,7 @@ def preset(name: Literal["large", "nano"]) -> Flow3rConfig:
         camera_decoder=head.model_copy(update={"out": 96}),
         flow_head=FlowHeadConfig(features=48, level_channels=(48, 64, 96, 96), base="reprojection"),
         evidence=EvidenceConfig(),
+        fine_head=FineHeadConfig(),
     )
 
 

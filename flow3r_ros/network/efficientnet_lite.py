@@ -31,6 +31,8 @@ BLOCKS = (
     (6, 5, 1, 112),
 )
 STRIDE = 16
+LAST_BLOCKS = (0, 2, 4, 10)
+"""the last block at strides 2, 4, 8 and 16"""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 STRIDE_8_BLOCKS = 5
@@ -93,14 +95,17 @@ class EfficientNetLite0(nn.Module):
             InvertedResidual(channels[index], *block) for index, block in enumerate(BLOCKS)
         )
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images `[M, 3, H, W]`, normalised as for ImageNet, to features `[M, 112, ceil(H / 16),
-        ceil(W / 16)]`."""
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images `[M, 3, H, W]`, normalised as for ImageNet, to features at strides 16, 8, 4 and 2
+        (112, 40, 24 and 16 channels), sides rounded up."""
         images = images.contiguous(memory_format=torch.channels_last)  # twice as fast on CPU
         maps = F.relu6(self.stem(images))
-        for block in self.blocks:
+        found: list[Tensor] = []
+        for index, block in enumerate(self.blocks):
             maps = block(maps)
-        return maps
+            if index in LAST_BLOCKS:
+                found.insert(0, maps)
+        return found
 
 
 class ConvolutionalPatchEmbedding(nn.Module):
@@ -113,13 +118,14 @@ class ConvolutionalPatchEmbedding(nn.Module):
         self.trunk = EfficientNetLite0()
         self.proj = nn.Conv2d(BLOCKS[-1][3], width, 1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """`[M, 3, H, W]` normalised to `[M, width, H / patch, W / patch]`."""
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """`[M, 3, H, W]` normalised to `[M, width, H / patch, W / patch]` and the features with 2,
+        4 and 8 cells along a patch's side."""
         size = [side // self.patch_size * STRIDE for side in images.shape[-2:]]
-        out: Tensor = self.proj(
-            self.trunk(F.interpolate(images, size=size, mode="bilinear", align_corners=False))
+        coarse, *finer = self.trunk(
+            F.interpolate(images, size=size, mode="bilinear", align_corners=False)
         )
-        return out
+        return self.proj(coarse), finer
 
 
 def load_imagenet_weights(trunk: EfficientNetLite0, path: Path) -> None:

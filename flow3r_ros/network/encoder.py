@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from flow3r_ros.network.blocks import Block
 from flow3r_ros.network.config import EncoderConfig
 from flow3r_ros.network.efficientnet_lite import ConvolutionalPatchEmbedding
+from flow3r_ros.network.fine_head import pack
 
 
 class PatchEmbedding(nn.Module):
@@ -19,17 +20,19 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         self.proj = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """`[M, 3, H, W]` normalised to `[M, width, H / patch, W / patch]`."""
-        out: Tensor = self.proj(images)
-        return out
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """`[M, 3, H, W]` normalised to `[M, width, H / patch, W / patch]`; there is nothing
+        finer."""
+        return self.proj(images), []
 
 
 class Encoder(nn.Module):
-    """DINOv2-style ViT with registers; returns the patch tokens only."""
+    """DINOv2-style ViT with registers; returns the patch tokens only, with `fine` the finer
+    features of their patches packed behind them."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, fine: bool = False) -> None:
         super().__init__()
+        self.fine = fine
         self.patch_size = config.patch_size
         self.grid = config.image_size // config.patch_size
         self.patch_embed = (
@@ -45,8 +48,8 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images `[M, 3, H, W]` (multiples of the patch) to patch tokens `[M, T,
-        width]`, row-major."""
-        patches = self.patch_embed(images)
+        width]`, row-major; `[M, T, width + PACKED]` with `fine`."""
+        patches, finer = self.patch_embed(images)
         rows, columns = patches.shape[-2:]
         cls_position, patch_positions = self._positions(
             rows, columns, square=images.shape[-1] == images.shape[-2]
@@ -57,7 +60,8 @@ class Encoder(nn.Module):
         for block in self.blocks:
             tokens = block(tokens)
         normalised: Tensor = self.norm(tokens)
-        return normalised[:, 1 + self.register_tokens.shape[1] :]
+        normalised = normalised[:, 1 + self.register_tokens.shape[1] :]
+        return torch.cat([normalised, pack(finer)], dim=-1) if self.fine else normalised
 
     def _positions(self, rows: int, columns: int, square: bool) -> tuple[Tensor, Tensor]:
         """Position rows of the class token and of the patches; resampled (bicubic, antialiased,

@@ -53,27 +53,28 @@ class EvidenceSkip(nn.Module):
     """Raw point maps corrected by the evidence at full resolution; triangulated log-depth is
     blended in where it is confident."""
 
-    def __init__(self, config: EvidenceConfig) -> None:
+    def __init__(self, config: EvidenceConfig, maps: int = 3) -> None:
         super().__init__()
         self.lift = nn.Conv2d(config.channels, config.skip_width, 3, padding=1)
-        self.mix = nn.Conv2d(config.skip_width + 3, config.skip_width, 3, padding=1)
-        self.out = nn.Conv2d(config.skip_width, 4, 3, padding=1)
+        self.mix = nn.Conv2d(config.skip_width + maps, config.skip_width, 3, padding=1)
+        self.out = nn.Conv2d(config.skip_width, maps + 1, 3, padding=1)
 
     def forward(self, raw: Tensor, planes: Tensor) -> Tensor:
-        """Raw maps `[M, 3, H, W]` (ray residual x, y; log-depth) and planes `[M, C, H/2, W/2]` to
-        corrected raw maps."""
+        """Raw maps `[M, 3 or 4, H, W]` (ray residual x, y; log-depth; perhaps the confidence's
+        logit) and planes `[M, C, H/2, W/2]` to corrected raw maps."""
         size = raw.shape[-2:]
         raw, planes = (
             maps.contiguous(memory_format=torch.channels_last) for maps in (raw, planes)
         )  # few channels: 2-3 x faster on CPU
         lifted = _double(F.gelu(self.lift(planes)), size)
         correction = self.out(F.gelu(self.mix(torch.cat([raw, lifted], dim=1))))
-        rays, log_depth = raw[:, :2] + correction[:, :2], raw[:, 2:] + correction[:, 2:3]
-        trust = torch.sigmoid(correction[:, 3:]) * _double(planes[:, _CONFIDENCE], size)
+        rays, log_depth = raw[:, :2] + correction[:, :2], raw[:, 2:3] + correction[:, 2:3]
+        trust = torch.sigmoid(correction[:, 3:4]) * _double(planes[:, _CONFIDENCE], size)
         triangulated = _double(planes[:, _LOG_DEPTH] * planes[:, _CONFIDENCE], size) / _double(
             planes[:, _CONFIDENCE], size
         ).clamp(min=1e-6)
-        return torch.cat([rays, log_depth + trust * (triangulated - log_depth)], dim=1)
+        more = raw[:, 3:] + correction[:, 4:]
+        return torch.cat([rays, log_depth + trust * (triangulated - log_depth), more], dim=1)
 
 
 def full_resolution_rays(planes: Tensor, rows: int, columns: int) -> Tensor:

@@ -28,6 +28,7 @@ from flow3r_ros.network.evidence import (
     full_resolution_rays,
     reproject,
 )
+from flow3r_ros.network.fine_head import MAPS, FineHead
 from flow3r_ros.network.flow_head import FlowHead, ndc_grid
 from flow3r_ros.network.heads import CameraHead, PatchHead, transform
 from flow3r_ros.network.initialise import initialise_encoder, initialise_from_scratch
@@ -78,7 +79,7 @@ class Flow3r(nn.Module):
         width, patch = config.decoder.width, config.encoder.patch_size
         self.register_buffer("image_mean", torch.tensor([0.485, 0.456, 0.406]).reshape(1, 3, 1, 1))
         self.register_buffer("image_std", torch.tensor([0.229, 0.224, 0.225]).reshape(1, 3, 1, 1))
-        self.encoder = Encoder(config.encoder)
+        self.encoder = Encoder(config.encoder, config.fine_head is not None)
         self.evidence_embedding = (
             None if config.evidence is None else EvidenceEmbedding(width, patch, config.evidence)
         )
@@ -94,11 +95,20 @@ class Flow3r(nn.Module):
             else HeadDecoder(2 * width, config.conf_decoder)
         )
         self.camera_decoder = HeadDecoder(2 * width, config.camera_decoder)
-        self.point_head = PatchHead(config.point_decoder.out, 3, patch)
-        self.conf_head = PatchHead(config.conf_decoder.out, 1, patch)
+        if config.fine_head is None:
+            self.point_head = PatchHead(config.point_decoder.out, 3, patch)
+            self.conf_head = PatchHead(config.conf_decoder.out, 1, patch)
+        else:
+            self.fine_head = FineHead(
+                config.point_decoder.out + config.conf_decoder.out, config.fine_head
+            )
         self.camera_head = CameraHead(config.camera_decoder.out)
         self.flow_head = FlowHead(config.point_decoder.width, config.flow_head)
-        self.evidence_skip = None if config.evidence is None else EvidenceSkip(config.evidence)
+        self.evidence_skip = (
+            None
+            if config.evidence is None
+            else EvidenceSkip(config.evidence, 3 if config.fine_head is None else MAPS)
+        )
         initialise_encoder(self.encoder)
         if config.initialisation == "scratch":
             initialise_from_scratch(self)
@@ -122,8 +132,8 @@ class Flow3r(nn.Module):
         )
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Images `[M, 3, H, W]` in [0, 1] to patch tokens `[M, T, width]`; every image on its
-        own."""
+        """Images `[M, 3, H, W]` in [0, 1] to patch tokens `[M, T, width]`, with a fine head its
+        features behind them; every image on its own."""
         with self._precision(images.device.type):
             tokens: Tensor = self.encoder((images - self.image_mean) / self.image_std)
         return tokens
@@ -136,7 +146,8 @@ class Flow3r(nn.Module):
         evidence: EvidenceInput | None = None,
         wanted: Sequence[int] | None = None,
     ) -> Outputs:
-        """Patch tokens `[B, N, T, width]` of images of `size` (H, W) to the outputs.
+        """Patch tokens `[B, N, T, width]` of images of `size` (H, W), as `encode_images` gives
+        them, to the outputs.
 
         Heads run only for the frame indices in `wanted` (None = all), which must contain every
         frame of `pair_indices`. A network without evidence ignores what is given.
@@ -145,6 +156,8 @@ class Flow3r(nn.Module):
         patch, registers = self.config.encoder.patch_size, self.config.decoder.registers
         rows, columns = size[0] // patch, size[1] // patch
         chosen = list(range(frames)) if wanted is None else list(wanted)
+        width = self.config.encoder.width
+        tokens, finer = tokens[..., :width], tokens[:, chosen, :, width:].flatten(0, 1)
         takes_evidence = self.config.evidence is not None
         evidence = (
             (evidence or self._no_evidence(batch, frames, size, tokens)) if takes_evidence else None
@@ -173,15 +186,14 @@ class Flow3r(nn.Module):
 
         with torch.autocast(tokens.device.type, enabled=False):
             points, conf, camera = (head[:, registers:].float() for head in (points, conf, camera))
-            local_points, rays = self._local_points(points, rows, columns, evidence)
+            raw = self._raw_maps(points, conf, finer.float(), size)
+            local_points, confidence, rays = self._local_points(raw, evidence)
             poses = self._poses(camera, evidence)
             shape = (batch, len(chosen))
             out = Outputs(
                 points=transform(poses, local_points).reshape(*shape, *size, 3),
                 local_points=local_points.reshape(*shape, *size, 3),
-                conf=self.conf_head(conf, rows, columns)
-                .permute(0, 2, 3, 1)
-                .reshape(*shape, *size, 1),
+                conf=confidence.permute(0, 2, 3, 1).reshape(*shape, *size, 1),
                 camera_poses=poses.reshape(*shape, 4, 4),
                 flow=None,
             )
@@ -220,22 +232,35 @@ class Flow3r(nn.Module):
     def _precision(self, device: str) -> AbstractContextManager[object]:
         return nullcontext() if self.arithmetic is None else torch.autocast(device, self.arithmetic)
 
+    def _raw_maps(
+        self, points: Tensor, conf: Tensor, finer: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """Ray residual x, y, log-depth and the confidence's logit `[M, 4, H, W]`."""
+        patch = self.config.encoder.patch_size
+        if self.config.fine_head is not None:
+            both: Tensor = self.fine_head(torch.cat([points, conf], dim=-1), finer, size, patch)
+            return both
+        grid = size[0] // patch, size[1] // patch
+        return torch.cat([self.point_head(points, *grid), self.conf_head(conf, *grid)], dim=1)
+
     def _local_points(
-        self, tokens: Tensor, rows: int, columns: int, evidence: EvidenceInput | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Points in the camera frame `[M, H, W, 3]` and, with evidence, the rays `[M, H, W, 2]`
-        they are residuals of."""
-        raw = self.point_head(tokens, rows, columns)
+        self, raw: Tensor, evidence: EvidenceInput | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Points in the camera frame `[M, H, W, 3]`, the confidence's logit `[M, 1, H, W]` and,
+        with evidence, the rays `[M, H, W, 2]` that points are residuals of."""
         rays = None
         if self.evidence_skip is not None and evidence is not None:
             planes = evidence.planes.flatten(0, 1).float()
-            raw = self.evidence_skip(raw, planes)
+            corrected = 3 if self.config.fine_head is None else MAPS
+            raw = torch.cat(
+                [self.evidence_skip(raw[:, :corrected], planes), raw[:, corrected:]], dim=1
+            )
             rays = full_resolution_rays(planes, *raw.shape[-2:])
-        direction, log_depth = raw.permute(0, 2, 3, 1).split([2, 1], dim=-1)
+        direction, log_depth = torch.split(raw[:, :3].permute(0, 2, 3, 1), [2, 1], dim=-1)
         if rays is not None:
             direction = rays + RAY_RESIDUAL * direction
         depth = log_depth.exp()
-        return torch.cat([direction * depth, depth], dim=-1), rays
+        return torch.cat([direction * depth, depth], dim=-1), raw[:, 3:], rays
 
     def _poses(self, tokens: Tensor, evidence: EvidenceInput | None) -> Tensor:
         """Camera-to-world `[M, 4, 4]`; with evidence the head's pose is a correction in the prior
@@ -298,8 +323,11 @@ class Flow3r(nn.Module):
         """Poses start at the prior (identity without one); flow at its base; points near their rays
         at depth about one."""
         patch = self.config.encoder.patch_size**2
-        self.point_head.proj.weight[: 2 * patch] *= 0.1
-        self.point_head.proj.weight[2 * patch :] *= 0.3
+        if self.config.fine_head is None:
+            self.point_head.proj.weight[: 2 * patch] *= 0.1
+            self.point_head.proj.weight[2 * patch :] *= 0.3
+        else:
+            self.fine_head.start_smooth()
         nn.init.zeros_(self.camera_head.fc_t.weight)
         nn.init.zeros_(self.camera_head.fc_rot.weight)
         self.camera_head.fc_rot.bias.copy_(torch.eye(3).flatten())

@@ -236,7 +236,7 @@ class Runner:
         return Prediction(
             frame_ids=window.wanted,
             local_points=points * np.float32(scale),
-            confidence=confidence[..., 0],
+            confidence=self._calibrated(confidence[..., 0]),
             poses=placed,
             flow={
                 pair: flow_from_ndc(ndc).astype(np.float32)
@@ -245,6 +245,10 @@ class Runner:
             if flows
             else {},
         )
+
+    def _calibrated(self, confidence: Float32) -> Float32:
+        curve = self.manifest.calibration
+        return confidence if curve is None else curve.apply(confidence)
 
     # --- one frame's tokens -----------------------------------------------------------------------
 

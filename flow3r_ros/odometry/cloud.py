@@ -1,7 +1,8 @@
 """Clouds and the bounded voxel map.
 
-A pixel becomes a point when it is confident, does not move, and does not lie on a depth edge (where
-interpolated depth hangs between two surfaces). The map keeps one running mean per voxel in flat
+A pixel becomes a point when it is confident, does not move, does not lie on a depth edge (where
+interpolated depth hangs between two surfaces), is not alone at its depth and not on a surface seen
+so flatly that a small error of depth moves it far. The map keeps one running mean per voxel in flat
 arrays sorted by a packed voxel key, so insertion is a merge of two sorted lists; over capacity the
 least recently seen voxels go.
 """
@@ -12,9 +13,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from flow3r_ros.geometry.camera import rays
 from flow3r_ros.geometry.lie import apply
-from flow3r_ros.types import Bool, Estimate, Float32, UInt8
+from flow3r_ros.types import Bool, Camera, Estimate, Float32, UInt8
 
+FLATTEST = 0.06
+"""cosine between a surface's normal and the way of sight below which it gives no points: 3.4 deg
+above it, where an error of a tenth of a pixel moves a point by one to two pixels' width"""
+ALONE = 6
+"""of the 24 pixels around it a point needs this many at its depth; the corner of a surface has 8"""
+SAME_DEPTH = 6.0
+"""pixels' widths within which two depths are the same: 80 degrees of slope from pixel to pixel"""
 _BITS = 21
 _OFFSET = 1 << (_BITS - 1)
 
@@ -29,12 +38,50 @@ def depth_edges(depth: Float32, ratio: float) -> Bool:
     return np.asarray((jump > np.log1p(ratio)) | ~valid)
 
 
+def alone(depth: Float32, camera: Camera) -> Bool:
+    """True where fewer than `ALONE` of the 5x5 pixels around lie at a pixel's depth `[h, w]` of
+    `camera`, or depth is invalid; bool `[h, w]`."""
+    valid = np.isfinite(depth) & (depth > 0)
+    log = np.where(valid, np.log(np.where(valid, depth, 1.0)), np.inf).astype(np.float32)
+    padded = np.pad(log, 2, constant_values=np.inf)
+    rows, columns = depth.shape
+    count = np.full(depth.shape, -1, np.int8)
+    near = np.float32(SAME_DEPTH / camera.fx)
+    with np.errstate(invalid="ignore"):
+        for row in range(5):
+            for column in range(5):
+                other = padded[row : row + rows, column : column + columns]
+                count += np.abs(other - log) < near
+    return np.asarray((count < ALONE) | ~valid)
+
+
+def seen_flatly(depth: Float32, camera: Camera) -> Bool:
+    """True where the surface's normal is almost at right angles to the way of sight
+    (`FLATTEST`), bool `[h, w]`.
+
+    With q = log z the normal is (-fx dq/du, -fy dq/dv, 1 + x fx dq/du + y fy dq/dv), whose product
+    with the ray (x, y, 1) is 1.
+    """
+    valid = np.isfinite(depth) & (depth > 0)
+    log = cv2.blur(np.log(np.where(valid, depth, 1.0)).astype(np.float32), (3, 3))
+    across = camera.fx * cv2.Sobel(log, cv2.CV_32F, 1, 0, ksize=1, scale=0.5)
+    down = camera.fy * cv2.Sobel(log, cv2.CV_32F, 0, 1, ksize=1, scale=0.5)
+    ray = rays(camera)
+    along = 1 + ray[..., 0] * across + ray[..., 1] * down
+    normal2 = across * across + down * down + along * along
+    ray2 = 1 + np.sum(ray * ray, axis=-1)
+    return np.asarray(normal2 * ray2 > 1 / FLATTEST**2)
+
+
 def worth_showing(estimate: Estimate, min_confidence: float, edge_ratio: float) -> Bool:
-    """Pixels worth a point, bool `[h, w]`: confident, not moving, not on a depth edge."""
+    """Pixels worth a point, bool `[h, w]`: confident, not moving, not on a depth edge, not alone,
+    not seen flatly."""
     return np.asarray(
         (estimate.confidence >= min_confidence)
         & ~estimate.moving
         & ~depth_edges(estimate.depth, edge_ratio)
+        & ~alone(estimate.depth, estimate.camera)
+        & ~seen_flatly(estimate.depth, estimate.camera)
     )
 
 

@@ -17,7 +17,7 @@ from flow3r_ros.errors import TrainingError
 from flow3r_ros.training.augmentation import Example, Pair, fitting_window, to_sample
 from flow3r_ros.training.held_out import Stretch, hold_out, stretches_of
 from flow3r_ros.training.labels.cache import LabelCache, LabelUnit
-from flow3r_ros.training.labels.clip_index import read_index
+from flow3r_ros.training.labels.clip_index import ClipIndex, read_index
 from flow3r_ros.training.labels.clip_store import clip_path, read_clip
 from flow3r_ros.training.labels.clips import Clip, FlowLabel
 from flow3r_ros.training.labels.teacher import FlowTeacher
@@ -58,7 +58,8 @@ class CachedClips:
     fly and stored.
 
     `part` chooses between the frames for training and those held out (`held_out.hold_out`); clips
-    with fewer frames than `shortest` are left out of either. `counts` says how often shards were
+    with fewer frames than `shortest` are left out of either; `recording` (a key of `recordings_in`)
+    takes the clips of one alone, which may be none. `counts` says how often shards were
     `relabelled` and how many clips were unreadable (`damaged_clips`).
     """
 
@@ -68,18 +69,15 @@ class CachedClips:
         part: Literal["all", "train", "held_out"] = "all",
         held_out_share: float = 0.2,
         shortest: int = 2,
+        recording: str = "",
+        name: str = "",
     ) -> None:
-        self.name = folder.name
+        self.name = name or folder.name
         self.counts: Counter[str] = Counter()
         self._cache = LabelCache.existing(folder)
         stretches: dict[tuple[str, int], Stretch] = {}
-        for manifest in sorted((folder / "sources").glob("*.json")):
-            index = read_index(manifest)
-            if index is None:
-                raise TrainingError(
-                    f"{manifest}: the index of a source is damaged", "run flow3r label again"
-                )
-            listed = index.clips
+        for manifest in sorted((folder / "sources").glob(f"{recording or '*'}.json")):
+            listed = index_of(manifest).clips
             parts = (
                 (stretches_of(listed), [])
                 if part == "all"
@@ -87,7 +85,7 @@ class CachedClips:
             )
             chosen = [stretch for stretch in parts[part == "held_out"] if len(stretch) >= shortest]
             stretches.update(((stretch.clip, stretch.start), stretch) for stretch in chosen)
-        if not stretches and part != "held_out":
+        if not stretches and part != "held_out" and not recording:
             raise TrainingError(
                 f"{folder}: the label cache holds no clips of {shortest} frames",
                 "label recordings in which the camera moves",
@@ -141,6 +139,28 @@ class CachedClips:
                 label_unit(clip.read_bytes(), unit.pairs, self._cache.settings.model_dump_json()),
             )
             return self._cache.load(unit)
+
+
+def index_of(manifest: Path) -> ClipIndex:
+    """The index of one source of a label cache. Raises TrainingError where it is damaged."""
+    index = read_index(manifest)
+    if index is None:
+        raise TrainingError(
+            f"{manifest}: the index of a source is damaged", "run flow3r label again"
+        )
+    return index
+
+
+def recordings_in(folder: Path) -> dict[str, str]:
+    """The recordings of a label cache: key of their manifest -> name (a file by its folder too:
+    many are called `frames.mp4`)."""
+    names = {}
+    for manifest in sorted((folder / "sources").glob("*.json")):
+        source = Path(index_of(manifest).source)
+        names[manifest.stem] = (
+            f"{source.parent.name}/{source.name}" if source.suffix else source.name
+        )
+    return names
 
 
 class LabelledClips:

@@ -20,7 +20,13 @@ from flow3r_ros.datasets.formats import find_sequences
 from flow3r_ros.datasets.labelled_bag import open_labelled_bag
 from flow3r_ros.datasets.sequence import Sequence as RecordedSequence
 from flow3r_ros.errors import TrainingError
-from flow3r_ros.training.clip_sources import CachedClips, ClipSource, LabelledClips
+from flow3r_ros.training import provenance as provenances
+from flow3r_ros.training.clip_sources import (
+    CachedClips,
+    ClipSource,
+    LabelledClips,
+    recordings_in,
+)
 from flow3r_ros.training.data_config import DataSettings
 from flow3r_ros.training.dataset import Mixture, whole_sample, window_evidence
 from flow3r_ros.training.labels.cache import LabelCache
@@ -48,7 +54,7 @@ class TrainingData:
     from, for the manifest."""
 
     source: SampleSource
-    held_out: HeldOut | None
+    held_out: Chained | None
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
@@ -59,17 +65,21 @@ def open_data(
     clips_per_step: int,
     pairs: int,
     workspace: Path,
+    licences: Sequence[str] = (),
 ) -> TrainingData:
     """Open every path; recordings are labelled into `workspace/labels`.
 
-    Raises InputError or TrainingError naming the path that cannot be used.
+    `licences` are those of the paths, one for all or one each; without them the `LICENSE` beside a
+    recording counts. Raises InputError or TrainingError naming the path that cannot be used.
     """
     labelled = {path: open_labelled(path, settings) for path in paths}
     recordings = [p for p in paths if _kind(p) == "recording" and not labelled[p]]
     provenance: dict[str, Any] = {"paths": [path.name for path in paths]}
+    seen: list[provenances.Recording] = []
+    given = dict(zip(paths, provenances.licences_of(paths, licences), strict=True))
     if recordings:
         report = label(recordings, workspace / "labels", settings.labels)
-        provenance |= {"teacher": settings.labels.teacher, "labels": report.as_dict()}
+        provenance |= {"labels": report.as_dict()}
     weight_of = _weights(paths, settings)
     parts: list[tuple[SampleSource, float]] = []
     held_out: list[HeldOut] = []
@@ -79,23 +89,23 @@ def open_data(
         kind = _kind(path)
         weight = weight_of.get(path) or sum(weight_of[recording] for recording in recordings)
         if kind == "scenes":
-            parts.append((SceneShards([path], seed, clips_per_step), weight))
+            scenes = SceneShards([path], seed, clips_per_step)
+            parts.append((scenes, weight))
+            seen.append(provenances.of_scenes(path, len(scenes)))
             if _is_scene_shards(path / "held_out"):
                 held_out.append(SceneShards([path / "held_out"], seed, 1))
         elif kind == "cache":
-            provenance["teacher"] = LabelCache.existing(path).settings.teacher
-            share, shortest = settings.held_out_share, settings.frames[0]
-            train, validation = (
-                CachedClips(path, part=part, held_out_share=share, shortest=shortest)
-                for part in ("train", "held_out")
-            )
+            teacher = LabelCache.existing(path).settings.teacher
+            provenance["teacher"] = provenances.of_teacher(teacher)
+            seen += provenances.of_cache(path, given)
+            train, validation = _recordings(path, settings, pairs)
             parts.append((_steps(train, settings, seed, pairs, clips_per_step), weight))
-            held_out += (
-                [HeldOutClips(validation, settings, pairs)] if len(validation.lengths) else []
-            )
+            held_out += validation
         else:
             clips = LabelledClips(labelled[path])
-            parts.append((_steps(clips, settings, seed, pairs, clips_per_step), weight))
+            frames = sum(len(sequence) for sequence in labelled[path])
+            seen.append(provenances.of_labelled(path, path.name, frames, given[path]))
+            parts.append((_steps([clips], settings, seed, pairs, clips_per_step), weight))
     if not parts:
         raise TrainingError("no data was given", "add --data PATH...")
     source = (
@@ -103,6 +113,7 @@ def open_data(
         if len(parts) == 1
         else Alternating([part for part, _ in parts], [weight for _, weight in parts], seed)
     )
+    provenance["recordings"] = seen
     return TrainingData(source, Chained(held_out) if held_out else None, provenance)
 
 
@@ -153,12 +164,37 @@ class StepMixture:
         return self.mixture.batch(step, self._size, part)
 
 
+def _recordings(
+    cache: Path, settings: DataSettings, pairs: int
+) -> tuple[list[ClipSource], list[HeldOut]]:
+    """The recordings of a label cache as sources that count alike, however long each is, and their
+    held-out clips. Raises TrainingError where there is nothing to train on."""
+    names = recordings_in(cache)
+    if unknown := set(settings.held_out_recordings) - set(names.values()):
+        raise TrainingError(
+            f"{cache}: holds no recording {', '.join(sorted(unknown))}",
+            f"held_out_recordings may name {', '.join(sorted(names.values()))}",
+        )
+    shortest, share = settings.frames[0], settings.held_out_share
+    train: list[ClipSource] = []
+    held_out: list[HeldOut] = []
+    for key, name in names.items():
+        if name in settings.held_out_recordings:
+            kept = CachedClips(cache, "all", share, shortest, key, name)
+        else:
+            seen = CachedClips(cache, "train", share, shortest, key, name)
+            train += [seen] if len(seen.lengths) else []
+            kept = CachedClips(cache, "held_out", share, shortest, key, name)
+        held_out += [HeldOutClips(kept, settings, pairs)] if len(kept.lengths) else []
+    return train or [CachedClips(cache, "train", share, shortest)], held_out
+
+
 def _steps(
-    clips: ClipSource, settings: DataSettings, seed: int, pairs: int, clips_per_step: int
+    clips: Sequence[ClipSource], settings: DataSettings, seed: int, pairs: int, clips_per_step: int
 ) -> StepMixture:
     evidence = window_evidence() if settings.evidence else None
     mixture = Mixture(
-        [clips], None, seed, settings.frames, settings.grids, pairs, settings.augment, evidence
+        clips, None, seed, settings.frames, settings.grids, pairs, settings.augment, evidence
     )
     return StepMixture(mixture, clips_per_step)
 
@@ -191,6 +227,7 @@ class HeldOutClips:
     on the first grid."""
 
     def __init__(self, clips: CachedClips, settings: DataSettings, pairs: int) -> None:
+        self.name = clips.name
         self._clips, self._settings = clips, settings
         self._pairs = max(pairs, 4)
 
@@ -230,3 +267,8 @@ class Chained:
         """Up to `limit` samples in all."""
         for part in self._parts:
             yield from part.all(max(1, limit // len(self._parts)))
+
+    def by_recording(self, limit: int) -> dict[str, list[list[Sample]]]:
+        """Up to `limit` samples of every recording without labels."""
+        parts = [part for part in self._parts if isinstance(part, HeldOutClips)]
+        return {part.name: list(part.all(limit)) for part in parts}

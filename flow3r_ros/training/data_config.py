@@ -33,6 +33,9 @@ class DataSettings(Settings):
         lt=1,
         description="share of each recording's clips that is kept for validation only",
     )
+    held_out_recordings: tuple[str, ...] = Field(
+        (), description="recordings kept for validation whole, by name"
+    )
     labels: LabelSettings = Field(
         default_factory=LabelSettings, description="how recordings without labels are labelled"
     )

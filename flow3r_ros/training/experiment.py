@@ -182,7 +182,7 @@ def _train(
             "precision": "32-true",
             "checkpoint_every": 100,
             "validation_clips": budget.held_out,
-            "loss": loss,
+            "loss": {"recipe": "relative", "pose": 1.0, "flow": 2.0, "normal": 0.0, **loss},
             "dropout": {"everything": 0.0, "correspondence": 0.0, "depth": 0.0, "poses": 0.0},
             "optimisation": {
                 "learning_rate": 1e-3,

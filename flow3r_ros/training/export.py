@@ -19,6 +19,7 @@ from flow3r_ros.network.efficientnet_lite import ConvolutionalPatchEmbedding, lo
 from flow3r_ros.network.model import Flow3r
 from flow3r_ros.training.adapters import merged
 from flow3r_ros.training.flow_losses import TRACKING, attach_tracking
+from flow3r_ros.training.provenance import papers
 from flow3r_ros.training.train_config import TrainSettings
 
 PRETRAINED_PART = (
@@ -57,7 +58,8 @@ def export(
     """Write the averaged weights (float16 where that is exact enough, adapters merged) as a
     deployable folder with an honest manifest.
 
-    Input size and licence are those of the model that the run started from.
+    The input size is that of the model that the run started from; `provenance` (recordings,
+    teacher) and the papers of that model decide the licence (`training.provenance`).
     """
     state = merged(network, {**network.state_dict(), **average})
     start = (
@@ -68,17 +70,19 @@ def export(
     weights = {
         name: compact(value) for name, value in state.items() if not name.startswith(f"{TRACKING}.")
     }
+    told = papers(start, provenance or {})
+    if start is None and settings.imagenet:
+        told["pretrained_parts"] = [PRETRAINED_PART]
     manifest = Manifest(
         name=settings.name,
         source="trained with flow3r train on this machine",
-        license="Apache-2.0" if start is None else start.license,
         parameters=0,
         input=InputSpec(resolution=(168, 126), pixels=168 * 126, window=4)
         if start is None
         else start.input,
         trained_on=_history(settings, start, steps, seconds),
         metrics={key: round(value, 4) for key, value in metrics.items()},
-        **dict(provenance or {}),
+        **told,
     )
     return write_folder(folder, network.config, weights, manifest, replace=True).path
 

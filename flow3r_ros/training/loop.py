@@ -26,6 +26,7 @@ from flow3r_ros.errors import OutputError, TrainingError
 from flow3r_ros.network.catalog import find_model
 from flow3r_ros.network.model import Flow3r
 from flow3r_ros.training.adapters import prepare
+from flow3r_ros.training.calibrating import calibrate
 from flow3r_ros.training.checkpointing import (
     checkpoint_steps,
     load_checkpoint,
@@ -38,7 +39,7 @@ from flow3r_ros.training.folder import one_at_a_time
 from flow3r_ros.training.journal import Journal, Silent, scores_before
 from flow3r_ros.training.loader import Loader
 from flow3r_ros.training.memory import check_memory, enough_memory
-from flow3r_ros.training.objective import objective
+from flow3r_ros.training.objective import NOT_FINITE, objective
 from flow3r_ros.training.optimisation import (
     averaged,
     averages_of,
@@ -47,12 +48,17 @@ from flow3r_ros.training.optimisation import (
     learning_rate,
     make_optimizer,
 )
+from flow3r_ros.training.paired import Pairing, Recordings, require_gain
 from flow3r_ros.training.pictures import draw
 from flow3r_ros.training.sample import Batch, SampleSource, augment, collate, to_device
 from flow3r_ros.training.sharding import gather, launch
 from flow3r_ros.training.stopping import Interrupt, keep_batch
 from flow3r_ros.training.train_config import TrainSettings, load_train_settings
 from flow3r_ros.training.validation import answer, validate
+
+LOST_IN_A_ROW = 10
+"""steps one after the other whose loss or gradient was not finite or too large, after which a run
+will not come back by itself"""
 
 
 @dataclass
@@ -71,6 +77,7 @@ def train(
     output: Path,
     max_steps: int | None = None,
     resume: bool = False,
+    licences: Sequence[str] = (),
 ) -> TrainResult:
     """What `flow3r train` calls: read settings and data, train, write `output/model`.
 
@@ -79,15 +86,17 @@ def train(
             data sets, recordings.
         max_steps: stop after this many steps; the schedule stays the one of the settings.
         resume: continue from the newest checkpoint in `output`.
+        licences: of the data, for the manifest: one for all, or one each.
     """
     settings = load_train_settings(config_file)
     with one_at_a_time(output):
         per_step = settings.clips_per_step, settings.pairs_per_clip
-        found = open_data(data, settings.data, settings.seed, *per_step, output)
+        found = open_data(data, settings.data, settings.seed, *per_step, output, licences)
         return _run(
             settings,
             found.source,
             output,
+            found.held_out,
             found.held_out,
             found.provenance,
             max_steps,
@@ -101,20 +110,22 @@ def run(
     output: Path,
     *,
     validation: HeldOut | None = None,
+    recordings: Recordings | None = None,
     provenance: Mapping[str, Any] | None = None,
     max_steps: int | None = None,
     resume: bool = False,
 ) -> TrainResult:
     """Train on any source of samples; `provenance` (data, teacher) goes into the manifest beside
-    the metrics before and after.
+    the metrics before and after, those of `recordings` pair by pair.
 
     An interrupt (Ctrl-C, SIGTERM) ends the step under way, saves a checkpoint and raises
-    KeyboardInterrupt. Raises TrainingError when a loss is not finite (the batch is saved beside the
-    checkpoints) or memory is too small, after a checkpoint of the steps before; OutputError when
-    `output` already holds a run and `resume` is not set, or another process trains into it.
+    KeyboardInterrupt. A step whose loss is not finite is lost and counted. Raises TrainingError
+    when `LOST_IN_A_ROW` are (the last batch is saved beside the checkpoints) or memory is too
+    small, after a checkpoint of the steps before; OutputError when `output` already holds a run and
+    `resume` is not set, or another process trains into it.
     """
     with one_at_a_time(output):
-        return _run(settings, source, output, validation, provenance, max_steps, resume)
+        return _run(settings, source, output, validation, recordings, provenance, max_steps, resume)
 
 
 def _run(
@@ -122,6 +133,7 @@ def _run(
     source: SampleSource,
     output: Path,
     validation: HeldOut | None,
+    recordings: Recordings | None,
     provenance: Mapping[str, Any] | None,
     max_steps: int | None,
     resume: bool,
@@ -148,6 +160,7 @@ def _run(
     started = time.monotonic() - (seconds_of(checkpoints) if resume else 0.0)
     make = partial(make_batch, settings, source, fabric.global_rank, fabric.world_size)
     writes, alone = fabric.is_global_zero, fabric.world_size == 1
+    pairing = Pairing(recordings, output / "paired.json", settings.validation_clips)
     made_with, keep = settings.model_dump_json(), settings.keep_checkpoints
 
     def save(done: int) -> None:
@@ -174,6 +187,8 @@ def _run(
     ):
         if validation is not None and first == 0 and settings.start_from != "nano":
             _validate(network, average, validation, settings, journal, 0)
+            pairing.before(network)
+        lost = 0
         for step in range(first, last):
             try:
                 with enough_memory():
@@ -185,11 +200,13 @@ def _run(
                         settings,
                         step,
                         output,
+                        lost,
                     )
             except TrainingError:
                 if alone and step > first:
                     save(step)
                 raise
+            lost = lost + 1 if row["skipped"] else 0
             follow(average, network, settings.optimisation.ema, step)
             row["wait_s"] = batches.wait_s
             done = step + 1
@@ -211,9 +228,16 @@ def _run(
             if validation is not None
             else {}
         )
+        with averaged(network, average):
+            paired = pairing.after(network)
+            clips = [] if validation is None else validation.all(settings.validation_clips)
+            curve = calibrate(network, clips, "the held-out data of this run")
+        if settings.only_if_better:
+            require_gain(paired)
     finished = gather({**network.state_dict(), **average})
     if writes:
         facts = {**(provenance or {}), "steps": last, "metrics_before": scores_before(output)}
+        facts |= {"calibration": curve, "paired": paired}
         seconds = time.monotonic() - started
         export(
             network,
@@ -236,14 +260,17 @@ def _step(
     settings: TrainSettings,
     step: int,
     output: Path,
+    lost_before: int,
 ) -> dict[str, float]:
-    """Forward, backward, clip, update; the row of metrics.csv."""
+    """Forward, backward, clip, update; the row of metrics.csv. A step whose loss or gradient is too
+    large or not finite changes nothing."""
     began = time.monotonic()
     rate = learning_rate(settings.optimisation, settings.steps, step)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]
     outputs = model(batch.images, batch.pairs if batch.pairs.shape[1] else None, batch.evidence)
     loss, terms = objective(outputs, batch, settings.loss)
+    lost = _mean(fabric, terms.pop(NOT_FINITE)) > 0
     if not loss.requires_grad:
         raise TrainingError(
             "nothing that learns takes part in the loss",
@@ -253,20 +280,23 @@ def _step(
         "step": step + 1,
         "loss": _mean(fabric, loss),
         "learning_rate": rate,
-        "skipped": 0.0,
+        "skipped": float(lost),
     }
     row |= {name: _mean(fabric, value) for name, value in terms.items()}
-    if not math.isfinite(row["loss"]):
-        raise keep_batch(output, batch, f"the loss of step {step + 1} is {row['loss']}")
-    if row["loss"] > settings.optimisation.skip_above:
+    if not row["loss"] <= settings.optimisation.skip_above:
         row["skipped"] = 1.0
     else:
         fabric.backward(loss)
         row["gradient_norm"] = clip_gradients(model, settings.optimisation.clip_norm)
-        if not math.isfinite(row["gradient_norm"]):
-            raise keep_batch(output, batch, f"the gradient of step {step + 1} is not finite")
-        optimizer.step()
+        if math.isfinite(row["gradient_norm"]):
+            optimizer.step()
+        else:
+            row["skipped"] = 1.0
     optimizer.zero_grad(set_to_none=True)
+    if row["skipped"] and lost_before + 1 >= LOST_IN_A_ROW:
+        raise keep_batch(
+            output, batch, f"{LOST_IN_A_ROW} steps up to {step + 1} were lost one after the other"
+        )
     row["step_s"] = time.monotonic() - began
     return row
 

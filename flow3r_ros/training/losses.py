@@ -1,9 +1,10 @@
 """What the network is taught by: factored flow, points up to scale, relative poses, normals,
 confidence.
 
-Sources: flow, `reference/flow3r_training_and_results.md` section 2 (covisibility-weighted
-Charbonnier in NDC); points, normals and confidence, the recipe of pi3 (same section); the pose
-terms relative to the motion, `design/nano_recipe.md` (second prototype). Shapes: B clips, N frames,
+Sources: flow and poses, the authors' training code (`reference/flow3r_training_and_results.md`,
+section 2b); points, normals and confidence, the recipe of pi3 (section 2); for the small network
+the Charbonnier flow and the poses relative to the motion of `design/nano_recipe.md` (`loss.recipe:
+relative`). Shapes: B clips, N frames,
 S pairs, H x W pixels. Ground truth is first brought to unit size by `normalise`.
 """
 
@@ -17,6 +18,9 @@ from torch import Tensor
 
 CHARBONNIER_EPSILON = 1e-3
 """NDC units; about 0.1 pixel of a 168-pixel image"""
+FLOW_ALPHA, FLOW_SCALE, COVISIBLE = 0.5, 0.24, 0.5
+"""shape and scale (NDC units) of the flow penalty and the covisibility a pixel must exceed, as in
+the authors' training code (reference, section 2b)"""
 SCALE_POINTS = 4096
 """points per clip that the scale is solved on"""
 CONFIDENT_ERROR = 0.10
@@ -142,7 +146,7 @@ def rotation_angle(rotations: Tensor) -> Tensor:
     return torch.atan2((skew.square().sum(-1) + 1e-12).sqrt(), trace - 1.0)
 
 
-def pose_loss(predicted: Tensor, truth: Truth, scale: Tensor) -> Tensor:
+def relative_pose_loss(predicted: Tensor, truth: Truth, scale: Tensor) -> Tensor:
     """Relative poses of all ordered pairs: 2 a + 0.2 a / (a* + .05) + 0.3 |dt| / (|t*| + .03) +
     0.15 (1 - cos(t, t*)).
 
@@ -166,6 +170,33 @@ def pose_loss(predicted: Tensor, truth: Truth, scale: Tensor) -> Tensor:
 
 
 def flow_loss(predicted: Tensor, target: Tensor, covisibility: Tensor) -> Tensor:
+    """Mean of Barron's penalty of |u^ - u| over the pixels that are covisible, in NDC (Flow3r).
+
+    Args:
+        predicted, target: absolute NDC positions `[B, S, H, W, 2]`.
+        covisibility: `[B, S, H, W]` in [0, 1]; where it is at most `COVISIBLE` the target is
+            ignored, NaN included.
+    """
+    seen = covisibility > COVISIBLE
+    squared = (predicted[seen] - target[seen]).square().sum(-1) / FLOW_SCALE**2
+    bend = abs(FLOW_ALPHA - 2.0)
+    penalty = bend / FLOW_ALPHA * ((squared / bend + 1.0) ** (FLOW_ALPHA / 2) - 1.0)
+    total: Tensor = penalty.sum() / seen.sum().clamp(min=1)
+    return total
+
+
+def pose_loss(predicted: Tensor, truth: Truth, scale: Tensor) -> Tensor:
+    """Relative poses of all ordered pairs: 100 Huber(0.1) of the translation's components plus the
+    mean geodesic angle (pi3, Flow3r)."""
+    ours, theirs = relative_poses(predicted), relative_poses(truth.poses)
+    moved = ours[..., :3, 3] * scale[:, None, None]
+    distance = F.huber_loss(moved, theirs[..., :3, 3], delta=0.1)
+    angle = rotation_angle(ours[..., :3, :3].transpose(-1, -2) @ theirs[..., :3, :3])
+    total: Tensor = 100.0 * distance + angle.mean()
+    return total
+
+
+def charbonnier_flow_loss(predicted: Tensor, target: Tensor, covisibility: Tensor) -> Tensor:
     """Sum C sqrt(|u^ - u|^2 + eps^2) / sum C over all pairs, in NDC (Flow3r, eq. of L_flow; eps is
     ours).
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -150,6 +151,7 @@ def _hide(
     if evidence is None or draw < dropout.everything:
         return None
     planes, poses = evidence.planes.copy(), evidence.poses
+    _disturb(planes, rng, dropout)
     if draw < dropout.everything + dropout.correspondence:
         planes[:, 2:] = 0
         poses = np.broadcast_to(np.eye(4), poses.shape)
@@ -158,6 +160,19 @@ def _hide(
     elif draw < dropout.everything + dropout.correspondence + dropout.depth + dropout.poses:
         poses = np.broadcast_to(np.eye(4), poses.shape)
     return Evidence(planes, np.ascontiguousarray(poses), evidence.scale)
+
+
+def _disturb(planes: Float32, rng: np.random.Generator, dropout: EvidenceDropout) -> None:
+    """Make evidence as wrong as a real camera's, in place: one focal length for the whole clip, and
+    depth off by smooth fields of a strength that differs from clip to clip."""
+    if dropout.focal_error:
+        planes[:, [0, 1, 4, 5, 7, 8]] *= np.float32(1 + rng.normal(0, dropout.focal_error))
+    if dropout.depth_error:
+        strength = abs(rng.normal(0, dropout.depth_error))
+        for plane, known in zip(planes[:, 2], planes[:, 3] > 0, strict=True):
+            coarse = rng.normal(0, strength, (4, 5)).astype(np.float32)
+            size = (plane.shape[1], plane.shape[0])
+            plane += known * cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)
 
 
 def _stack_evidence(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from flow3r_ros.config import Settings, first_fault, read_mapping
 from flow3r_ros.errors import ConfigError
@@ -16,25 +16,44 @@ from flow3r_ros.training.data_config import DataSettings
 class LossWeights(Settings):
     """What each loss of `training.losses` counts."""
 
+    recipe: Literal["official", "relative"] = Field(
+        "official",
+        description="official: the authors' flow penalty and camera loss; relative: Charbonnier "
+        "flow and poses relative to the motion",
+    )
     point: float = Field(1.0, ge=0, description="scale-invariant local points")
-    pose: float = Field(1.0, ge=0, description="relative poses of all pairs")
-    flow: float = Field(2.0, ge=0, description="factored flow")
+    pose: float = Field(0.1, ge=0, description="relative poses of all pairs")
+    flow: float = Field(
+        0.1,
+        ge=0,
+        description="factored flow; officially 0.1 where every clip is labelled, 0.01 in a mixture "
+        "with unlabelled ones",
+    )
     flow_kind: Literal["factored", "projective", "tracking"] = Field(
         "factored",
         description="what the flow loss looks at: the factored head, projected points, or matched "
         "features of both frames",
     )
-    normal: float = Field(0.0, ge=0, description="surface normals")
+    normal: float = Field(
+        1.0, ge=0, description="surface normals; officially only of data sets with exact depth"
+    )
     confidence: float = Field(0.1, ge=0, description="probability that a depth is right")
 
 
 class EvidenceDropout(Settings):
-    """Chances that a training sample hides evidence, so that the network also works without it."""
+    """Chances that a training sample hides evidence, so that the network also works without it, and
+    how wrong the rest of it is."""
 
     everything: float = Field(0.08, ge=0, le=1, description="nothing is known, not even the rays")
     correspondence: float = Field(0.1, ge=0, le=1, description="only the rays are known")
     depth: float = Field(0.08, ge=0, le=1, description="no triangulated depth")
     poses: float = Field(0.05, ge=0, le=1, description="identity instead of the prior poses")
+    focal_error: float = Field(
+        0.0, ge=0, le=0.3, description="relative 1-sigma of the focal length that evidence assumes"
+    )
+    depth_error: float = Field(
+        0.0, ge=0, le=1, description="relative 1-sigma of smooth errors of triangulated depth"
+    )
 
 
 class Optimisation(Settings):
@@ -140,11 +159,24 @@ class TrainSettings(Settings):
         0, ge=0, description="steps between validations, 0 = only at the end"
     )
     validation_clips: int = Field(32, ge=0, description="held-out clips of a validation")
+    only_if_better: bool = Field(
+        False,
+        description="export only if the held-out flow error of every recording fell; else say so "
+        "and fail",
+    )
     log_every: int = Field(10, ge=1, description="steps between rows of metrics.csv")
     data: DataSettings = DataSettings()
-    loss: LossWeights = LossWeights()
+    loss: LossWeights = Field(
+        default_factory=LossWeights, description="`official`, or what differs from it"
+    )
     dropout: EvidenceDropout = EvidenceDropout()
     optimisation: Optimisation = Optimisation()
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _named_loss(cls, value: Any) -> Any:
+        """`loss: official` is short for its weights."""
+        return {"recipe": value} if isinstance(value, str) else value
 
 
 def load_train_settings(path: Path) -> TrainSettings:

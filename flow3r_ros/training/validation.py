@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flow3r_ros.network.calibration import calibration_error
 from flow3r_ros.network.evidence import reproject
 from flow3r_ros.network.model import EvidenceInput, Flow3r
 from flow3r_ros.training import losses
 from flow3r_ros.training.sample import Batch, Sample, collate
-from flow3r_ros.types import Float32, Float64
+from flow3r_ros.types import Bool, Float32, Float64
 
 
 @torch.no_grad()
@@ -28,7 +29,8 @@ def validate(network: Flow3r, clips: Iterable[list[Sample]]) -> dict[str, float]
     (the prior) and `rotation_deg_identity`; flow in pixels over covisible pixels: `epe_head`,
     `epe_geometry`, `epe_zero` medians over pairs; confidence: `confidence_mean`, `confidence_right`
     (share of pixels within 10 %), `confidence_auc` (chance that a right pixel is ranked above a
-    wrong one).
+    wrong one), `confidence_error` (expected calibration error); `border_step`: log-depth steps
+    across the borders of patches over those elsewhere.
     """
     was_training = network.training
     network.eval()
@@ -41,6 +43,8 @@ def validate(network: Flow3r, clips: Iterable[list[Sample]]) -> dict[str, float]
             blind = answer(network, batch, None, None)
             row |= _depth(outputs["local_points"], blind["local_points"], batch)
             row |= _poses(outputs["camera_poses"], batch) | _confidence(outputs, batch)
+            depth = outputs["local_points"][batch.labelled, ..., 2]
+            row["border_step"] = [border_step(depth, network.config.encoder.patch_size)]
         rows.append(row)
     network.train(was_training)
     return _summary(rows)
@@ -139,11 +143,8 @@ def _flow(outputs: dict[str, Tensor], batch: Batch) -> dict[str, list[float]]:
     )
     still = torch.stack([xs, ys], dim=-1).expand(batch.flow.shape)
     row: dict[str, list[float]] = {}
-    for name, estimate in (
-        ("epe_head", outputs["flow"]),
-        ("epe_geometry", geometry),
-        ("epe_zero", still),
-    ):
+    estimates = {"epe_head": outputs["flow"], "epe_geometry": geometry, "epe_zero": still}
+    for name, estimate in estimates.items():
         error = ((estimate - batch.flow) * half).norm(dim=-1)
         seen = batch.covisibility > 0.5
         row[name] = [
@@ -154,13 +155,64 @@ def _flow(outputs: dict[str, Tensor], batch: Batch) -> dict[str, list[float]]:
     return row
 
 
-def _confidence(outputs: dict[str, Tensor], batch: Batch) -> dict[str, list[float]]:
-    """Is the confidence a probability, and does it rank right pixels before wrong ones?"""
+def flow_errors(network: Flow3r, clips: Iterable[list[Sample]]) -> list[list[float]]:
+    """End-point errors in pixels [head, geometry] of every pair of the clips with enough covisible
+    pixels."""
+    was_training = network.training
+    network.eval()
+    pairs: list[list[float]] = []
+    for samples in clips:
+        batch = collate(samples)
+        row = _flow(answer(network, batch, batch.pairs, batch.evidence), batch)
+        pairs += [list(both) for both in zip(row["epe_head"], row["epe_geometry"], strict=True)]
+    network.train(was_training)
+    return pairs
+
+
+def border_step(depth: Tensor, patch: int) -> float:
+    """Mean |step of log depth| between neighbours in two patches over that between neighbours in
+    one, of maps `[..., H, W]`; 1 where patches leave no trace."""
+    log = depth.clamp(min=1e-6).log()
+    across, within = [], []
+    for axis in (-1, -2):
+        steps = log.diff(dim=axis).abs().movedim(axis, 0)
+        on_border = torch.arange(1, len(steps) + 1) % patch == 0
+        across.append(steps[on_border].flatten())
+        within.append(steps[~on_border].flatten())
+    return float(torch.cat(across).mean() / torch.cat(within).mean().clamp(min=1e-12))
+
+
+@torch.no_grad()
+def reliability(network: Flow3r, clips: Iterable[list[Sample]]) -> list[tuple[Float32, Bool]]:
+    """Per labelled clip what the network says of its pixels (every 7th), float32 `[M]`, and whether
+    they are right, bool `[M]`."""
+    was_training = network.training
+    network.eval()
+    found = []
+    for samples in clips:
+        batch = collate(samples)
+        if len(batch.labelled):
+            probability, right = _said_and_right(
+                answer(network, batch, None, batch.evidence), batch
+            )
+            valid = batch.truth.valid
+            found.append((probability[valid][::7].numpy(), right[valid][::7].numpy()))
+    network.train(was_training)
+    return found
+
+
+def _said_and_right(outputs: dict[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+    """Confidence and whether the depth is within 10 %, `[L, N, H, W]` each."""
     local = outputs["local_points"][batch.labelled]
     scale = losses.best_scale(local, batch.truth)
     z = batch.truth.points[..., 2]
     right = (local[..., 2] * scale[:, None, None, None] - z).abs() < losses.CONFIDENT_ERROR * z
-    probability = outputs["conf"][batch.labelled][..., 0].sigmoid()
+    return outputs["conf"][batch.labelled][..., 0].sigmoid(), right
+
+
+def _confidence(outputs: dict[str, Tensor], batch: Batch) -> dict[str, list[float]]:
+    """Is the confidence a probability, and does it rank right pixels before wrong ones?"""
+    probability, right = _said_and_right(outputs, batch)
     row: dict[str, list[float]] = {
         "confidence_mean": [float(probability[batch.truth.valid].mean())],
         "confidence_right": [float(right[batch.truth.valid].float().mean())],
@@ -168,6 +220,7 @@ def _confidence(outputs: dict[str, Tensor], batch: Batch) -> dict[str, list[floa
     chosen = probability[batch.truth.valid][::7].numpy(), right[batch.truth.valid][::7].numpy()
     if 0 < chosen[1].sum() < len(chosen[1]):
         row["confidence_auc"] = [_auc(*chosen)]
+    row["confidence_error"] = [calibration_error(*chosen)]
     return row
 
 

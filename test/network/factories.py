@@ -13,6 +13,7 @@ from flow3r_ros.network.config import (
     DecoderConfig,
     EncoderConfig,
     EvidenceConfig,
+    FineHeadConfig,
     Flow3rConfig,
     FlowHeadConfig,
     HeadDecoderConfig,
@@ -24,7 +25,10 @@ ROWS, COLUMNS = 42, 56
 
 
 def tiny_config(
-    evidence: bool = False, convolutional: bool = False, base: str = "none"
+    evidence: bool = False,
+    convolutional: bool = False,
+    base: str = "none",
+    fine: bool = False,
 ) -> Flow3rConfig:
     """A network of some 100 000 parameters."""
     head = HeadDecoderConfig(width=32, blocks=4, heads=2, out=24)
@@ -45,6 +49,7 @@ def tiny_config(
         camera_decoder=head,
         flow_head=FlowHeadConfig(features=8, level_channels=(8, 8, 16, 16), base=base),  # type: ignore[arg-type]
         evidence=EvidenceConfig(width=8, skip_width=8) if evidence else None,
+        fine_head=FineHeadConfig(widths=(12, 8, 8)) if fine else None,
         initialisation="scratch" if evidence else "official",
     )
 

@@ -264,6 +264,7 @@ def test_every_parameter_of_nano_learns() -> None:
     ):
         nn.init.normal_(parameter, std=0.01)
     nn.init.normal_(model.evidence_skip.out.weight, std=0.01)
+    nn.init.normal_(model.fine_head.out.weight, std=0.01)
     out = model(images(2), torch.tensor([[[0, 1]]]), evidence(2))
     sum(out[key].square().mean() for key in ("points", "conf", "camera_poses", "flow")).backward()
     idle = [

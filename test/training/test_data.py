@@ -50,7 +50,7 @@ def test_a_recording_is_labelled_once_and_its_last_clips_are_held_out(
     held = [samples[0] for samples in data.held_out.all(10)]
     assert held
     assert all(bytes(frame.tobytes()) not in seen for sample in held for frame in sample.rgb)
-    assert data.provenance["teacher"] == "dis"
+    assert data.provenance["teacher"]["name"] == "dis"
     assert data.provenance["labels"]["labelled"] > 0
     again = open_data(
         [recording], settings(), seed=1, clips_per_step=2, pairs=2, workspace=tmp_path
@@ -119,8 +119,11 @@ def test_fine_tuning_on_an_unlabelled_recording_lowers_flow_error_on_held_out_cl
     before, after = manifest["metrics_before"], manifest["metrics"]
     assert after["epe_head"] < before["epe_head"]
     assert after["epe_zero"] == before["epe_zero"]
-    assert manifest["teacher"] == "dis"
+    assert manifest["teacher"]["name"] == "dis"
     assert manifest["paths"] == ["images"]
+    (paired,) = manifest["paired"].values()
+    assert paired["head_after"] < paired["head_before"]
+    assert paired["pairs"] > 0
     assert manifest["steps"] == 30
     steps = [
         json.loads(line)["step"]
@@ -130,3 +133,45 @@ def test_fine_tuning_on_an_unlabelled_recording_lowers_flow_error_on_held_out_cl
     assert load_model(result.model) is not None
     resumed = train(tmp_path / "finetune.yaml", [recording], tmp_path / "run", resume=True)
     assert yaml.safe_load((resumed.model / "manifest.yaml").read_text())["metrics_before"] == before
+
+
+@pytest.fixture(scope="module")
+def short_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("recording") / "short", scene(seed=4, frames=6))
+
+
+def test_recordings_count_alike_however_long_they_are(
+    recording: Path, short_recording: Path, tmp_path: Path
+) -> None:
+    data = open_data([recording, short_recording], settings(held_out_share=0), 1, 2, 1, tmp_path)
+    names = [sample.name for step in range(40) for sample in data.source.batch(step)]
+    assert names.count(str(short_recording)) == pytest.approx(40, abs=14)
+    assert {entry["name"] for entry in data.provenance["recordings"]} == {"images", "short"}
+
+
+def test_a_recording_is_held_out_whole(
+    recording: Path, short_recording: Path, tmp_path: Path
+) -> None:
+    paths = [recording, short_recording]
+    data = open_data(paths, settings(held_out_recordings=("short",)), 1, 2, 1, tmp_path)
+    assert {s.name for step in range(10) for s in data.source.batch(step)} == {str(recording)}
+    assert data.held_out is not None
+    windows = data.held_out.by_recording(8)
+    assert set(windows) == {"images", "short"}
+    assert {clip[0].name for clip in windows["short"]} == {str(short_recording)}
+    with pytest.raises(TrainingError, match="holds no recording lawn"):
+        open_data(paths, settings(held_out_recordings=("lawn",)), 1, 2, 1, tmp_path)
+
+
+def test_fine_tuning_that_does_not_help_exports_nothing(
+    recording: Path, tmp_path: Path, tiny_settings
+) -> None:
+    config = tiny_settings(
+        steps=1, validation_clips=2, only_if_better=True, optimisation={"learning_rate": 1e-12}
+    ).model_dump(mode="json")
+    config |= {"data": settings().model_dump(mode="json")}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(TrainingError, match=r"does not help.*images \d"):
+        train(tmp_path / "config.yaml", [recording], tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
+    assert json.loads((tmp_path / "run" / "paired.json").read_text())["images"]

@@ -13,7 +13,7 @@ from flow3r_ros.network import load_model
 from flow3r_ros.training.export import export, initial_network
 from flow3r_ros.training.flow_losses import TrackingHead, projective_flow
 from flow3r_ros.training.losses import flow_loss
-from flow3r_ros.training.objective import objective
+from flow3r_ros.training.objective import NOT_FINITE, objective
 from flow3r_ros.training.sample import collate
 from flow3r_ros.training.scenes.shards import training_clip
 from test.training.clip_factory import scene
@@ -98,7 +98,8 @@ def test_which_parts_flow_supervision_reaches(kind, tiny_settings):
     loss, terms = objective(
         network(batch.images, batch.pairs, batch.evidence), unlabelled, settings.loss
     )
-    assert list(terms) == ["flow"]
+    assert list(terms) == ["flow", NOT_FINITE]
+    assert terms[NOT_FINITE] == 0
     loss.backward()
     camera = network.camera_head.parameters()
     reached = any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in camera)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from flow3r_ros.errors import ConfigError, OutputError, TrainingError
 from flow3r_ros.network import load_model
+from flow3r_ros.network.config import preset
 from flow3r_ros.training.checkpointing import checkpoint_steps
 from flow3r_ros.training.loop import run, train
 from flow3r_ros.training.optimisation import learning_rate
@@ -30,15 +31,17 @@ GRID = (56, 42)
 class Repeated:
     """The same few samples at every step, in an order that depends on the step."""
 
-    def __init__(self, samples: list[Sample], poison_at: int | None = None) -> None:
-        self.samples, self.poison_at = samples, poison_at
+    def __init__(
+        self, samples: list[Sample], poison_at: int = -1, poison_from: int = 10**9
+    ) -> None:
+        self.samples, self.poison_at, self.poison_from = samples, poison_at, poison_from
 
     def batch(self, step: int, part: slice = slice(None)) -> list[Sample]:
         chosen = [
             self.samples[index]
             for index in np.random.default_rng(step).permutation(len(self.samples))[:2]
         ]
-        if step == self.poison_at:
+        if step == self.poison_at or step >= self.poison_from:
             assert chosen[0].depth is not None
             chosen[0] = replace(chosen[0], poses=np.full_like(chosen[0].poses, np.nan))
         return chosen[part]
@@ -75,14 +78,25 @@ def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(tmp_path, samples,
         torch.testing.assert_close(parts[name], value, rtol=0, atol=0)
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(tmp_path, samples, tiny_settings):
+def test_a_loss_that_is_not_finite_costs_its_step_and_the_run_goes_on(
+    tmp_path, samples, tiny_settings
+):
+    result = run(tiny_settings(steps=8), Repeated(samples, poison_at=5), tmp_path / "run")
+    with (tmp_path / "run" / "metrics.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["skipped"]) for row in rows] == [0, 0, 0, 0, 0, 1, 0, 0]
+    assert all(np.isfinite(float(row["loss"])) for row in rows)
+    assert load_model(result.model) is not None
+
+
+def test_many_lost_steps_in_a_row_stop_with_the_batch_saved(tmp_path, samples, tiny_settings):
     output = tmp_path / "run"
     with pytest.raises(TrainingError, match="not_finite_batch"):
-        run(tiny_settings(), Repeated(samples, poison_at=5), output)
+        run(tiny_settings(steps=30), Repeated(samples, poison_from=5), output)
     saved = load_file(output / "not_finite_batch.safetensors")
     assert torch.isnan(saved["poses"]).any()
     assert saved["images"].shape[0] == 2
-    assert checkpoint_steps(output / "checkpoints") == [4, 5], "the steps before are not lost"
+    assert checkpoint_steps(output / "checkpoints")[-1] == 14, "the steps before are not lost"
 
 
 def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nothing(
@@ -158,6 +172,8 @@ def test_validation_prefers_the_truth_to_the_trivial_answers(samples):
     batch = collate(samples[:1])
 
     class Oracle(torch.nn.Module):
+        config = preset("nano")
+
         def forward(self, images, pairs=None, evidence=None):
             local = batch.truth.points
             poses = batch.truth.poses
@@ -225,3 +241,22 @@ def test_an_unknown_setting_is_named(tmp_path):
     config.write_text("learning_speed: 1\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="learning_speed"):
         load_train_settings(config)
+
+
+def test_evidence_is_as_wrong_as_asked_for_and_only_where_it_knows_something(samples):
+    exact = EvidenceDropout(everything=0.0, correspondence=0.0, depth=0.0, poses=0.0)
+    before = augment(samples[0], np.random.default_rng(0), exact, pairs=1).evidence
+    wrong = exact.model_copy(update={"focal_error": 0.05, "depth_error": 0.1})
+    after = augment(samples[0], np.random.default_rng(0), wrong, pairs=1).evidence
+    assert before is not None
+    assert after is not None
+    ratio = after.planes[:, :2].sum() / before.planes[:, :2].sum()
+    assert ratio != 1
+    np.testing.assert_allclose(after.planes[:, :2], ratio * before.planes[:, :2], atol=1e-4)
+    known = before.planes[:, 3] > 0
+    error = after.planes[:, 2] - before.planes[:, 2]
+    assert not error[~known].any()
+    assert error[known].std() > 0.005
+    steps = np.abs(np.diff(error, axis=-1))[known[:, :, 1:] & known[:, :, :-1]]
+    assert steps.max() < 0.5 * np.abs(error).max(), "smooth"
+    assert (samples[0].evidence.planes[:, 2][known] == before.planes[:, 2][known]).all()

@@ -127,8 +127,10 @@ def test_pose_loss_equals_the_slow_sum_over_ordered_pairs():
                 )
                 directions.append(1 - float(t @ target) / (float(t.norm()) * length))
     expected = np.mean(costs) + 0.15 * np.mean(directions)
-    assert float(losses.pose_loss(other.poses, truth, scale)) == pytest.approx(expected, rel=1e-3)
-    assert float(losses.pose_loss(truth.poses, truth, torch.ones(2))) == pytest.approx(
+    assert float(losses.relative_pose_loss(other.poses, truth, scale)) == pytest.approx(
+        expected, rel=1e-3
+    )
+    assert float(losses.relative_pose_loss(truth.poses, truth, torch.ones(2))) == pytest.approx(
         0.0, abs=2e-3
     )
 
@@ -139,15 +141,58 @@ def test_pose_loss_ignores_the_world_frame_and_its_gradient_exists_at_the_truth(
     moved[:3, :3] = torch.from_numpy(so3_exp([0.3, -0.2, 0.5])).float()
     moved[:3, 3] = torch.tensor([1.0, 2.0, 3.0])
     other = make_truth(seed=5).poses
-    ours, same = (losses.pose_loss(poses, truth, torch.ones(2)) for poses in (other, moved @ other))
+    ours, same = (
+        losses.relative_pose_loss(poses, truth, torch.ones(2)) for poses in (other, moved @ other)
+    )
     torch.testing.assert_close(ours, same, atol=1e-4, rtol=0)
     poses = truth.poses.clone().requires_grad_()
-    losses.pose_loss(poses, truth, torch.ones(2)).backward()
+    losses.relative_pose_loss(poses, truth, torch.ones(2)).backward()
     assert poses.grad is not None
     assert torch.isfinite(poses.grad).all()
 
 
-def test_flow_loss_equals_the_slow_sum_and_ignores_hidden_pixels():
+def test_official_flow_loss_is_barrons_penalty_over_covisible_pixels_alone():
+    generator = torch.Generator().manual_seed(3)
+    predicted, target = (torch.randn(1, 2, 4, 5, 2, generator=generator) for _ in range(2))
+    covisibility = torch.rand(1, 2, 4, 5, generator=generator)
+    covisibility[0, 0, 0] = 0.5
+    target[0, 0, 0] = float("nan")
+    costs = []
+    for place in (covisibility > 0.5).nonzero().tolist():
+        error = float((predicted[tuple(place)] - target[tuple(place)]).norm()) / 0.24
+        costs.append(1.5 / 0.5 * ((error**2 / 1.5 + 1) ** 0.25 - 1))
+    predicted.requires_grad_()
+    loss = losses.flow_loss(predicted, target, covisibility)
+    assert float(loss.detach()) == pytest.approx(np.mean(costs), rel=1e-5)
+    loss.backward()
+    assert torch.isfinite(predicted.grad).all()
+    assert not predicted.grad[covisibility <= 0.5].any()
+    nothing = losses.flow_loss(predicted, target, torch.zeros_like(covisibility))
+    assert float(nothing.detach()) == 0
+
+
+def test_official_pose_loss_equals_the_slow_sum_over_ordered_pairs():
+    truth, other = make_truth(seed=0), make_truth(seed=5)
+    scale = torch.tensor([1.2, 0.7])
+    distances, angles = [], []
+    for b in range(2):
+        for i in range(3):
+            for j in range(3):
+                if i == j:
+                    continue
+                ours = torch.linalg.inv(other.poses[b, i]) @ other.poses[b, j]
+                theirs = torch.linalg.inv(truth.poses[b, i]) @ truth.poses[b, j]
+                cosine = (float(torch.trace(ours[:3, :3].T @ theirs[:3, :3])) - 1) / 2
+                angles.append(math.acos(max(-1, min(1, cosine))))
+                for error in (scale[b] * ours[:3, 3] - theirs[:3, 3]).abs().tolist():
+                    distances.append(0.5 * error**2 if error < 0.1 else 0.1 * (error - 0.05))
+    expected = 100 * np.mean(distances) + np.mean(angles)
+    assert float(losses.pose_loss(other.poses, truth, scale)) == pytest.approx(expected, rel=1e-3)
+    still = losses.pose_loss(truth.poses, truth, torch.ones(2))
+    assert float(still) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_charbonnier_flow_loss_equals_the_slow_sum_and_ignores_hidden_pixels():
     generator = torch.Generator().manual_seed(3)
     predicted, target = (
         torch.randn(1, 2, 4, 5, 2, generator=generator),
@@ -169,7 +214,7 @@ def test_flow_loss_equals_the_slow_sum_and_ignores_hidden_pixels():
                     total += float(covisibility[0, s, y, x]) * error
     expected = total / float(covisibility.sum())
     predicted.requires_grad_()
-    loss = losses.flow_loss(predicted, target, covisibility)
+    loss = losses.charbonnier_flow_loss(predicted, target, covisibility)
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
     loss.backward()
     assert torch.isfinite(predicted.grad).all()

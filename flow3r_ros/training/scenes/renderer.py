@@ -27,6 +27,7 @@ from flow3r_ros.training.scenes.layouts import (
 )
 from flow3r_ros.training.scenes.paths import Motion, random_path
 from flow3r_ros.training.scenes.photometry import develop, random_photometry
+from flow3r_ros.training.scenes.shadows import shadows as shadows_of
 from flow3r_ros.training.scenes.shapes import Scene, cast_image, cast_rays, paint
 from flow3r_ros.training.scenes.textures import Split, texture_atlas
 from flow3r_ros.training.scenes.torch_renderer import TorchScene
@@ -44,6 +45,9 @@ _MOTIONS: dict[Layout, tuple[tuple[Motion, float], ...]] = {
     "street": (("driving", 0.75), ("handheld", 0.17), ("rotation", 0.04), ("static", 0.04)),
     "clutter": (("orbit", 0.5), ("handheld", 0.35), ("sideways", 0.1), ("rotation", 0.05)),
 }
+
+SHADOWS = (0.0, 0.25, 0.5, 0.75)
+"""shares of the light that a shadow takes, one of them a scene"""
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,8 @@ def render_clip(
     turn: float | None = None,
     times: Float64 | None = None,
     field_of_view: float | None = None,
+    shadows: float | None = 0.0,
+    motion_blur: bool = False,
     device: str | None = None,
 ) -> SceneClip:
     """Render one clip; equal arguments give equal clips.
@@ -155,6 +161,8 @@ def render_clip(
         turn: rotation per unit of time in radians; None = random, 0.5-12 degrees.
         times: `[frames]` instants; None = frame number.
         field_of_view: horizontal, degrees; None = random, 40-95.
+        shadows: share of the light that a shadow takes; None = random (`SHADOWS`).
+        motion_blur: some clips have it.
         device: torch casts rays and paints there; None = numpy does. Both give the same clip up to
             rounding.
     """
@@ -178,7 +186,7 @@ def render_clip(
     builder = SceneBuilder(rng, atlas, cameras, times, clearance=0.12 * size)
     scene = builder.build(_FILL[layout](builder, rng, size, movers))
     poses = invert(cameras[0]) @ cameras
-    photometry = random_photometry(rng, frames, noise)
+    photometry = random_photometry(rng, frames, noise, motion_blur)
     depth, primitive = _cast(scene, poses, camera, device)
     if device is None:
         parts = zip(poses, depth, primitive, strict=True)
@@ -188,12 +196,36 @@ def render_clip(
         ]
     else:
         painted = list(TorchScene(scene, poses, camera, device).paint(depth, primitive, atlas))
+    strength = (
+        float(np.random.default_rng((seed, 29)).choice(SHADOWS)) if shadows is None else shadows
+    )
+    if strength > 0:
+        painted = [
+            _darkened(scene, frame, pose, camera, z, strength, picture, seed)
+            for frame, (pose, z, picture) in enumerate(zip(poses, depth, painted, strict=True))
+        ]
     pictures = (
         [develop(picture, photometry, frame, rng) for frame, picture in enumerate(painted)]
         if noise > 0
         else painted
     )
     return SceneClip(np.stack(pictures), depth, poses, camera, primitive, times, scene, device)
+
+
+def _darkened(
+    scene: Scene,
+    frame: int,
+    pose: Float64,
+    camera: Camera,
+    depth: Float32,
+    strength: float,
+    picture: UInt8,
+    seed: int,
+) -> UInt8:
+    """The picture with the shadows of its scene."""
+    rng = np.random.default_rng((seed, 29, frame))
+    light = 1 - np.float32(strength) * shadows_of(scene, frame, pose, camera, depth, rng)
+    return (picture * light[..., None]).astype(np.uint8)
 
 
 def _cast(

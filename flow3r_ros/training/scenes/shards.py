@@ -64,7 +64,17 @@ def training_clip(
     gaps = rng.uniform(0.6, 1.4, frames - 1)
     gaps[-1] *= rng.uniform(0.05, 1.0)
     times = np.concatenate([[0.0], np.cumsum(gaps)])
-    clip = render_clip(seed, frames, width, height, textures=textures, times=times, device=device)
+    clip = render_clip(
+        seed,
+        frames,
+        width,
+        height,
+        textures=textures,
+        times=times,
+        shadows=None,
+        motion_blur=True,
+        device=device,
+    )
     other = int(rng.integers(0, frames - 1))
     pairs = [(frames - 1, other), (other, frames - 1)]
     matcher = Matcher(width=_MATCHING_WIDTH)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from flow3r_ros.geometry.camera import rays as rays_of
 from flow3r_ros.geometry.flow import geometric_flow, warp
 from flow3r_ros.geometry.lie import invert
+from flow3r_ros.training.scenes.photometry import Photometry, develop
 from flow3r_ros.training.scenes.renderer import render_clip
+from flow3r_ros.training.scenes.shadows import shadows
+from flow3r_ros.training.scenes.shapes import Shape
 from flow3r_ros.training.scenes.textures import texture_atlas
 
 
@@ -98,3 +104,56 @@ def test_held_out_textures_are_not_the_training_ones():
     ours = render_clip(1, 1, 56, 42, noise=0.0).rgb
     theirs = render_clip(1, 1, 56, 42, noise=0.0, textures="held_out").rgb
     assert np.abs(ours.astype(float) - theirs).mean() > 5
+
+
+def test_shadows_lie_on_the_side_away_from_the_lamp_and_only_take_light() -> None:
+    plain = render_clip(8, 2, 112, 84, noise=0.0, layout="room")
+    shaded = render_clip(8, 2, 112, 84, noise=0.0, layout="room", shadows=0.75)
+    ratio = shaded.rgb.astype(float).sum(-1) / np.maximum(plain.rgb.astype(float).sum(-1), 1)
+    assert (ratio < 1.001).all()
+    assert (ratio < 0.5).any()
+    assert 0.01 < (ratio < 0.95).mean() < 0.9
+    np.testing.assert_array_equal(plain.depth, shaded.depth)
+
+
+def test_a_box_between_lamp_and_wall_throws_a_shadow_on_the_wall_alone() -> None:
+    clip = render_clip(8, 1, 112, 84, noise=0.0, layout="room")
+    hidden = shadows(
+        clip.scene, 0, clip.poses[0], clip.camera, clip.depth[0], np.random.default_rng(0)
+    )
+    assert hidden.shape == (84, 112)
+    points = np.concatenate([rays_of(clip.camera), np.ones((84, 112, 1))], -1)
+    points = points * clip.depth[0][..., None]
+    dark, lit = hidden > 0.95, hidden < 0.05
+    boxes = [k for k, shape in enumerate(clip.scene.shape) if shape == Shape.BOX]
+
+    def blocked(point: np.ndarray) -> bool:
+        """Slowly: does the straight way to the lamp pass through a box or ellipsoid?"""
+        for share in np.linspace(0.02, 0.97, 200):
+            place = clip.scene.light + share * (point - clip.scene.light)
+            for k, half in enumerate(clip.scene.half):
+                local = np.linalg.inv(clip.scene.poses[0, k]) @ np.append(place, 1)
+                scaled = local[:3] / half
+                inside = np.abs(scaled).max() < 1 if k in boxes else np.linalg.norm(scaled) < 1
+                if inside and clip.scene.shape[k] != Shape.ROOM:
+                    return True
+        return False
+
+    rng = np.random.default_rng(1)
+    for mask, expected in ((dark, True), (lit, False)):
+        chosen = rng.permutation(np.argwhere(mask))[:12]
+        agree = [blocked(points[row, column]) == expected for row, column in chosen]
+        assert np.mean(agree) > 0.8
+
+
+def test_motion_blur_smears_along_one_direction() -> None:
+    line = np.zeros((21, 21, 3), np.uint8)
+    line[10, 10] = 255
+    still = Photometry(np.ones((1, 3), np.float32), 1.0, 0.0, 0.0, 0.0, 0, np.zeros((1, 2)))
+    moved = replace(still, smear=np.array([[6.0, 0.0]], np.float32))
+    rng = np.random.default_rng(0)
+    assert (develop(line, still, 0, rng)[..., 0] > 0).sum() == 1
+    blurred = develop(line, moved, 0, rng)[..., 0]
+    assert 5 <= (blurred[10] > 0).sum() <= 7
+    assert not blurred[:10].any()
+    assert not blurred[11:].any()

@@ -1,0 +1,156 @@
+"""Depth smoothed and completed along the surfaces that the image shows, edges kept.
+
+A guided filter (He et al. 2010) on log depth in which every pixel counts by its certainty: in each
+window log depth is a line in the guide's grey value, fitted by weighted least squares, and every
+pixel takes the mean of the lines of the windows it lies in. Windows that hold too little known
+depth leave their pixels to larger ones; where even the largest know nothing, depth stays unknown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flow3r_ros.types import Bool, Float32, UInt8
+
+WINDOWS = ((2, 2), (4, 3), (8, 4))
+"""(reduction, half side in reduced pixels) of the windows, from fine to coarse: 10, 28 and 72
+pixels of a 336-pixel image. Lines are fitted on reduced sums and read at full size (He and Sun
+2015)"""
+EDGE = 8.0
+"""grey levels; a smaller step of the guide is no edge (the square is the filter's epsilon)"""
+FLOOR = 0.02
+"""relative sigma below which a depth counts no more than at it"""
+SUPPORT = 4.0
+"""pixels of certainty 1 (relative sigma at `FLOOR`) that a window must hold to be believed"""
+
+
+def fill_depth(
+    inverse: Float32, sigma: Float32, guide: UInt8, leave: Bool | None = None
+) -> tuple[Float32, Float32]:
+    """Inverse depth and its 1-sigma, smoothed and completed; float32 `[h, w]` each.
+
+    Args:
+        inverse: inverse depth `[h, w]`, NaN or not positive = unknown.
+        sigma: its 1-sigma `[h, w]`, not finite = unknown.
+        guide: the image, uint8 `[h, w]` or `[h, w, 3]`.
+        leave: pixels that neither give nor take (things that move), bool `[h, w]`; they return as
+            they came.
+
+    A known pixel is averaged with what its surroundings say, both by their sigmas; an unknown one
+    is what they say. NaN and inf where nothing is known within the largest window.
+    """
+    gray = guide if guide.ndim == 2 else np.asarray(cv2.cvtColor(guide, cv2.COLOR_RGB2GRAY))
+    known = np.isfinite(inverse) & np.isfinite(sigma) & (inverse > 0)
+    if leave is not None:
+        known &= ~leave
+    safe = np.where(known, inverse, np.float32(1))
+    log = -np.log(safe)
+    relative = np.maximum(np.where(known, sigma, np.float32(1)) / safe, np.float32(FLOOR))
+    weight = np.where(known, (np.float32(FLOOR) / relative) ** 2, np.float32(0))
+    smooth, spread = _around(log, weight, gray.astype(np.float32))
+    theirs = 1 / (spread * spread)
+    total = weight * np.float32(1 / FLOOR**2) + theirs
+    reached = total > 0
+    safe = np.where(reached, total, np.float32(1))
+    mean = (log * weight * np.float32(1 / FLOOR**2) + smooth * theirs) / safe
+    result = np.where(reached, np.exp(-mean), np.float32(np.nan))
+    error = np.where(reached, result / np.sqrt(safe), np.float32(np.inf))
+    if leave is not None:
+        result, error = np.where(leave, inverse, result), np.where(leave, sigma, error)
+    return result.astype(np.float32, copy=False), error.astype(np.float32, copy=False)
+
+
+def _around(log: Float32, weight: Float32, gray: Float32) -> tuple[Float32, Float32]:
+    """What the windows around each pixel say of its log depth and the 1-sigma of that, from the
+    finest windows that know enough; sigma inf where none do."""
+    reduced = WINDOWS[0][0]
+    moments = _moments(log, weight, gray, reduced)
+    smooth, spread = np.zeros_like(log), np.full_like(log, np.inf)
+    missing = np.ones(log.shape, bool)
+    for reduction, radius in WINDOWS:
+        moments, reduced = _reduced(moments, reduction / reduced), reduction
+        said, sigma = _guided(moments, gray, reduction, radius)
+        new = missing & np.isfinite(sigma)
+        np.copyto(smooth, said, where=new)
+        np.copyto(spread, sigma, where=new)
+        missing &= ~new
+        if not missing.any():
+            break
+    return smooth, spread
+
+
+def guided(
+    values: Float32, weight: Float32, guide: Float32, reduction: int, radius: int
+) -> tuple[Float32, Float32]:
+    """The weighted guided filter of `values [h, w]` (anything where `weight` is 0) with windows of
+    `2 radius + 1` pixels of the `reduction` times smaller image, and the 1-sigma of its answer: the
+    weighted scatter about the lines.
+
+    Sigma is inf where no window of a pixel holds `SUPPORT` weight.
+    """
+    return _guided(_moments(values, weight, guide, reduction), guide, reduction, radius)
+
+
+def _moments(
+    values: Float32, weight: Float32, guide: Float32, reduction: int
+) -> tuple[Float32, Float32]:
+    """(w, wx, wy) and (wxx, wxy, wyy) of the reduced image, x the guide about 128 and y the values,
+    `[h, w, 3]` each; a reduced pixel has one x."""
+    wy = weight * values
+    maps: cv2.typing.MatLike = _stacked(weight, weight * (guide - np.float32(128)), wy, wy * values)
+    height, width = values.shape
+    if reduction > 1:
+        small = (-(-width // reduction), -(-height // reduction))
+        maps = cv2.resize(maps, small, interpolation=cv2.INTER_AREA)
+    weight, wx, wy, wyy = (np.asarray(part, np.float32) for part in cv2.split(maps))
+    x = wx / np.maximum(weight, np.float32(1e-12))
+    return _stacked(weight, wx, wy), _stacked(wx * x, wy * x, wyy)
+
+
+def _stacked(*maps: NDArray[np.floating[Any]]) -> Float32:
+    return np.asarray(cv2.merge(list(maps)), np.float32)
+
+
+def _reduced(moments: tuple[Float32, Float32], times: float) -> tuple[Float32, Float32]:
+    height, width = moments[0].shape[:2]
+    small = (int(np.ceil(width / times)), int(np.ceil(height / times)))
+    if small == (width, height):
+        return moments
+    first, second = (cv2.resize(maps, small, interpolation=cv2.INTER_AREA) for maps in moments)
+    return np.asarray(first, np.float32), np.asarray(second, np.float32)
+
+
+def _guided(
+    moments: tuple[Float32, Float32], guide: Float32, reduction: int, radius: int
+) -> tuple[Float32, Float32]:
+    height, width = guide.shape
+    window = (2 * radius + 1, 2 * radius + 1)
+
+    def mean(maps: Float32) -> Float32:
+        blurred = cv2.blur(maps, window, borderType=cv2.BORDER_REFLECT_101)
+        return np.asarray(blurred, np.float32)
+
+    first, second = (mean(maps) for maps in moments)
+    support = first[..., 0]
+    norm = 1 / np.maximum(support, np.float32(1e-12))
+    x, y = first[..., 1] * norm, first[..., 2] * norm
+    xx = np.maximum(second[..., 0] * norm - x * x, 0)
+    xy, yy = second[..., 1] * norm - x * y, second[..., 2] * norm - y * y
+    slope = xy / (xx + np.float32(EDGE**2))
+    scatter = np.maximum(yy - 2 * slope * xy + slope * slope * xx, 0)
+    enough = support * (window[0] * reduction) ** 2 >= SUPPORT
+    trust = np.where(enough, support / (scatter + np.float32(FLOOR**2)), np.float32(0))
+    lines = mean(_stacked(trust, trust * slope, trust * (y - slope * x), trust * scatter))
+    if reduction > 1:
+        large = cv2.resize(lines, (width, height), interpolation=cv2.INTER_LINEAR)
+        lines = np.asarray(large, np.float32)
+    total = lines[..., 0]
+    reached = total > 1e-9
+    norm = 1 / np.maximum(total, np.float32(1e-12))
+    said = (lines[..., 1] * (guide - np.float32(128)) + lines[..., 2]) * norm
+    sigma = np.sqrt(lines[..., 3] * norm + np.float32(FLOOR**2))
+    return said.astype(np.float32), np.where(reached, sigma, np.float32(np.inf)).astype(np.float32)
