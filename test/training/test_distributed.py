@@ -98,7 +98,7 @@ def test_two_processes_equal_one_with_the_same_global_batch(
             env=environment,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=800,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-2000:]
