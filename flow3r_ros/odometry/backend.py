@@ -16,7 +16,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from time import perf_counter
-from types import TracebackType
 
 import numpy as np
 
@@ -71,9 +70,7 @@ class Order:
 @dataclass(frozen=True)
 class Built:
     """A built keyframe: the `reference` the front end goes on with; its `features`; `seam` and
-    `window` of the network's answer (None, empty: it gave none); `step` covariance `[6, 6]` of its
-    pose relative to the keyframe before it, in its own axes (translation, rotation); the
-    milliseconds of each stage."""
+    `window` of the network's answer, and whether it `answered`; the milliseconds of each stage."""
 
     reference: Reference
     features: Features
@@ -98,12 +95,7 @@ class Backend:
     def __enter__(self) -> Backend:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

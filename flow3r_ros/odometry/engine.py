@@ -16,7 +16,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from time import perf_counter
-from types import TracebackType
 
 import numpy as np
 
@@ -62,12 +61,7 @@ class Engine:
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
