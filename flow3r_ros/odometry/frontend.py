@@ -74,16 +74,17 @@ class FrontEnd:
         self.relocalisations = 0
         self._motion = at_rest(np.eye(4), 0)
         self.begin_segment()
+        self._covariance = np.zeros((6, 6))
 
     def begin_segment(self) -> None:
         """Forget what is followed and remembered; the next frame is the first of a new world, at
-        the latest pose: `odom` never jumps."""
+        the latest pose: `odom` never jumps, but where it is there nobody knows any more."""
         self._tracker.reset()
         self._verifier.reset()
         self._relocaliser.clear()
         self._motion = at_rest(self._motion.pose, 0)
         self._tracked: Tracked | None = None
-        self._covariance = np.zeros((6, 6))
+        self._covariance = lost()
         self._place = self._motion.pose[:3, 3]
         self._next_id = self._since = self._unseen_informative = self._keyframes = 0
         self._unseen_s = 0.0
@@ -136,7 +137,7 @@ class FrontEnd:
         reason = "" if shows else "the picture shows nothing"
         height, width = view.gray.shape
         return Settled(
-            view, self._motion.pose, np.zeros((6, 6)), np.zeros((6, 6)), None, 0.0,
+            view, self._motion.pose, self._covariance, np.zeros((6, 6)), None, 0.0,
             unknown(height, width), np.zeros((height, width), np.bool_),
             TrackingState.INITIALIZING, PoseSource.FIRST, reason, keyframe=shows,
         )  # fmt: skip
@@ -146,7 +147,7 @@ class FrontEnd:
         reference = self._tracker.reference
         assert reference is not None
         return Settled(
-            view, reference.pose, np.zeros((6, 6)), np.zeros((6, 6)), None, 0.0, reference.depth,
+            view, reference.pose, self._covariance, np.zeros((6, 6)), None, 0.0, reference.depth,
             reference.moving, TrackingState.INITIALIZING, PoseSource.FIRST, "", True, 1,
         )  # fmt: skip
 
