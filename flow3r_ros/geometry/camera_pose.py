@@ -27,8 +27,8 @@ lose all weight)"""
 
 DEPTH_ROUNDS = 2
 """steps in which a point's inverse depth is fitted to its observation"""
-LEAST_CHANGE, MOST_CHANGE = 0.1, 10.0
-"""bounds of the fitted inverse depth over the expected one"""
+MOST_CHANGE = 2.3
+"""most that the logarithm of a fitted depth differs from the expected one"""
 MIN_POINTS = 12
 """points without which no essential matrix is looked for"""
 
@@ -189,19 +189,20 @@ def _linearised(
     in proportion to how wrong the depth is: with depths that are wrong together the fit then ends
     beside its own minimum (Golub & Pereyra, "Separable nonlinear least squares", 2003).
     """
-    inverse = points.inverse
+    inverse, relative = points.inverse, points.sigma / points.inverse
     for _ in range(rounds):
         line = _epipolar_lines(points.rays, inverse, observed, camera, T_cam_ref)
-        variance = (line.length * points.sigma) ** 2
-        share = variance / (sigma_px**2 + variance)
-        shift = line.along - line.length * (inverse - points.inverse)  # at the expected depth
-        best = points.inverse - share * shift / np.where(line.length > 1e-9, line.length, np.inf)
-        inverse = np.clip(best, LEAST_CHANGE * points.inverse, MOST_CHANGE * points.inverse)
+        reach = line.length * inverse
+        variance = (reach * relative) ** 2
+        shift = line.along - reach * np.log(inverse / points.inverse)  # at the expected depth
+        change = -variance / (sigma_px**2 + variance) * shift / np.maximum(reach, 1e-9)
+        inverse = points.inverse * np.exp(np.clip(change, -MOST_CHANGE, MOST_CHANGE))
     line = _epipolar_lines(points.rays, inverse, observed, camera, T_cam_ref)
-    along = 1.0 / np.sqrt(sigma_px**2 + (line.length * points.sigma) ** 2)
+    reach = line.length * inverse
+    along = 1.0 / np.sqrt(sigma_px**2 + (reach * relative) ** 2)
     across = 1.0 / sigma_px
     q, z, front = line.q, line.q[:, 2], line.front
-    shift = line.along - line.length * (inverse - points.inverse)
+    shift = line.along - reach * np.log(inverse / points.inverse)
     whitened = np.stack([shift * along, line.across * across], axis=1)
     turn = np.empty((len(q), 2, 2))
     turn[:, 0] = line.direction * along[:, None]

@@ -46,6 +46,9 @@ patch"""
 SIGMA_PX, LEAST_SIGMA_PX, MOST_SIGMA_PX = 0.15, 0.1, 1.2
 """pixels of the tracking image: 1-sigma of a corner's position at the start, and its bounds; a
 camera that blurs or bends measures worse, and how much worse shows in the corners that agree"""
+JUDGED_PX = 0.4
+"""pixels: least 1-sigma that corners are judged with: a patch that changes its look is found a
+little beside its place, which is no disagreement"""
 SIGMA_MEMORY = 0.9
 """share of the measured sigma that is kept from frame to frame"""
 AGREED = 4.0
@@ -192,7 +195,8 @@ class Tracker:
         lines, where depth does not count."""
         if tracked.fit is None or len(tracked.fit.whitened) < 2 * MIN_CORNERS:
             return
-        across = np.abs(tracked.fit.whitened[tracked.fit.distance < AGREED, 1]) * self.sigma_px
+        near = tracked.fit.distance < AGREED * self.judged_px / self.sigma_px
+        across = np.abs(tracked.fit.whitened[near, 1]) * self.sigma_px
         if len(across) >= MIN_CORNERS:
             seen = 1.48 * float(np.median(across))
             self.noise_px = SIGMA_MEMORY * self.noise_px + (1.0 - SIGMA_MEMORY) * seen
@@ -201,6 +205,11 @@ class Tracker:
     def sigma_px(self) -> float:
         """1-sigma of a corner's position that poses are found with: the measured one, in bounds."""
         return float(np.clip(self.noise_px, LEAST_SIGMA_PX, MOST_SIGMA_PX))
+
+    @property
+    def judged_px(self) -> float:
+        """1-sigma of a corner's position that poses are judged with."""
+        return max(self.sigma_px, JUDGED_PX)
 
     def look(self, view: View, reference: Reference, T_ref_cam: Float64) -> Tracked:
         """What the corners of some keyframe say about a frame that is thought to be at `T_ref_cam`
@@ -214,7 +223,7 @@ class Tracker:
             pixels.astype(np.float64),
             view.lens,
             T_ref_cam,
-            FOLLOWED * self.sigma_px,
+            FOLLOWED * self.judged_px,
         )
         near = found & known & (distance < AGREED)
         return _posed(reference, pixels, near, T_ref_cam, view.lens, self.sigma_px)
@@ -301,7 +310,7 @@ def _posed(
     with np.errstate(invalid="ignore"):
         edge = np.array([lens.width, lens.height]) - WINDOW / 2.0
         inside = np.all((belongs > WINDOW / 2.0) & (belongs < edge), axis=1)
-    distance = judge_camera_pose(reference.points, observed, lens, T, sigma_px)
+    distance = judge_camera_pose(reference.points, observed, lens, T, max(sigma_px, JUDGED_PX))
     agreed = found & (distance < AGREED)
     asked = inside & reference.held_back
     where = np.where(np.isfinite(belongs), belongs, observed)
