@@ -50,7 +50,7 @@ KEYFRAME_LIKENESS = 0.35
 a pose is no longer believed (`verification.LIKENESS`)"""
 MIN_GAP = 4
 """frames from one keyframe to the next, unless corners run out"""
-START_PARALLAX_PX = 8.0
+START_PARALLAX_PX = 4.0
 """pixels of parallax after which a segment's second keyframe is due: with one keyframe alone dense
 depth is a guess from one picture"""
 GIVE_UP_AFTER = 20
@@ -280,7 +280,7 @@ class FrontEnd:
         turned = rotation_angle(T[:3, :3]) > np.radians(settings.keyframe_angle)
         differs = likeness < KEYFRAME_LIKENESS
         second = self.keyframes == 1 and self._tracker.parallax_px > START_PARALLAX_PX
-        return bool(few or ((moved or turned or differs or second) and self._since >= MIN_GAP))
+        return bool(few or second or ((moved or turned or differs) and self._since >= MIN_GAP))
 
     def order(self, view: View) -> Order:
         """The keyframe of a frame that was just settled; the front end goes on from it at once,
