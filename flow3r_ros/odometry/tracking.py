@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,11 +99,11 @@ class Tracked:
     """What the corners say about one frame.
 
     `ids` int64 `[N]` of the keyframe's corners; `T_ref_cam` `[4, 4]` pose of the frame in the
-    keyframe; `fit` of the corners that gave it (None:
-    too few were found); `agreed` bool `[N]` corners seen where they belong, `pixels` float32
-    `[N, 2]` where corners were found or belong; `judged` float64 `[M]` distances in sigmas of the
-    held-back corners that were found; `asked` the number of held-back corners that the pose puts
-    into the image; `expected` the number of all such corners.
+    keyframe; `fit` of the corners that gave it (None: too few were found); `agreed` bool `[N]`
+    corners seen where they belong, `pixels` float32 `[N, 2]` where corners were found or belong;
+    `judged` float64 `[M]` distances in sigmas of the held-back corners that were found; `asked` the
+    number of held-back corners that the pose puts into the image; `expected` the number of all such
+    corners.
     """
 
     ids: NDArray[np.int64]
@@ -157,7 +156,7 @@ class Tracker:
         self._pixels, self._last = pixels, T_ref_cam
 
     def track(self, view: View, start: Float64, prior: PosePrior | None = None) -> Tracked | None:
-        """Corners and pose of a frame; `start` `[4, 4]` is its pose in the keyframe as motion
+        """Corners and pose of a frame from `start` `[4, 4]`, its pose in the keyframe as motion
         predicts it. None without a keyframe of this size."""
         reference, before = self.reference, self._before
         self._before = view
@@ -165,7 +164,7 @@ class Tracker:
             return None
         guess, followed = self._followed(before, view)
         starts = [start, self._last]
-        if not _proven(reference, followed & ~reference.held_back):
+        if not _sure_ones(reference, followed & ~reference.held_back)[1]:
             essential = self._essential(guess, followed, view)
             starts += [] if essential is None else [essential]
         rough, sure = _rough_pose(
@@ -189,20 +188,18 @@ class Tracker:
     def learn(self, tracked: Tracked) -> None:
         """Take what a believed pose says of the corners' depths. One observation counts, that with
         the widest parallax: those of one patch share their error."""
-        assert self.reference is not None and self._expected is not None
+        assert self.reference is not None
+        assert self._expected is not None
+        lens, observed = self.reference.view.lens, tracked.pixels.astype(np.float64)
         seen, parallax = depths_from(
-            self._expected, tracked.pixels.astype(np.float64), self.reference.view.lens,
-            tracked.T_ref_cam, self.judged_px,
-        )  # fmt: skip
+            self._expected, observed, lens, tracked.T_ref_cam, self.judged_px
+        )
         wider = tracked.agreed & (parallax > self._parallax)
         self._parallax = np.where(wider, parallax, self._parallax)
         known = self.reference.points
-        points = DepthPoints(
-            known.rays,
-            np.where(wider, seen.inverse, known.inverse),
-            np.where(wider, seen.sigma, known.sigma),
-        )
-        self.reference = replace(self.reference, points=points)
+        inverse = np.where(wider, seen.inverse, known.inverse)
+        sigma = np.where(wider, seen.sigma, known.sigma)
+        self.reference = replace(self.reference, points=DepthPoints(known.rays, inverse, sigma))
 
     @property
     def parallax_px(self) -> float:
@@ -214,8 +211,8 @@ class Tracker:
         depths."""
         assert self.reference is not None
         used = followed & ~self.reference.held_back
-        points, observed = self.reference.points.only(used), guess[used].astype(np.float64)
-        return pose_without_depth(points, observed, view.lens)
+        points = self.reference.points.only(used)
+        return pose_without_depth(points, guess[used].astype(np.float64), view.lens)
 
     def _measure(self, tracked: Tracked) -> None:
         """Follow the noise of the corners that agree: 1.48 times the median across their epipolar
@@ -263,17 +260,12 @@ class Tracker:
         return follow_patches(before.tracking, view.tracking, self._pixels)
 
 
-def _sure_ones(reference: Reference, usable: Bool) -> Bool:
-    """The usable corners whose depth parallax has shown, where they are enough; else all of them:
-    guessed depths agree with each other on wrong motions."""
+def _sure_ones(reference: Reference, usable: Bool) -> tuple[Bool, bool]:
+    """The usable corners whose depth parallax has shown, and whether they are enough; else all of
+    them: guessed depths agree with each other on wrong motions."""
     sure = usable & (reference.points.sigma < SURE * reference.points.inverse)
-    return sure if np.count_nonzero(sure) >= ENOUGH_SURE else usable
-
-
-def _proven(reference: Reference, usable: Bool) -> bool:
-    """Whether parallax has shown the depth of enough usable corners."""
-    sure = usable & (reference.points.sigma < SURE * reference.points.inverse)
-    return np.count_nonzero(sure) >= ENOUGH_SURE
+    enough = int(np.count_nonzero(sure)) >= ENOUGH_SURE
+    return (sure if enough else usable), enough
 
 
 def _rough_pose(
@@ -287,7 +279,7 @@ def _rough_pose(
 ) -> tuple[Float64, bool]:
     """First pose from the corners that were followed, the best over several starts, and whether it
     explains them."""
-    used = _sure_ones(reference, followed & ~reference.held_back)
+    used, _ = _sure_ones(reference, followed & ~reference.held_back)
     if np.count_nonzero(used) < MIN_CORNERS:
         return starts[0], False
     points, observed = reference.points.only(used), guess[used].astype(np.float64)
@@ -329,7 +321,7 @@ def _posed(
     prior: PosePrior | None = None,
 ) -> Tracked:
     """Pose from the corners that are not held back, and what those that are say of it."""
-    used = _sure_ones(reference, found & ~reference.held_back)
+    used, _ = _sure_ones(reference, found & ~reference.held_back)
     observed = pixels.astype(np.float64)
     fit, T = None, rough
     if np.count_nonzero(used) >= MIN_CORNERS:
@@ -356,19 +348,3 @@ def _posed(
         asked=int(np.count_nonzero(asked)),
         expected=int(np.count_nonzero(inside)),
     )
-
-
-def new_corners(view: View, taken: Float32, count: int) -> Float32:
-    """Further corners of a picture, `[M, 2]` pixels, away from those `taken` `[N, 2]`, up to
-    `count` in all."""
-    wanted = count - len(taken)
-    if wanted <= 0:
-        return np.empty((0, 2), np.float32)
-    height, width = view.tracking.shape
-    distance = max(6, round(0.55 * float(np.sqrt(height * width / count))))
-    mask = np.full((height, width), 255, np.uint8)
-    for x, y in taken:
-        cv2.circle(mask, (round(float(x)), round(float(y))), distance, 0, -1)
-    mask[:WINDOW], mask[-WINDOW:], mask[:, :WINDOW], mask[:, -WINDOW:] = 0, 0, 0, 0
-    found = cv2.goodFeaturesToTrack(view.tracking, wanted, 0.005, distance, mask=mask, blockSize=5)
-    return np.empty((0, 2), np.float32) if found is None else np.asarray(found, np.float32)[:, 0]
