@@ -26,9 +26,10 @@ import torch
 from safetensors.torch import save_file
 
 from flow3r_ros.cli.main import main
-from flow3r_ros.config import MAX_FILE_BYTES, load_config
+from flow3r_ros.config import load_config
 from flow3r_ros.errors import ConfigError, Flow3rError, ModelError, OutputError, printable
 from flow3r_ros.geometry.camera_file import load_camera
+from flow3r_ros.mappings import MAX_FILE_BYTES
 from flow3r_ros.network.catalog import find_model, list_models, read_folder, user_models
 from flow3r_ros.network.checkpoint import import_model, read_weights
 from flow3r_ros.network.config import load_architecture

@@ -47,8 +47,7 @@ def main(
     model is loading.
     """
     stop, failed = threading.Event(), threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    _on_signals(lambda *_: stop.set())
     _bound_malloc_arenas()
     use_large_messages()
     rclpy.init(
@@ -60,6 +59,7 @@ def main(
     except Flow3rError as error:
         sys.stderr.write(f"flow3r: {error}\n")
         rclpy.shutdown()
+        _on_signals(signal.SIG_IGN)
         return 1
     library_log = logging.getLogger("flow3r_ros")
     library_log.addHandler(ToRosLog(node.say))
@@ -78,7 +78,13 @@ def main(
         sys.stderr.flush()
         os._exit(code)
     rclpy.try_shutdown()
+    _on_signals(signal.SIG_IGN)  # the interpreter's exit takes a while, and ends with this code
     return code
+
+
+def _on_signals(handler: Callable[..., None] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def _bound_malloc_arenas() -> None:

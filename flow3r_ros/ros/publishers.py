@@ -23,6 +23,7 @@ from flow3r_ros.ros.messages import class_of, make
 from flow3r_ros.ros.worker import Outcome
 from flow3r_ros.types import Bool, Estimate, Float32, Float64, UInt8
 from flow3r_ros.wire.frames import Say
+from flow3r_ros.wire.obstacles import why_no_obstacles
 from flow3r_ros.wire.outputs import TOPICS, Outputs, RunStatus
 
 LIGHT = frozenset({"~/odometry", "~/status", "~/path", "/tf"})
@@ -85,6 +86,14 @@ class Publishers:
         """Whether anybody listens to the map, and there are estimates since the last one."""
         return self._last_stamp != self._map_stamp and bool(
             self._publishers["~/map"].get_subscription_count()
+        )
+
+    def anybody_listens(self) -> bool:
+        """Whether an estimate is wanted by anybody; `/tf` counts while the edge is published."""
+        return any(
+            publisher.get_subscription_count() > 0
+            for topic, publisher in self._publishers.items()
+            if topic != "/tf" or self._config.node.publish_tf
         )
 
     def stop(self) -> None:
@@ -157,6 +166,9 @@ class Publishers:
             and topic != "~/map"
             and publisher.get_subscription_count()
         }
+        why = why_no_obstacles(outcome.estimate, self._config.node.base_frame)
+        if "~/obstacles" in wanted and why:
+            self._say("obstacles", f"~/obstacles is not published: {why}")
         age_ms = (self._node.get_clock().now().nanoseconds - outcome.estimate.stamp_ns) * 1e-6
         messages = outputs.build(outcome.estimate, wanted, self._describe(outcome, age_ms))
         for topic, message in messages.items():
@@ -181,7 +193,9 @@ class Publishers:
                     "/tf_static: nothing is published until then",
                 )
                 return None
-        self._outputs = Outputs(make, settings, self._worth_showing, extrinsics)
+        self._outputs = Outputs(
+            make, settings, self._worth_showing, extrinsics, self._config.obstacles
+        )
         return self._outputs
 
     def _worth_showing(self, estimate: Estimate) -> Bool:

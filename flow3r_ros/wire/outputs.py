@@ -9,14 +9,14 @@ contiguous numpy arrays of the field's type, nested messages through `make` agai
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from flow3r_ros.config import NodeSettings
+from flow3r_ros.config import NodeSettings, ObstacleSettings
 from flow3r_ros.geometry.frames import R_BODY_OPTICAL, odom_covariance, odom_from_optical
-from flow3r_ros.geometry.lie import adjoint, invert, rigid
+from flow3r_ros.geometry.lie import adjoint, invert, rigid, se3_exp
 from flow3r_ros.types import (
     LOST_VARIANCE,
     Bool,
@@ -31,6 +31,7 @@ from flow3r_ros.wire import transforms
 from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.clouds import estimate_cloud, map_cloud
 from flow3r_ros.wire.images import Make, depth_image, mask_image
+from flow3r_ros.wire.obstacles import obstacle_cloud, why_no_obstacles
 from flow3r_ros.wire.path import PathBytes
 
 TOPICS: dict[str, str] = {
@@ -41,6 +42,7 @@ TOPICS: dict[str, str] = {
     "~/confidence": "sensor_msgs/msg/Image",
     "~/moving_mask": "sensor_msgs/msg/Image",
     "~/points": "sensor_msgs/msg/PointCloud2",
+    "~/obstacles": "sensor_msgs/msg/PointCloud2",
     "~/map": "sensor_msgs/msg/PointCloud2",
     "~/status": "flow3r_ros/msg/TrackingStatus",
     "/tf": "tf2_msgs/msg/TFMessage",
@@ -82,6 +84,7 @@ class Outputs:
             keeps every valid one.
         T_base_optical: static extrinsics `[4, 4]` of the optical frame in `settings.base_frame`;
             needed when that is set.
+        obstacles: limits of `~/obstacles`.
     """
 
     def __init__(
@@ -90,8 +93,10 @@ class Outputs:
         settings: NodeSettings,
         keep: Callable[[Estimate], Bool] | None = None,
         T_base_optical: Float64 | None = None,
+        obstacles: ObstacleSettings | None = None,
     ) -> None:
         self._make = make
+        self._obstacles = obstacles or ObstacleSettings()
         self._settings = settings
         self._keep = keep
         self._extrinsics = T_base_optical if settings.base_frame else None
@@ -110,7 +115,7 @@ class Outputs:
         `~/path` is bytes, the message in CDR.
 
         While LOST or RELOCALIZING there is no tf, no new path pose and no cloud, and the odometry's
-        covariance is huge. A new segment begins a new path.
+        covariance is huge. A new segment begins a new path. `~/obstacles` needs metres and a base.
         """
         make, settings = self._make, self._settings
         camera_frame = settings.camera_frame or estimate.source_frame
@@ -132,7 +137,7 @@ class Outputs:
         if not lost:
             self._path.append(estimate.stamp_ns, T)
             if "/tf" in wanted and settings.publish_tf:
-                messages["/tf"] = self._tf(estimate.stamp_ns, child, T)
+                messages["/tf"] = self._tf(estimate, child)
         if "~/path" in wanted and len(self._path):
             messages["~/path"] = self._path.message(estimate.stamp_ns)
         if "~/depth/image" in wanted:
@@ -145,6 +150,8 @@ class Outputs:
             messages["~/moving_mask"] = mask_image(make, header, estimate.moving)
         if "~/points" in wanted and not lost:
             messages["~/points"] = self._points(header, estimate)
+        if "~/obstacles" in wanted and not lost:
+            messages |= self._obstacle_message(estimate)
         if "~/status" in wanted:
             messages["~/status"] = tracking_status(make, header, estimate, status)
         return messages
@@ -176,7 +183,26 @@ class Outputs:
             self._make, odom_header, estimate, keep, self._world_in_odom() @ estimate.T_odom_cam
         )
 
-    def _tf(self, ns: int, child: str, T: Float64) -> Any:
+    def _obstacle_message(self, estimate: Estimate) -> dict[str, Any]:
+        """`~/obstacles`, what moves included; nothing where metres or the base are unknown."""
+        base = self._settings.base_frame
+        if self._extrinsics is None or why_no_obstacles(estimate, base):
+            return {}
+        still = replace(estimate, moving=np.zeros_like(estimate.moving))
+        header = transforms.header_of(self._make, estimate.stamp_ns, base)
+        keep = self._keep(still) if self._keep else None
+        cloud = obstacle_cloud(
+            self._make, header, estimate, keep, self._extrinsics, self._obstacles
+        )
+        return {"~/obstacles": cloud}
+
+    def _tf(self, estimate: Estimate, child: str) -> Any:
+        """The edge at the image's stamp, or carried ahead of it by `tf_predict` seconds of the
+        velocity (none, where that is not known)."""
+        ahead = self._settings.tf_predict
+        ns = estimate.stamp_ns + round(ahead * 1e9)
+        moved = estimate.T_odom_cam @ se3_exp(ahead * estimate.twist)
+        T = odom_from_optical(moved if ahead else estimate.T_odom_cam, self._extrinsics)
         parent = self._settings.odom_frame
         if self._settings.invert_tf:
             return transforms.tf_message(self._make, ns, child, parent, invert(T))

@@ -118,7 +118,7 @@ def test_parameters_from_yaml_and_at_run_time(tmp_path):
         refused, reason = _set(client, "cloud.edge_ratio", double_value=0.0)
         assert (refused, "greater than 0" in reason) == (False, True)
         refused, reason = _set(client, "engine.window", integer_value=8)
-        assert (refused, "read-only" in reason) == (False, True)
+        assert (refused, "engine.window is read at configure" in reason) == (False, True)
         assert "'spelled' does not exist" in process.output()
         request = class_of("rcl_interfaces/srv/DescribeParameters").Request(
             names=["engine.window", "cloud.min_confidence"]
@@ -127,12 +127,13 @@ def test_parameters_from_yaml_and_at_run_time(tmp_path):
             "rcl_interfaces/srv/DescribeParameters", "~/describe_parameters", request
         ).descriptors
         assert (
-            window.read_only,
             window.integer_range[0].from_value,
             window.integer_range[0].to_value,
-        ) == (True, 2, 64)
-        assert (confidence.read_only, confidence.floating_point_range[0].to_value) == (False, 1.0)
-        assert window.description == "keyframes per forward, the newest included"
+        ) == (2, 64)
+        assert confidence.floating_point_range[0].to_value == 1.0
+        assert window.description == (
+            "keyframes per forward, the newest included (read at configure)"
+        )
 
 
 def _kept(client: Client) -> int:

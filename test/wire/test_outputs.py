@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flow3r_ros.bags.types import make, ros2_types
-from flow3r_ros.config import NodeSettings
+from flow3r_ros.config import NodeSettings, ObstacleSettings
 from flow3r_ros.geometry.lie import invert, rigid, se3_exp, so3_exp, so3_log
 from flow3r_ros.types import Camera, Estimate, PoseSource, ScaleState, Seam, TrackingState
 from flow3r_ros.wire.outputs import LOST_VARIANCE, TOPICS, Outputs, RunStatus
@@ -63,7 +63,7 @@ def build(outputs: Outputs, made: Estimate) -> dict[str, Any]:
 def test_every_topic_has_stamp_and_frame_of_the_source() -> None:
     outputs = Outputs(make, NodeSettings())
     messages = build(outputs, estimate(1))
-    assert set(messages) == set(TOPICS) - {"~/map"}
+    assert set(messages) == set(TOPICS) - {"~/map", "~/obstacles"}  # these need a map, a base
     for topic, message in messages.items():
         header = message.transforms[0].header if topic == "/tf" else message.header
         assert header.stamp.sec * 10**9 + header.stamp.nanosec == estimate(1).stamp_ns, topic
@@ -261,7 +261,9 @@ def test_rclpy_and_rosbags_serialize_the_same_bytes() -> None:
 
     built = {}
     for name, maker in (("rclpy", make_rclpy), ("rosbags", make)):
-        outputs = Outputs(maker, NodeSettings(), keep=lambda kept: ~kept.moving)
+        outputs = Outputs(
+            maker, NodeSettings(base_frame="base"), lambda kept: ~kept.moving, E_BASE_OPTICAL
+        )
         build(outputs, estimate(0))
         built[name] = build(outputs, estimate(1, se3_exp([0.5, 0.1, -0.2, 0.1, 0.2, 0.3])))
         made = estimate(1)
@@ -279,3 +281,37 @@ def test_rclpy_and_rosbags_serialize_the_same_bytes() -> None:
             ros2_types().deserialize_cdr(live, type_name), type_name
         )
         assert bytes(canonical) == replayed, topic
+
+
+def points_of(cloud: Any) -> np.ndarray:
+    """x y z `[n, 3]` of a cloud."""
+    return np.frombuffer(cloud.data, np.float32).reshape(-1, cloud.point_step // 4)[:, :3]
+
+
+def test_obstacles_are_what_the_base_would_run_into() -> None:
+    limits = ObstacleSettings(min_height=0.2, max_height=1.5, max_range=3.0, min_confidence=0.4)
+    settings = NodeSettings(base_frame="base")
+    outputs = Outputs(make, settings, T_base_optical=E_BASE_OPTICAL, obstacles=limits)
+    seen = estimate(3)
+    cloud = build(outputs, seen)["~/obstacles"]
+    assert cloud.header.frame_id == "base"
+    everything = seen.points().reshape(-1, 3) @ E_BASE_OPTICAL[:3, :3].T + E_BASE_OPTICAL[:3, 3]
+    wanted = everything[
+        (seen.confidence.reshape(-1) >= 0.4)
+        & (everything[:, 2] >= 0.2)
+        & (everything[:, 2] <= 1.5)
+        & (np.hypot(everything[:, 0], everything[:, 1]) <= 3.0)
+    ]
+    assert 5 < len(wanted) < len(everything) / 2
+    np.testing.assert_allclose(points_of(cloud), wanted, rtol=1e-5, atol=1e-5)
+    relative = replace(seen, scale_state=ScaleState.RELATIVE)
+    assert "~/obstacles" not in build(outputs, relative), "a unit that is no metre"
+
+
+def test_an_edge_carried_ahead_is_where_the_velocity_leads() -> None:
+    T = rigid(so3_exp([0.1, 0.2, 0.3]), (1.0, 2.0, 3.0))
+    now = estimate(1, T)
+    later = estimate(1, T @ se3_exp(0.1 * now.twist), stamp_ns=now.stamp_ns + 100_000_000)
+    (ahead,) = build(Outputs(make, NodeSettings(tf_predict=0.1)), now)["/tf"].transforms
+    (expected,) = build(Outputs(make, NodeSettings()), later)["/tf"].transforms
+    assert ahead == expected
