@@ -72,18 +72,23 @@ def node_arguments(leave_out: Iterable[str] = ()) -> list[Any]:
     return [shipped, *declare({n: v for n, v in known.items() if n not in leave_out})]
 
 
-def node(context: LaunchContext, **fixed: str) -> Any:
-    """The node as the arguments say; `fixed` overrides arguments.
+def node(
+    context: LaunchContext, parameters: dict[str, Any] | None = None, **fixed: str
+) -> LifecycleNode:
+    """The node as the arguments say; `fixed` overrides arguments, `parameters` sets more of them.
 
     Only parameters that were given override those of `params_file`. The node takes the Fast DDS
     profile for large messages by itself, where none is set, so nobody else gets it.
     """
     values = {name: LaunchConfiguration(name).perform(context) for name in _names()} | fixed
-    given = {
-        parameter: ParameterValue(values[name], value_type=bool if name == "use_sim_time" else str)
+    given: dict[str, Any] = {
+        parameter: ParameterValue(values[name], value_type=str)
         for name, (parameter, _) in PARAMETERS.items()
         if values[name]
     }
+    if values["use_sim_time"]:
+        given["use_sim_time"] = values["use_sim_time"].lower() == "true"
+    given |= parameters or {}
     prefix = f"/{values['namespace'].strip('/')}".rstrip("/")
     title = f"{prefix}/{values['name']}"
     logger = title.strip("/").replace("/", ".")
