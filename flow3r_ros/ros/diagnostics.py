@@ -102,7 +102,8 @@ class Health:
         trouble, severe = self._trouble(drop_share, settings)
         figures = ProcessFigures(
             lifecycle=lifecycle,
-            waiting=self._waiting(settings.silence_timeout),
+            waiting=self._waiting(settings.silence_timeout)
+            or ("use_sim_time is set and no /clock comes" if stamp_ns == 0 else ""),
             trouble=trouble,
             severe=severe,
             rate_in_hz=self.input.per_second(),

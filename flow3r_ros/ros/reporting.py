@@ -24,6 +24,8 @@ from flow3r_ros.ros.worker import Tally, Worker
 from flow3r_ros.wire.transforms import stamp_ns
 
 PERIOD_S = 1.0
+CLOCK_PATIENCE = 5
+"""reports for which the simulated clock may stand at zero before that is said"""
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 """never stands, whatever `use_sim_time` says"""
 Parts = tuple[str, Loaded | None, Worker | None, Framing | None]
@@ -40,6 +42,7 @@ class Reporting:
     def __init__(self, node: Node, config: Config, say: Once, parts: Callable[[], Parts]) -> None:
         self._node, self._config, self._say, self._parts = node, config, say, parts
         self.health = Health()
+        self._clock_stood = 0
         self._publisher = node.create_publisher(
             class_of("diagnostic_msgs/msg/DiagnosticArray"),
             "/diagnostics",
@@ -85,8 +88,9 @@ class Reporting:
         silence = self.health.input.silence()
         if self._config.node.silence_timeout < silence < float("inf"):
             self._say("silence", f"no image for {silence:.1f} s")
-        if now_ns == 0:
-            self._say("clock", "use_sim_time is set and no /clock comes: " + NO_CLOCK)
+        self._clock_stood = self._clock_stood + 1 if now_ns == 0 else 0
+        if self._clock_stood >= CLOCK_PATIENCE:
+            self._say("clock", f"use_sim_time is set and no /clock comes: {NO_CLOCK}")
         self._remark_on_stamps()
         if self.health.gaps.share >= MISSING_SHARE:
             self._say("gaps", self._missing_in_words())
