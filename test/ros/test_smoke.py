@@ -1,5 +1,5 @@
 """The least that must work on every ROS 2 distribution: start, estimate, publish, answer, end.
-`make test-kilted` runs this on Kilted."""
+`colcon test` runs this on a robot."""
 
 from __future__ import annotations
 
