@@ -280,7 +280,7 @@ class FrontEnd:
         """The keyframe of a frame that was just settled; the front end goes on from it at once,
         with what it knows."""
         reference, tracked, sigma_px = (
-            self._tracker.reference, self._tracked, self._tracker.sigma_px,
+            self._tracker.reference, self._tracked, self._tracker.judged_px,
         )  # fmt: skip
         if reference is None or tracked is None:
             order = first_order(view, self._motion.pose, self._corners, sigma_px)

@@ -43,13 +43,18 @@ HELD_BACK = 4
 FOLLOWED = 2.0
 """sigmas of a corner followed from the frame before, over those of one found by the keyframe's
 patch"""
-SIGMA_PX, LEAST_SIGMA_PX, MOST_SIGMA_PX = 0.5, 0.4, 1.2
+SIGMA_PX, LEAST_SIGMA_PX, MOST_SIGMA_PX = 0.15, 0.1, 1.2
 """pixels of the tracking image: 1-sigma of a corner's position at the start, and its bounds; a
 camera that blurs or bends measures worse, and how much worse shows in the corners that agree"""
+JUDGED_PX = 0.4
+"""pixels: least 1-sigma that corners are judged with: a patch that changes its look is found a
+little beside its place, which is no disagreement"""
 SIGMA_MEMORY = 0.9
 """share of the measured sigma that is kept from frame to frame"""
 AGREED = 4.0
 """sigmas from the pose within which a corner was seen where it belongs"""
+COARSE_PX = 1.0
+"""pixels: 1-sigma with which a search for a pose begins"""
 MIN_CORNERS = 12
 """corners without which there is no pose"""
 SURE, ENOUGH_SURE = 0.15, 50
@@ -155,16 +160,17 @@ class Tracker:
         if reference is None or reference.view.tracking.shape != view.tracking.shape:
             return None
         guess, followed = self._followed(before, view)
+        starts = [start, self._last]
+        if not _proven(reference, followed & ~reference.held_back):
+            essential = self._essential(guess, followed, view)
+            starts += [] if essential is None else [essential]
         rough, sure = _rough_pose(
-            reference, guess, followed, [start, self._last], view.lens, self.sigma_px, prior
+            reference, guess, followed, starts, view.lens, self.sigma_px, prior
         )
         if not sure and before is not None:
             home, returned = follow_patches(view.tracking, before.tracking, guess)
             followed &= returned & (np.linalg.norm(home - self._pixels, axis=1) < MAX_RETURN_PX)
-            used = followed & ~reference.held_back
-            essential = pose_without_depth(
-                reference.points.only(used), guess[used].astype(np.float64), view.lens
-            )
+            essential = self._essential(guess, followed, view)
             starts = [start, self._last, np.eye(4), *([] if essential is None else [essential])]
             rough, sure = _rough_pose(reference, guess, followed, starts, view.lens, self.sigma_px)
         there = project_points(reference.points, rough, view.lens)
@@ -176,12 +182,21 @@ class Tracker:
         self._measure(tracked)
         return tracked
 
+    def _essential(self, guess: Float32, followed: Bool, view: View) -> Float64 | None:
+        """Pose `[4, 4]` in the keyframe from the corners that were followed, without their
+        depths."""
+        assert self.reference is not None
+        used = followed & ~self.reference.held_back
+        points, observed = self.reference.points.only(used), guess[used].astype(np.float64)
+        return pose_without_depth(points, observed, view.lens)
+
     def _measure(self, tracked: Tracked) -> None:
         """Follow the noise of the corners that agree: 1.48 times the median across their epipolar
         lines, where depth does not count."""
         if tracked.fit is None or len(tracked.fit.whitened) < 2 * MIN_CORNERS:
             return
-        across = np.abs(tracked.fit.whitened[tracked.fit.distance < AGREED, 1]) * self.sigma_px
+        near = tracked.fit.distance < AGREED * self.judged_px / self.sigma_px
+        across = np.abs(tracked.fit.whitened[near, 1]) * self.sigma_px
         if len(across) >= MIN_CORNERS:
             seen = 1.48 * float(np.median(across))
             self.noise_px = SIGMA_MEMORY * self.noise_px + (1.0 - SIGMA_MEMORY) * seen
@@ -190,6 +205,11 @@ class Tracker:
     def sigma_px(self) -> float:
         """1-sigma of a corner's position that poses are found with: the measured one, in bounds."""
         return float(np.clip(self.noise_px, LEAST_SIGMA_PX, MOST_SIGMA_PX))
+
+    @property
+    def judged_px(self) -> float:
+        """1-sigma of a corner's position that poses are judged with."""
+        return max(self.sigma_px, JUDGED_PX)
 
     def look(self, view: View, reference: Reference, T_ref_cam: Float64) -> Tracked:
         """What the corners of some keyframe say about a frame that is thought to be at `T_ref_cam`
@@ -203,7 +223,7 @@ class Tracker:
             pixels.astype(np.float64),
             view.lens,
             T_ref_cam,
-            FOLLOWED * self.sigma_px,
+            FOLLOWED * self.judged_px,
         )
         near = found & known & (distance < AGREED)
         return _posed(reference, pixels, near, T_ref_cam, view.lens, self.sigma_px)
@@ -219,9 +239,14 @@ class Tracker:
 def _sure_ones(reference: Reference, usable: Bool) -> Bool:
     """The usable corners whose depth parallax has shown, where they are enough; else all of them:
     guessed depths agree with each other on wrong motions."""
-    points = reference.points
-    sure = usable & (points.sigma < SURE * points.inverse)
+    sure = usable & (reference.points.sigma < SURE * reference.points.inverse)
     return sure if np.count_nonzero(sure) >= ENOUGH_SURE else usable
+
+
+def _proven(reference: Reference, usable: Bool) -> bool:
+    """Whether parallax has shown the depth of enough usable corners."""
+    sure = usable & (reference.points.sigma < SURE * reference.points.inverse)
+    return np.count_nonzero(sure) >= ENOUGH_SURE
 
 
 def _rough_pose(
@@ -240,7 +265,11 @@ def _rough_pose(
         return starts[0], False
     points, observed = reference.points.only(used), guess[used].astype(np.float64)
     fits = [
-        fit_camera_pose(points, observed, lens, each, FOLLOWED * sigma_px, 8, prior)
+        fit_camera_pose(
+            points, observed, lens,
+            fit_camera_pose(points, observed, lens, each, COARSE_PX, 4, prior).T,
+            FOLLOWED * sigma_px, 6, prior,
+        )
         for each in starts
     ]
     fit = min(fits, key=lambda each: each.cost)
@@ -281,7 +310,7 @@ def _posed(
     with np.errstate(invalid="ignore"):
         edge = np.array([lens.width, lens.height]) - WINDOW / 2.0
         inside = np.all((belongs > WINDOW / 2.0) & (belongs < edge), axis=1)
-    distance = judge_camera_pose(reference.points, observed, lens, T, sigma_px)
+    distance = judge_camera_pose(reference.points, observed, lens, T, max(sigma_px, JUDGED_PX))
     agreed = found & (distance < AGREED)
     asked = inside & reference.held_back
     where = np.where(np.isfinite(belongs), belongs, observed)
