@@ -15,7 +15,7 @@ import numpy as np
 from flow3r_ros.geometry.camera_pose import project_points
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.odometry.bundle import Adjusted, Problem, adjust
-from flow3r_ros.odometry.keyframes import Ids, Keyframe, KeyframeMap, Points
+from flow3r_ros.odometry.keyframes import Ids, Keyframe, KeyframeMap
 from flow3r_ros.odometry.patches import WINDOW, find_patches, plane_homography
 from flow3r_ros.types import Float32, Float64
 

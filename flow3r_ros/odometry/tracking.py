@@ -266,9 +266,13 @@ def _rough_pose(
     points, observed = reference.points.only(used), guess[used].astype(np.float64)
     fits = [
         fit_camera_pose(
-            points, observed, lens,
+            points,
+            observed,
+            lens,
             fit_camera_pose(points, observed, lens, each, COARSE_PX, 4, prior).T,
-            FOLLOWED * sigma_px, 6, prior,
+            FOLLOWED * sigma_px,
+            6,
+            prior,
         )
         for each in starts
     ]

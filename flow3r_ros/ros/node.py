@@ -157,6 +157,10 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         self._reporting.restart()
         self._loaded.engine.reset()
         self._publishers_out.restart()
+        if self._loaded.flow is not None:
+            self._loaded.flow.connect(
+                self._publishers_out.flow_wanted, self._publishers_out.deliver_flow
+            )
         self._worker = Worker(
             self._loaded.engine, self._publishers_out.deliver, self._complain, self._most_images
         )

@@ -1,8 +1,8 @@
 """Which of the images that arrive are taken, so that those taken lie evenly apart in time.
 
-An engine that needs longer than the camera's period takes every second, third, ... image: evenly
-spaced ones are easier to follow than the same number at random, and each is taken as it arrives. A
-node that nobody listens to takes a few a second.
+An engine whose step takes 2.4 periods of the camera takes every second or third image, at the rate
+that it can keep, instead of whichever is there when it is free: the motion between two of them is
+as small as it can be, and each is fresh. A node that nobody listens to takes a few a second.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ REMEMBERED = 31
 with two or three of the longer steps that take a keyframe in"""
 ENOUGH = 8
 """fewer than these say nothing yet"""
-EASIER = 0.85
-"""share of the time between two images that steps must fit in before more images are taken"""
 
 
 class Pace:
@@ -33,8 +31,8 @@ class Pace:
         self._most = most
         self._arrivals: deque[float] = deque(maxlen=REMEMBERED)
         self._steps: deque[float] = deque(maxlen=REMEMBERED)
-        self._taken = -math.inf
-        self._stride = 1
+        self._due = -math.inf
+        """when the next image should have been received"""
 
     @property
     def idle(self) -> bool:
@@ -47,17 +45,18 @@ class Pace:
 
     def stepped(self, received_at: float, seconds: float) -> None:
         """The image received at `received_at` was taken; its step lasted `seconds`."""
-        self._taken = received_at
         self._steps.append(seconds)
+        period, most = self._period(), self._most()
+        apart = max(self._apart(period), 1.0 / most if most > 0 else 0.0)
+        # the images are taken on a grid of their own, which never strays from them by more than
+        # half a period: 2.4 periods apart is 2, 3, 2, 2, 3 (Bresenham's line)
+        middle = received_at + apart
+        self._due = min(max(self._due + apart, middle - 0.5 * period), middle + 0.5 * period)
 
     def wait(self, received_at: float, now: float) -> float:
         """Seconds to wait for a better image than the one received at `received_at`; 0: take it."""
-        period = self._period()
-        most = self._most()
-        apart = max(self._stretch(period), 1.0 / most if most > 0 else 0.0)
-        if received_at - self._taken >= apart - 0.5 * period:
-            return 0.0
-        return max(0.0, self._taken + apart + 0.5 * period - now)
+        half = 0.5 * self._period()
+        return 0.0 if received_at >= self._due - half else max(0.0, self._due + half - now)
 
     def _period(self) -> float:
         """Time between two images, 0 while unknown."""
@@ -65,11 +64,9 @@ class Pace:
             return 0.0
         return float(np.median(np.diff(np.array(self._arrivals))))
 
-    def _stretch(self, period: float) -> float:
+    def _apart(self, period: float) -> float:
         """Time between two images to take that the steps fit in; 0 where they fit between any."""
         if period <= 0 or len(self._steps) < ENOUGH:
             return 0.0
-        needed = float(np.mean(self._steps)) / period
-        if needed > self._stride or needed < EASIER * (self._stride - 1):
-            self._stride = max(1, math.ceil(needed))
-        return self._stride * period if self._stride > 1 else 0.0
+        step = float(np.mean(self._steps))
+        return step if step > period else 0.0

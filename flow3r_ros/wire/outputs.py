@@ -44,6 +44,7 @@ TOPICS: dict[str, str] = {
     "~/points": "sensor_msgs/msg/PointCloud2",
     "~/obstacles": "sensor_msgs/msg/PointCloud2",
     "~/map": "sensor_msgs/msg/PointCloud2",
+    "~/flow": "flow3r_ros/msg/FactoredFlow",
     "~/status": "flow3r_ros/msg/TrackingStatus",
     "/tf": "tf2_msgs/msg/TFMessage",
 }
@@ -111,8 +112,8 @@ class Outputs:
     def build(
         self, estimate: Estimate, wanted: Container[str], status: RunStatus
     ) -> dict[str, Any]:
-        """Messages by topic of `TOPICS`, `~/map` excepted; only topics in `wanted` cost anything.
-        `~/path` is bytes, the message in CDR.
+        """Messages by topic of `TOPICS`, `~/map` and `~/flow` excepted; only topics in `wanted`
+        cost anything. `~/path` is bytes, the message in CDR.
 
         While LOST or RELOCALIZING there is no tf, no new path pose and no cloud, and the odometry's
         covariance is huge. A new segment begins a new path. `~/obstacles` needs metres and a base.

@@ -36,14 +36,14 @@ def taken(period: float, step: float, count: int, most: float = 0.0) -> tuple[np
     return np.array(times), waited
 
 
-@pytest.mark.parametrize(
-    ("period", "step", "every"), [(0.1, 0.05, 1), (0.033, 0.05, 2), (0.033, 0.11, 4)]
-)
-def test_an_overloaded_engine_takes_every_nth_image_as_it_arrives(period, step, every):
+@pytest.mark.parametrize(("period", "step"), [(0.1, 0.05), (0.033, 0.05), (0.033, 0.11)])
+def test_an_overloaded_engine_takes_evenly_what_it_can(period: float, step: float) -> None:
     times, waited = taken(period, step, 400)
-    apart = [later - earlier for earlier, later in pairwise(times)]
-    np.testing.assert_allclose(apart, every * period, rtol=1e-6)
-    assert waited < 1e-9
+    apart = np.array([later - earlier for earlier, later in pairwise(times)])
+    wanted = max(step / period, 1.0)
+    assert set(np.rint(apart / period)) <= {np.floor(wanted), np.ceil(wanted)}
+    assert np.mean(apart) / period == pytest.approx(wanted, rel=0.02)
+    assert waited < period
 
 
 def test_an_idle_node_takes_a_few_a_second():

@@ -466,9 +466,17 @@ def test_the_program_of_the_command_line_takes_the_shipped_parameters():
     ):
         if not (ROOT / "models" / "flow3r_nano" / "model.safetensors").exists():
             pytest.skip("the bundled model is not there yet")
-        client.listen("~/status")
+        client.listen("~/status", "~/flow")
         client.connect_camera()
         client.play(2, lockstep="")
         client.wait_for("~/status", 1, 30.0)
         assert client.received["~/status"][0].model == "flow3r_nano"
+        client.wait(
+            lambda: client.play(1, period=0.1) and client.count("~/flow"), 30.0, "factored flow"
+        )
+        flow = client.received["~/flow"][0]
+        vectors = np.array(flow.flow).reshape(flow.height, flow.width, 2)
+        assert len(flow.covisibility) == flow.height * flow.width
+        assert np.median(vectors[..., 0]) < 0, "the camera pans to the right"
+        assert stamp_of(flow) < flow.target_stamp.sec * 10**9 + flow.target_stamp.nanosec
         assert process.stop() == 0

@@ -12,11 +12,14 @@ import pytest
 from flow3r_ros.bags.types import make, ros2_types
 from flow3r_ros.config import NodeSettings, ObstacleSettings
 from flow3r_ros.geometry.lie import invert, rigid, se3_exp, so3_exp, so3_log
-from flow3r_ros.types import Camera, Estimate, PoseSource, ScaleState, Seam, TrackingState
+from flow3r_ros.types import Camera, Estimate, Frame, PoseSource, ScaleState, Seam, TrackingState
+from flow3r_ros.wire.flow import KeyframeFlow, factored_flow
 from flow3r_ros.wire.outputs import LOST_VARIANCE, TOPICS, Outputs, RunStatus
 from flow3r_ros.wire.transforms import matrix_of_pose
 
 HEIGHT, WIDTH = 12, 16
+APART = {"~/map", "~/flow"}
+"""topics of a map and of a pair of keyframes"""
 CAMERA = Camera(WIDTH, HEIGHT, 14.0, 15.0, 7.4, 5.6)
 STATUS = RunStatus(7, 5, {"busy": 2, "bad_step": 1}, 3, 1.5, 2.5, "nano", "ab" * 32, "Apache-2.0")
 E_BASE_OPTICAL = rigid(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), (0.3, 0.1, 0.6))
@@ -63,7 +66,7 @@ def build(outputs: Outputs, made: Estimate) -> dict[str, Any]:
 def test_every_topic_has_stamp_and_frame_of_the_source() -> None:
     outputs = Outputs(make, NodeSettings())
     messages = build(outputs, estimate(1))
-    assert set(messages) == set(TOPICS) - {"~/map", "~/obstacles"}  # these need a map, a base
+    assert set(messages) == set(TOPICS) - APART - {"~/obstacles"}  # a base is not known
     for topic, message in messages.items():
         header = message.transforms[0].header if topic == "/tf" else message.header
         assert header.stamp.sec * 10**9 + header.stamp.nanosec == estimate(1).stamp_ns, topic
@@ -270,6 +273,9 @@ def test_rclpy_and_rosbags_serialize_the_same_bytes() -> None:
         built[name]["~/map"] = outputs.map_message(
             7, made.points()[0], made.rgb[0], made.confidence[0]
         )
+        frames = [Frame(id_, 10**18 + id_, made.rgb, made.camera, "cam") for id_ in (1, 2)]
+        shift = np.ones((*made.depth.shape, 2), np.float32)
+        built[name]["~/flow"] = factored_flow(maker, KeyframeFlow(*frames, shift, -shift), "")
     assert set(built["rclpy"]) == set(TOPICS)
     for topic, type_name in TOPICS.items():
         live = serialization.serialize_message(_as_rclpy(built["rclpy"][topic], topic))
