@@ -36,6 +36,7 @@ from flow3r_ros.wire.path import PathBytes
 
 TOPICS: dict[str, str] = {
     "~/odometry": "nav_msgs/msg/Odometry",
+    "~/pose": "geometry_msgs/msg/PoseWithCovarianceStamped",
     "~/path": "nav_msgs/msg/Path",
     "~/depth/image": "sensor_msgs/msg/Image",
     "~/depth/camera_info": "sensor_msgs/msg/CameraInfo",
@@ -58,7 +59,7 @@ _SCALES = {state: code for code, state in enumerate(ScaleState)}
 class RunStatus:
     """Figures of `~/status` and `/diagnostics` that one estimate does not know; counts are since
     start or reset, times in milliseconds; the age of `map -> odom` in seconds, NaN without
-    a map."""
+    a map; `T_map_odom` `[4, 4]` that edge, None without a map."""
 
     received: int = 0
     estimated: int = 0
@@ -72,6 +73,7 @@ class RunStatus:
     weights_license: str = ""
     loops_closed: int = 0
     map_to_odom_age_s: float = float("nan")
+    T_map_odom: Float64 | None = None
 
 
 class Outputs:
@@ -115,23 +117,21 @@ class Outputs:
         """Messages by topic of `TOPICS`, `~/map` and `~/flow` excepted; only topics in `wanted`
         cost anything. `~/path` is bytes, the message in CDR.
 
-        While LOST or RELOCALIZING there is no tf, no new path pose and no cloud, and the odometry's
-        covariance is huge. A new segment begins a new path. `~/obstacles` needs metres and a base.
+        While LOST or RELOCALIZING there is no tf, no pose, no cloud, and the odometry's covariance
+        is huge. A new segment begins a new path. `~/obstacles` needs metres and a base.
         """
         make, settings = self._make, self._settings
         camera_frame = settings.camera_frame or estimate.source_frame
         header = transforms.header_of(make, estimate.stamp_ns, camera_frame)
         lost = not estimate.tracking_state.has_pose
         T = odom_from_optical(estimate.T_odom_cam, self._extrinsics)
-        covariance = (
-            np.eye(6) * LOST_VARIANCE
-            if lost
-            else odom_covariance(estimate.covariance, estimate.T_odom_cam, self._extrinsics)
-        )
+        covariance = np.eye(6) * LOST_VARIANCE if lost else self._pose_covariance(estimate)
         child = settings.base_frame if self._extrinsics is not None else camera_frame
         messages: dict[str, Any] = {}
         if "~/odometry" in wanted:
             messages["~/odometry"] = self._odometry(estimate, child, T, covariance)
+        if "~/pose" in wanted and not lost:
+            messages["~/pose"] = self._pose(estimate.stamp_ns, T, covariance, status.T_map_odom)
         if estimate.segment != self._segment:
             self._path = PathBytes(settings.odom_frame, settings.max_path)
             self._segment = estimate.segment
@@ -209,6 +209,30 @@ class Outputs:
             return transforms.tf_message(self._make, ns, child, parent, invert(T))
         return transforms.tf_message(self._make, ns, parent, child, T)
 
+    def _pose_covariance(self, estimate: Estimate) -> Float64:
+        """Covariance `[6, 6]` of the child's pose in odom, what is not known of the unit
+        included: all of the camera's way scales with it."""
+        covariance = odom_covariance(estimate.covariance, estimate.T_odom_cam, self._extrinsics)
+        way = self._world_in_odom()[:3, :3] @ estimate.T_odom_cam[:3, 3]
+        return _with_scale(covariance, way, estimate)
+
+    def _pose(self, ns: int, T: Float64, covariance: Float64, T_map_odom: Float64 | None) -> Any:
+        """`~/pose`: in the map, and in odom while there is none."""
+        make, frame = self._make, self._settings.odom_frame
+        if T_map_odom is not None:
+            frame, T = self._settings.map_frame, T_map_odom @ T
+            turn = np.kron(np.eye(2), T_map_odom[:3, :3])
+            covariance = turn @ covariance @ turn.T
+        return make(
+            "geometry_msgs/msg/PoseWithCovarianceStamped",
+            header=transforms.header_of(make, ns, frame),
+            pose=make(
+                "geometry_msgs/msg/PoseWithCovariance",
+                pose=transforms.pose_of(make, T),
+                covariance=covariance.reshape(-1).copy(),
+            ),
+        )
+
     def _odometry(self, estimate: Estimate, child: str, T: Float64, covariance: Float64) -> Any:
         make = self._make
         twist, twist_covariance = self._twist(estimate)
@@ -241,11 +265,22 @@ class Outputs:
         its covariance `[6, 6]`; zero with a huge covariance where it is not known."""
         if not (estimate.tracking_state.has_pose and estimate.twist_covariance.any()):
             return np.zeros(6), np.eye(6) * LOST_VARIANCE
+        known = _with_scale(estimate.twist_covariance, estimate.twist[:3], estimate)
         if self._extrinsics is None:
-            return estimate.twist, estimate.twist_covariance
+            return estimate.twist, known
         carry = adjoint(self._extrinsics)
-        covariance = carry @ estimate.twist_covariance @ carry.T
+        covariance = carry @ known @ carry.T
         return np.asarray(carry @ estimate.twist), np.asarray(0.5 * (covariance + covariance.T))
+
+
+def _with_scale(covariance: Float64, way: Float64, estimate: Estimate) -> Float64:
+    """A covariance `[6, 6]` of something that scales with the unit of the odometry, as `way` `[3]`
+    does, with that of the unit: metres are known to `scale_sigma`, other units are exact."""
+    if estimate.scale_state is not ScaleState.METRIC:
+        return covariance
+    grown = covariance.copy()
+    grown[:3, :3] += estimate.scale_sigma**2 * np.outer(way, way)
+    return grown
 
 
 def tracking_status(make: Make, header: Any, estimate: Estimate, status: RunStatus) -> Any:

@@ -181,6 +181,19 @@ def test_camera_info_that_is_not_finite_is_ignored_and_said_once(session):
     )
 
 
+def test_images_that_never_come_are_said_with_the_cure(session):
+    client, process = session
+    for _ in range(20):
+        client.play(2, period=0.01)
+        client.next_stamp()
+        client.next_stamp()
+    client.wait(
+        lambda: "of the images do not reach this node" in process.output(), 10.0, "the sentence"
+    )
+    assert "start it with FASTRTPS_DEFAULT_PROFILES_FILE=" in process.output()
+    assert int(_diagnostic(client, "images missing by their stamps")) >= 30
+
+
 def _diagnostic(client: Client, key: str) -> str:
     return {
         pair.key: pair.value for pair in client.received["/diagnostics"][-1].status[0].values

@@ -71,7 +71,7 @@ def test_every_topic_has_stamp_and_frame_of_the_source() -> None:
         header = message.transforms[0].header if topic == "/tf" else message.header
         assert header.stamp.sec * 10**9 + header.stamp.nanosec == estimate(1).stamp_ns, topic
         assert header.frame_id == (
-            "odom" if topic in ("/tf", "~/odometry", "~/path") else "cam_optical"
+            "odom" if topic in ("/tf", "~/odometry", "~/pose", "~/path") else "cam_optical"
         ), topic
         assert type(message).__name__.endswith(TOPICS[topic].split("/")[-1])
     status = messages["~/status"]
@@ -321,3 +321,45 @@ def test_an_edge_carried_ahead_is_where_the_velocity_leads() -> None:
     (ahead,) = build(Outputs(make, NodeSettings(tf_predict=0.1)), now)["/tf"].transforms
     (expected,) = build(Outputs(make, NodeSettings()), later)["/tf"].transforms
     assert ahead == expected
+
+
+def test_metres_are_known_as_well_as_their_scale_and_other_units_exactly() -> None:
+    """Many runs whose only error is the scale: the covariance must be theirs."""
+    outputs = Outputs(make, NodeSettings(base_frame="base"), T_base_optical=E_BASE_OPTICAL)
+    quiet = dict(covariance=np.eye(6) * 1e-12, twist_covariance=np.eye(6) * 1e-12)
+    T = rigid(so3_exp([0.1, -0.4, 0.2]), (2.0, -1.0, 5.0))
+    true = estimate(1, T, scale_state=ScaleState.METRIC, scale_sigma=0.1, **quiet)
+    said = build(outputs, true)["~/odometry"]
+    wrong = rigid(T[:3, :3], 1.1 * T[:3, 3])
+    one_sigma = estimate(2, wrong, twist=true.twist * [1.1, 1.1, 1.1, 1, 1, 1], **quiet)
+    off = build(outputs, one_sigma)["~/odometry"]
+    way = matrix_of_pose(off.pose.pose)[:3, 3] - matrix_of_pose(said.pose.pose)[:3, 3]
+    np.testing.assert_allclose(
+        np.array(said.pose.covariance).reshape(6, 6)[:3, :3], np.outer(way, way), atol=1e-9
+    )
+    pair = [message.twist.twist.linear for message in (off, said)]
+    faster = np.array([getattr(pair[0], axis) - getattr(pair[1], axis) for axis in "xyz"])
+    np.testing.assert_allclose(
+        np.array(said.twist.covariance).reshape(6, 6)[:3, :3], np.outer(faster, faster), atol=1e-9
+    )
+    anchored = build(outputs, replace(true, scale_state=ScaleState.ANCHORED))["~/odometry"]
+    assert np.max(anchored.pose.covariance) < 1e-9
+
+
+def test_the_pose_is_in_the_map_once_there_is_one() -> None:
+    outputs = Outputs(make, NodeSettings(map_frame="world"))
+    T_map_odom = rigid(so3_exp([0.0, 0.0, np.pi / 2]), (1.0, 2.0, 0.0))
+    with_map = replace(STATUS, T_map_odom=T_map_odom)
+    made = estimate(1, rigid(np.eye(3), (0.0, 0.0, 2.0)))
+    before, after = (
+        outputs.build(made, ["~/pose"], status)["~/pose"] for status in (STATUS, with_map)
+    )
+    assert (before.header.frame_id, after.header.frame_id) == ("odom", "world")
+    np.testing.assert_allclose(
+        matrix_of_pose(after.pose.pose), T_map_odom @ matrix_of_pose(before.pose.pose), atol=1e-12
+    )
+    turned = np.array(after.pose.covariance).reshape(6, 6)
+    still = np.array(before.pose.covariance).reshape(6, 6)
+    assert turned[0, 0] == pytest.approx(still[1, 1])
+    assert turned[5, 5] == pytest.approx(still[5, 5])
+    assert outputs.build(replace(made, tracking_state=TrackingState.LOST), ["~/pose"], STATUS) == {}
