@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 
-import numpy as np
-
 REMEMBERED = 64
 """distances between stamps that the period is taken from"""
 ENOUGH = 16
 """fewer say nothing yet"""
-SHORTEST = 10.0
-"""percentile of the distances that is the period: losses only make distances longer"""
+SHORTEST = 0.1
+"""quantile of the distances that is the period: losses only make distances longer"""
 PAUSE_NS = 2_000_000_000
 """a longer gap is a camera that paused"""
 
@@ -43,9 +41,9 @@ class Gaps:
         """Share of the latest images that are missing, in [0, 1)."""
         if len(self._distances) < ENOUGH:
             return 0.0
-        sent = float(np.sum(np.rint(np.array(self._distances) / self._period())))
-        return 1.0 - len(self._distances) / sent
+        period = self._period()
+        return 1.0 - len(self._distances) / sum(round(each / period) for each in self._distances)
 
     def _period(self) -> float:
         """Nanoseconds between two images."""
-        return float(np.percentile(np.array(self._distances), SHORTEST))
+        return float(sorted(self._distances)[int(SHORTEST * len(self._distances))])

@@ -11,11 +11,9 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-import numpy as np
-
 REMEMBERED = 31
-"""arrivals and steps that the period and the time of a step are taken from: a second of camera,
-with two or three of the longer steps that take a keyframe in"""
+"""steps, and times between arrivals, that the time of a step and the period are taken from: a second
+of camera, with two or three of the longer steps that take a keyframe in"""
 ENOUGH = 8
 """fewer than these say nothing yet"""
 
@@ -29,7 +27,9 @@ class Pace:
 
     def __init__(self, most: Callable[[], float]) -> None:
         self._most = most
-        self._arrivals: deque[float] = deque(maxlen=REMEMBERED)
+        self._arrived = -math.inf
+        self._between: deque[float] = deque(maxlen=REMEMBERED)
+        """seconds between two arrivals"""
         self._steps: deque[float] = deque(maxlen=REMEMBERED)
         self._due = -math.inf
         """when the next image should have been received"""
@@ -41,7 +41,9 @@ class Pace:
 
     def arrived(self, at: float) -> None:
         """An image was received."""
-        self._arrivals.append(at)
+        if self._arrived > -math.inf:
+            self._between.append(at - self._arrived)
+        self._arrived = at
 
     def stepped(self, received_at: float, seconds: float) -> None:
         """The image received at `received_at` was taken; its step lasted `seconds`."""
@@ -59,14 +61,14 @@ class Pace:
         return 0.0 if received_at >= self._due - half else max(0.0, self._due + half - now)
 
     def _period(self) -> float:
-        """Time between two images, 0 while unknown."""
-        if len(self._arrivals) < ENOUGH:
+        """Median time between two images, 0 while unknown."""
+        if len(self._between) < ENOUGH:
             return 0.0
-        return float(np.median(np.diff(np.array(self._arrivals))))
+        return sorted(self._between)[len(self._between) // 2]
 
     def _apart(self, period: float) -> float:
         """Time between two images to take that the steps fit in; 0 where they fit between any."""
         if period <= 0 or len(self._steps) < ENOUGH:
             return 0.0
-        step = float(np.mean(self._steps))
+        step = sum(self._steps) / len(self._steps)
         return step if step > period else 0.0
