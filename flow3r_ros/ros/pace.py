@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable
 
 REMEMBERED = 31
-"""steps, and times between arrivals, that the time of a step and the period are taken from: a second
-of camera, with two or three of the longer steps that take a keyframe in"""
+"""steps, and times between arrivals, that the time of a step and the period are taken from: a
+second of camera, with two or three of the longer steps that take a keyframe in"""
 ENOUGH = 8
 """fewer than these say nothing yet"""
 
