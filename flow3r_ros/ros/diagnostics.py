@@ -26,6 +26,7 @@ NOT_OURS = ("idle", "waiting_for_camera_info", "engine_error")
 """drops that do not mean that the engine is too slow, or are told otherwise"""
 MISSING_SHARE = 0.1
 """share of images missing by their stamps from which the diagnostics warn"""
+NO_CLOCK = "use_sim_time is set and no /clock comes"
 FAR_NS = 5_000_000_000
 """an image that arrives with a stamp further than this from the node's clock runs on another clock;
 its results are as old as the time since it came"""
@@ -102,8 +103,7 @@ class Health:
         trouble, severe = self._trouble(drop_share, settings)
         figures = ProcessFigures(
             lifecycle=lifecycle,
-            waiting=self._waiting(settings.silence_timeout)
-            or ("use_sim_time is set and no /clock comes" if stamp_ns == 0 else ""),
+            waiting=NO_CLOCK if stamp_ns == 0 else self._waiting(settings.silence_timeout),
             trouble=trouble,
             severe=severe,
             rate_in_hz=self.input.per_second(),

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections import deque
 
+import numpy as np
+
 REMEMBERED = 64
 """distances between stamps that the period is taken from"""
-ENOUGH = 16
+ENOUGH = 48
 """fewer say nothing yet"""
-SHORTEST = 0.1
-"""quantile of the distances that is the period: losses only make distances longer"""
+COMMON = 0.2
+"""share of the distances that must be alike, to 20 %, for the shortest such to be the period:
+losses make distances longer, and a driver that catches up after a stall makes a few shorter"""
 PAUSE_NS = 2_000_000_000
 """a longer gap is a camera that paused"""
 
@@ -25,16 +28,22 @@ class Gaps:
     def __init__(self) -> None:
         self.missing = 0
         self._last = 0
+        self._counting = False
         self._distances: deque[int] = deque(maxlen=REMEMBERED)
 
     def note(self, stamp_ns: int) -> None:
-        """An image arrived with this stamp; one that is not later than the last says nothing."""
+        """An image arrived with this stamp; one that is not later than the last says nothing.
+        Those stamped together after a stall count against the gap before them."""
         distance, self._last = stamp_ns - self._last, stamp_ns
         if not 0 < distance < PAUSE_NS:
             return
         self._distances.append(distance)
-        if len(self._distances) >= ENOUGH:
-            self.missing += round(distance / self._period()) - 1
+        if len(self._distances) < ENOUGH:
+            return
+        period = self._period()
+        uncounted = [distance] if self._counting else list(self._distances)
+        self._counting = True
+        self.missing += sum(round(each / period) - 1 for each in uncounted)
 
     @property
     def share(self) -> float:
@@ -45,5 +54,9 @@ class Gaps:
         return 1.0 - len(self._distances) / sum(round(each / period) for each in self._distances)
 
     def _period(self) -> float:
-        """Nanoseconds between two images."""
-        return float(sorted(self._distances)[int(SHORTEST * len(self._distances))])
+        """Nanoseconds between two images: the shortest distance that is common."""
+        values = np.sort(np.array(self._distances, np.float64))
+        first = np.searchsorted(values, 0.8 * values, "left")
+        alike = np.searchsorted(values, 1.2 * values, "right") - first
+        at = int(np.argmax(alike >= min(COMMON * len(values), alike.max())))
+        return float(np.median(values[first[at] : first[at] + alike[at]]))

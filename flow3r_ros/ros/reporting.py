@@ -15,7 +15,7 @@ from rclpy.node import Node
 from flow3r_ros.config import Config
 from flow3r_ros.ros import qos
 from flow3r_ros.ros.dds_profile import VARIABLES, profile_path
-from flow3r_ros.ros.diagnostics import AHEAD_NS, FAR_NS, MISSING_SHARE, Health
+from flow3r_ros.ros.diagnostics import AHEAD_NS, FAR_NS, MISSING_SHARE, NO_CLOCK, Health
 from flow3r_ros.ros.framing import Framing
 from flow3r_ros.ros.loading import Loaded
 from flow3r_ros.ros.messages import class_of
@@ -90,7 +90,7 @@ class Reporting:
             self._say("silence", f"no image for {silence:.1f} s")
         self._clock_stood = self._clock_stood + 1 if now_ns == 0 else 0
         if self._clock_stood >= CLOCK_PATIENCE:
-            self._say("clock", f"use_sim_time is set and no /clock comes: {NO_CLOCK}")
+            self._say("clock", f"{NO_CLOCK}: {START_CLOCK}")
         self._remark_on_stamps()
         if self.health.gaps.share >= MISSING_SHARE:
             self._say("gaps", self._missing_in_words())
@@ -124,7 +124,7 @@ class Reporting:
         )
 
 
-NO_CLOCK = (
+START_CLOCK = (
     "the node's time stands at zero; play the bag with --clock, start the simulation, or leave "
     "use_sim_time off"
 )

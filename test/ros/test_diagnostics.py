@@ -61,8 +61,8 @@ def test_missing_images_are_counted_by_the_gaps_of_the_stamps(lost):
     arrived = [index for index in range(sent) if random.random() >= lost]
     for index in arrived:
         gaps.note(NOW_NS + index * 33_333_333 + int(random.uniform(-2e6, 2e6)))
-    assert gaps.missing / sent == pytest.approx(lost, abs=0.06)
-    assert gaps.share == pytest.approx(lost, abs=0.15)
+    assert gaps.missing / sent == pytest.approx(lost, abs=0.2 * lost)
+    assert gaps.share == pytest.approx(lost, abs=0.4 * lost)
 
 
 def test_a_camera_that_pauses_misses_nothing():
@@ -71,3 +71,12 @@ def test_a_camera_that_pauses_misses_nothing():
         for index in range(30):
             gaps.note(NOW_NS + second * 10**9 + index * 33_333_333)
     assert (gaps.missing, gaps.share) == (0, 0.0)
+
+
+def test_a_driver_that_catches_up_after_a_stall_misses_nothing():
+    gaps = Gaps()
+    for index in range(300):
+        late = 3 - index % 20 if index % 20 < 4 else 0  # three images wait for the fourth
+        gaps.note(NOW_NS + (index + late) * 33_333_333 + (index % 20) * 500_000)
+    assert abs(gaps.missing) <= 3
+    assert gaps.share < 0.1

@@ -183,7 +183,7 @@ def test_camera_info_that_is_not_finite_is_ignored_and_said_once(session):
 
 def test_images_that_never_come_are_said_with_the_cure(session):
     client, process = session
-    for _ in range(20):
+    for _ in range(35):
         client.play(2, period=0.01)
         client.next_stamp()
         client.next_stamp()
@@ -191,7 +191,9 @@ def test_images_that_never_come_are_said_with_the_cure(session):
         lambda: "of the images do not reach this node" in process.output(), 10.0, "the sentence"
     )
     assert "start it with FASTRTPS_DEFAULT_PROFILES_FILE=" in process.output()
-    assert int(_diagnostic(client, "images missing by their stamps")) >= 30
+    client.wait(
+        lambda: int(_diagnostic(client, "images missing by their stamps")) >= 30, 5.0, "the count"
+    )
 
 
 def _diagnostic(client: Client, key: str) -> str:

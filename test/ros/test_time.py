@@ -67,7 +67,9 @@ def test_a_simulation_that_starts_over_begins_a_new_segment_and_says_so():
         client.listen("~/status", "~/odometry", "/diagnostics")
         said = "use_sim_time is set and no /clock comes"
         client.wait(lambda: said in process.output(), 20.0, "a remark on the missing clock")
-        assert said in client.received["/diagnostics"][-1].status[0].message
+        client.wait(
+            lambda: said in client.received["/diagnostics"][-1].status[0].message, 5.0, "a warning"
+        )
         clock = SimulatedClock(client)
         client.connect_camera()
         client.warm_up("~/status", "~/odometry", "/diagnostics")
