@@ -18,6 +18,9 @@ ENOUGH = 48
 COMMON = 0.2
 """share of the distances that must be alike, to 20 %, for the shortest such to be the period:
 losses make distances longer, and a driver that catches up after a stall makes a few shorter"""
+REGULAR = 0.8
+"""share of the distances that must be multiples of the period, to a fifth of it: in a stream
+without a rhythm a long distance is no loss"""
 PAUSE_NS = 2_000_000_000
 """a longer gap is a camera that paused"""
 
@@ -38,9 +41,8 @@ class Gaps:
         if not 0 < distance < PAUSE_NS:
             return
         self._distances.append(distance)
-        if len(self._distances) < ENOUGH:
+        if len(self._distances) < ENOUGH or not (period := self._period()):
             return
-        period = self._period()
         uncounted = [distance] if self._counting else list(self._distances)
         self._counting = True
         self.missing += sum(round(each / period) - 1 for each in uncounted)
@@ -48,15 +50,16 @@ class Gaps:
     @property
     def share(self) -> float:
         """Share of the latest images that are missing, in [0, 1)."""
-        if len(self._distances) < ENOUGH:
+        if len(self._distances) < ENOUGH or not (period := self._period()):
             return 0.0
-        period = self._period()
         return 1.0 - len(self._distances) / sum(round(each / period) for each in self._distances)
 
     def _period(self) -> float:
-        """Nanoseconds between two images: the shortest distance that is common."""
+        """Nanoseconds between two images: the shortest distance that is common; 0 without one."""
         values = np.sort(np.array(self._distances, np.float64))
         first = np.searchsorted(values, 0.8 * values, "left")
         alike = np.searchsorted(values, 1.2 * values, "right") - first
         at = int(np.argmax(alike >= min(COMMON * len(values), alike.max())))
-        return float(np.median(values[first[at] : first[at] + alike[at]]))
+        period = float(np.median(values[first[at] : first[at] + alike[at]]))
+        ratio = values / period
+        return period if np.mean(np.abs(ratio - np.rint(ratio)) < 0.2) >= REGULAR else 0.0

@@ -24,7 +24,7 @@ from flow3r_ros.ros.worker import Tally, Worker
 from flow3r_ros.wire.transforms import stamp_ns
 
 PERIOD_S = 1.0
-CLOCK_PATIENCE = 5
+CLOCK_PATIENCE = 3
 """reports for which the simulated clock may stand at zero before that is said"""
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 """never stands, whatever `use_sim_time` says"""

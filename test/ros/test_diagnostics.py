@@ -80,3 +80,11 @@ def test_a_driver_that_catches_up_after_a_stall_misses_nothing():
         gaps.note(NOW_NS + (index + late) * 33_333_333 + (index % 20) * 500_000)
     assert abs(gaps.missing) <= 3
     assert gaps.share < 0.1
+
+
+def test_a_stream_without_a_rhythm_misses_nothing():
+    random, gaps, stamp = np.random.default_rng(5), Gaps(), NOW_NS
+    for _ in range(300):
+        stamp += int(random.uniform(0.08e9, 0.3e9))
+        gaps.note(stamp)
+    assert gaps.share < 0.1
