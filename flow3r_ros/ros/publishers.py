@@ -209,6 +209,12 @@ class Publishers:
                     "/tf_static: nothing is published until then",
                 )
                 return None
+        if settings.tf_predict:
+            self._say(
+                "tf_predict",
+                f"the tf edge is carried {settings.tf_predict:g} s ahead by the measured velocity "
+                "(node.tf_predict)",
+            )
         self._outputs = Outputs(
             make, settings, self._worth_showing, extrinsics, self._config.obstacles
         )
