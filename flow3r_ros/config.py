@@ -144,7 +144,7 @@ class NodeSettings(Settings):
         "`image/compressed`, below what `image` is remapped to",
     )
     odom_frame: str = Field("odom", description="parent of the published tf edge")
-    map_frame: str = Field("map", description="frame of ~/pose, parent of map -> odom")
+    map_frame: str = Field("map", description="parent of odom_frame in whatever publishes it")
     base_frame: str = Field(
         "",
         description="child of the published tf edge; empty = the camera itself; otherwise static "

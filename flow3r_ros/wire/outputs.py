@@ -36,7 +36,6 @@ from flow3r_ros.wire.path import PathBytes
 
 TOPICS: dict[str, str] = {
     "~/odometry": "nav_msgs/msg/Odometry",
-    "~/pose": "geometry_msgs/msg/PoseWithCovarianceStamped",
     "~/path": "nav_msgs/msg/Path",
     "~/depth/image": "sensor_msgs/msg/Image",
     "~/depth/camera_info": "sensor_msgs/msg/CameraInfo",
@@ -59,7 +58,7 @@ _SCALES = {state: code for code, state in enumerate(ScaleState)}
 class RunStatus:
     """Figures of `~/status` and `/diagnostics` that one estimate does not know; counts are since
     start or reset, times in milliseconds; the age of `map -> odom` in seconds, NaN without
-    a map; `T_map_odom` `[4, 4]` that edge, None without a map."""
+    a map."""
 
     received: int = 0
     estimated: int = 0
@@ -73,7 +72,6 @@ class RunStatus:
     weights_license: str = ""
     loops_closed: int = 0
     map_to_odom_age_s: float = float("nan")
-    T_map_odom: Float64 | None = None
 
 
 class Outputs:
@@ -117,8 +115,8 @@ class Outputs:
         """Messages by topic of `TOPICS`, `~/map` and `~/flow` excepted; only topics in `wanted`
         cost anything. `~/path` is bytes, the message in CDR.
 
-        While LOST or RELOCALIZING there is no tf, no pose, no cloud, and the odometry's covariance
-        is huge. A new segment begins a new path. `~/obstacles` needs metres and a base.
+        While LOST or RELOCALIZING there is no tf, no new path pose and no cloud, and the odometry's
+        covariance is huge. A new segment begins a new path. `~/obstacles` needs metres and a base.
         """
         make, settings = self._make, self._settings
         camera_frame = settings.camera_frame or estimate.source_frame
@@ -130,15 +128,13 @@ class Outputs:
         messages: dict[str, Any] = {}
         if "~/odometry" in wanted:
             messages["~/odometry"] = self._odometry(estimate, child, T, covariance)
-        if "~/pose" in wanted and not lost:
-            messages["~/pose"] = self._pose(estimate.stamp_ns, T, covariance, status.T_map_odom)
         if estimate.segment != self._segment:
             self._path = PathBytes(settings.odom_frame, settings.max_path)
             self._segment = estimate.segment
         if not lost:
             self._path.append(estimate.stamp_ns, T)
             if "/tf" in wanted and settings.publish_tf:
-                messages["/tf"] = self._tf(estimate, child)
+                messages["/tf"] = self._tf(*self._ahead(estimate, T), child)
         if "~/path" in wanted and len(self._path):
             messages["~/path"] = self._path.message(estimate.stamp_ns)
         if "~/depth/image" in wanted:
@@ -197,13 +193,16 @@ class Outputs:
         )
         return {"~/obstacles": cloud}
 
-    def _tf(self, estimate: Estimate, child: str) -> Any:
-        """The edge at the image's stamp, or carried ahead of it by `tf_predict` seconds of the
-        velocity (none, where that is not known)."""
+    def _ahead(self, estimate: Estimate, T: Float64) -> tuple[int, Float64]:
+        """Stamp and pose of the tf edge: the image's, or carried ahead of it by `tf_predict`
+        seconds of the velocity (none, where that is not known)."""
         ahead = self._settings.tf_predict
-        ns = estimate.stamp_ns + round(ahead * 1e9)
+        if not ahead:
+            return estimate.stamp_ns, T
         moved = estimate.T_odom_cam @ se3_exp(ahead * estimate.twist)
-        T = odom_from_optical(moved if ahead else estimate.T_odom_cam, self._extrinsics)
+        return estimate.stamp_ns + round(ahead * 1e9), odom_from_optical(moved, self._extrinsics)
+
+    def _tf(self, ns: int, T: Float64, child: str) -> Any:
         parent = self._settings.odom_frame
         if self._settings.invert_tf:
             return transforms.tf_message(self._make, ns, child, parent, invert(T))
@@ -215,23 +214,6 @@ class Outputs:
         covariance = odom_covariance(estimate.covariance, estimate.T_odom_cam, self._extrinsics)
         way = self._world_in_odom()[:3, :3] @ estimate.T_odom_cam[:3, 3]
         return _with_scale(covariance, way, estimate)
-
-    def _pose(self, ns: int, T: Float64, covariance: Float64, T_map_odom: Float64 | None) -> Any:
-        """`~/pose`: in the map, and in odom while there is none."""
-        make, frame = self._make, self._settings.odom_frame
-        if T_map_odom is not None:
-            frame, T = self._settings.map_frame, T_map_odom @ T
-            turn = np.kron(np.eye(2), T_map_odom[:3, :3])
-            covariance = turn @ covariance @ turn.T
-        return make(
-            "geometry_msgs/msg/PoseWithCovarianceStamped",
-            header=transforms.header_of(make, ns, frame),
-            pose=make(
-                "geometry_msgs/msg/PoseWithCovariance",
-                pose=transforms.pose_of(make, T),
-                covariance=covariance.reshape(-1).copy(),
-            ),
-        )
 
     def _odometry(self, estimate: Estimate, child: str, T: Float64, covariance: Float64) -> Any:
         make = self._make

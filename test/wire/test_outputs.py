@@ -71,7 +71,7 @@ def test_every_topic_has_stamp_and_frame_of_the_source() -> None:
         header = message.transforms[0].header if topic == "/tf" else message.header
         assert header.stamp.sec * 10**9 + header.stamp.nanosec == estimate(1).stamp_ns, topic
         assert header.frame_id == (
-            "odom" if topic in ("/tf", "~/odometry", "~/pose", "~/path") else "cam_optical"
+            "odom" if topic in ("/tf", "~/odometry", "~/path") else "cam_optical"
         ), topic
         assert type(message).__name__.endswith(TOPICS[topic].split("/")[-1])
     status = messages["~/status"]
@@ -344,22 +344,3 @@ def test_metres_are_known_as_well_as_their_scale_and_other_units_exactly() -> No
     )
     anchored = build(outputs, replace(true, scale_state=ScaleState.ANCHORED))["~/odometry"]
     assert np.max(anchored.pose.covariance) < 1e-9
-
-
-def test_the_pose_is_in_the_map_once_there_is_one() -> None:
-    outputs = Outputs(make, NodeSettings(map_frame="world"))
-    T_map_odom = rigid(so3_exp([0.0, 0.0, np.pi / 2]), (1.0, 2.0, 0.0))
-    with_map = replace(STATUS, T_map_odom=T_map_odom)
-    made = estimate(1, rigid(np.eye(3), (0.0, 0.0, 2.0)))
-    before, after = (
-        outputs.build(made, ["~/pose"], status)["~/pose"] for status in (STATUS, with_map)
-    )
-    assert (before.header.frame_id, after.header.frame_id) == ("odom", "world")
-    np.testing.assert_allclose(
-        matrix_of_pose(after.pose.pose), T_map_odom @ matrix_of_pose(before.pose.pose), atol=1e-12
-    )
-    turned = np.array(after.pose.covariance).reshape(6, 6)
-    still = np.array(before.pose.covariance).reshape(6, 6)
-    assert turned[0, 0] == pytest.approx(still[1, 1])
-    assert turned[5, 5] == pytest.approx(still[5, 5])
-    assert outputs.build(replace(made, tracking_state=TrackingState.LOST), ["~/pose"], STATUS) == {}
