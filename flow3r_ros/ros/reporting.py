@@ -28,6 +28,14 @@ CLOCK_PATIENCE = 3
 """reports for which the simulated clock may stand at zero before that is said"""
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 """never stands, whatever `use_sim_time` says"""
+START_CLOCK = (
+    "the node's time stands at zero; play the bag with --clock, start the simulation, or leave "
+    "use_sim_time off"
+)
+SYNCHRONISE = (
+    "synchronise the two clocks (chrony), or play a recording with --clock and set use_sim_time"
+)
+
 Parts = tuple[str, Loaded | None, Worker | None, Framing | None]
 """lifecycle state, and what there is in it"""
 
@@ -122,12 +130,3 @@ class Reporting:
             f"{VARIABLES[0]}={profile} (shared memory of Fast DDS is too small for images), or let "
             "it offer reliable"
         )
-
-
-START_CLOCK = (
-    "the node's time stands at zero; play the bag with --clock, start the simulation, or leave "
-    "use_sim_time off"
-)
-SYNCHRONISE = (
-    "synchronise the two clocks (chrony), or play a recording with --clock and set use_sim_time"
-)
