@@ -28,8 +28,8 @@ ARGUMENTS = {
     "linger": ("3.0", "seconds after the bag's end, for the last results"),
     "rviz": ("false", "open RViz with the shipped view"),
 }
-SIMULATED = ("use_sim_time", "respawn")
-"""arguments of the node that a replay decides by itself"""
+DECIDED = {"use_sim_time": "true", "respawn": "false"}
+"""arguments of the node that a replay decides: one that died has lost its part of the bag"""
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -38,12 +38,11 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             DeclareLaunchArgument("bag", description="bag to play"),
-            *launching.node_arguments(leave_out=SIMULATED),
-            *launching.declare({**ARGUMENTS, "use_sim_time": ("true", "follow /clock")}),
-            *launching.declare({"respawn": ("false", "never: the bag would go on meanwhile")}),
+            *launching.node_arguments(leave_out=DECIDED),
+            *launching.declare(ARGUMENTS),
             launching.needs("rviz2", wanted_by="rviz"),
             OpaqueFunction(function=_start),
-            launching.rviz(condition="rviz"),
+            launching.rviz(condition="rviz", use_sim_time="true"),
         ]
     )
 
@@ -53,7 +52,7 @@ def _start(context: LaunchContext) -> list:
         name: LaunchConfiguration(name).perform(context)
         for name in ("bag", "rate", "record", "linger", "namespace", "name")
     }
-    node = launching.node(context)
+    node = launching.node(context, **DECIDED)
     command = ["ros2", "bag", "play", values["bag"], "--clock", "200", "--rate", values["rate"]]
     play = ExecuteProcess(cmd=command, output="screen", name="bag_play")
 
@@ -63,14 +62,6 @@ def _start(context: LaunchContext) -> list:
         ended = Shutdown(reason="the bag has ended")
         return [TimerAction(period=float(values["linger"]), actions=[ended])]
 
-    started: list[bool] = []
-
-    def once_active(event, context: LaunchContext) -> list:
-        if started:
-            return []
-        started.append(True)
-        return [play]
-
     return [
         *(_record(values) if values["record"] else []),
         RegisterEventHandler(OnProcessExit(target_action=play, on_exit=after_play)),
@@ -78,7 +69,8 @@ def _start(context: LaunchContext) -> list:
             OnStateTransition(
                 target_lifecycle_node=node,
                 goal_state="active",
-                entities=[OpaqueFunction(function=lambda context: once_active(None, context))],
+                entities=[play],
+                handle_once=True,
             )
         ),
         node,

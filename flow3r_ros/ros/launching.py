@@ -80,7 +80,10 @@ def node(
     Only parameters that were given override those of `params_file`. The node takes the Fast DDS
     profile for large messages by itself, where none is set, so nobody else gets it.
     """
-    values = {name: LaunchConfiguration(name).perform(context) for name in _names()} | fixed
+    names = (*PROCESS, *TOPICS, *PARAMETERS, "params_file")
+    values = fixed | {
+        name: LaunchConfiguration(name).perform(context) for name in names if name not in fixed
+    }
     given: dict[str, Any] = {
         parameter: ParameterValue(values[name], value_type=str)
         for name, (parameter, _) in PARAMETERS.items()
@@ -110,10 +113,6 @@ def node(
         respawn_delay=2.0,
         on_exit=None if values["respawn"].lower() == "true" else on_exit(title, values["on_exit"]),
     )
-
-
-def _names() -> tuple[str, ...]:
-    return (*PROCESS, *TOPICS, *PARAMETERS, "params_file")
 
 
 def on_exit(what: str, policy: str) -> Callable[[Any, LaunchContext], list[Any] | None]:
@@ -160,14 +159,14 @@ def needs(package: str, wanted_by: str) -> Any:
     return OpaqueFunction(function=look)
 
 
-def rviz(condition: str = "", policy: str = "nothing") -> Any:
+def rviz(condition: str = "", policy: str = "nothing", use_sim_time: str = "") -> Any:
     """RViz with the shipped view on the node of the arguments `namespace` and `name`; if the
-    argument `condition` is true."""
+    argument `condition` is true. `use_sim_time` is an argument as well, unless given here."""
     namespace, name = LaunchConfiguration("namespace"), LaunchConfiguration("name")
 
     def start(context: LaunchContext) -> list[Any]:
         prefix = f"/{namespace.perform(context).strip('/')}".rstrip("/")
-        sim = LaunchConfiguration("use_sim_time").perform(context)
+        sim = use_sim_time or LaunchConfiguration("use_sim_time").perform(context)
         return [
             Node(
                 package="rviz2",
