@@ -21,6 +21,7 @@ from rclpy.parameter import Parameter
 from flow3r_ros.config import Config
 from flow3r_ros.errors import Flow3rError
 from flow3r_ros.ros import qos
+from flow3r_ros.ros.bond import Bond
 from flow3r_ros.ros.framing import Framing
 from flow3r_ros.ros.inputs import Input, image_input
 from flow3r_ros.ros.loading import Loaded
@@ -77,6 +78,7 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         self._static_subscription: Any = None
         self._timers_active: list[Any] = []
         self._trail = Trail()
+        self._bond = Bond(self)
         self._reporting = Reporting(self, self.config, self.say, self._parts)
         self._services_offered = Services(self, self._active, self.config, self._trail, self.say)
 
@@ -191,6 +193,7 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
             self.create_timer(FOLLOW_PERIOD_S, self._follow, clock=STEADY),
             self.create_timer(settings.map_period, self._publish_map, clock=STEADY),
         ]
+        self._bond.form()
 
     def _open(
         self, topic: str, type_name: str, fixed_qos: str, receive: Callable[[Any, float], None]
@@ -206,6 +209,7 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
             source.follow()
 
     def _deactivate(self) -> None:
+        self._bond.end()
         for timer in self._timers_active:
             self.destroy_timer(timer)
         for source in self._inputs:
