@@ -783,10 +783,10 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 reasons, frames = [], 0
 if way == "live":
     said = lambda key, text: None
-    framing = Framing(NodeSettings(), "/image", lambda: False, said, said, lambda: start)
+    framing = Framing(NodeSettings(), "/image", lambda: False, said, said)
     for index in range(5):
         try:
-            framing.frame(compressed(index, start + index * 10**8), index, index / 10)
+            framing.frame(compressed(index, start + index * 10**8), index, index / 10, start)
         except FrameError as error:
             reasons += [error.reason] * (error.reason != "waiting_for_camera_info")
     frames = 5 - len(reasons)

@@ -47,7 +47,12 @@ def main(
     model is loading.
     """
     stop, failed = threading.Event(), threading.Event()
-    _on_signals(lambda *_: stop.set())
+
+    def hear(*_: object) -> None:
+        _on_signals(signal.SIG_IGN)  # the end is bounded, and a second Ctrl-C must not cut it short
+        stop.set()
+
+    _on_signals(hear)
     _bound_malloc_arenas()
     use_large_messages()
     rclpy.init(
@@ -58,7 +63,7 @@ def main(
         node = kind(load_engine)
     except Flow3rError as error:
         sys.stderr.write(f"flow3r: {error}\n")
-        rclpy.shutdown()
+        rclpy.shutdown(uninstall_handlers=False)
         _on_signals(signal.SIG_IGN)
         return 1
     library_log = logging.getLogger("flow3r_ros")
@@ -78,7 +83,7 @@ def main(
         sys.stderr.flush()
         os._exit(code)
     rclpy.try_shutdown()
-    _on_signals(signal.SIG_IGN)  # the interpreter's exit takes a while, and ends with this code
+    _on_signals(signal.SIG_IGN)  # also while the interpreter ends
     return code
 
 
