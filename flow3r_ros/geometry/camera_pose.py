@@ -146,6 +146,17 @@ def judge_camera_pose(
     return np.asarray(np.sqrt(np.sum(whitened**2, axis=1)))
 
 
+def depths_from(
+    points: DepthPoints, observed: Float64, camera: Camera, T: Float64, sigma_px: float
+) -> tuple[DepthPoints, Float64]:
+    """Points with what their observations in a camera at `T` `[4, 4]` say of their depth, and how
+    many pixels `[N]` each moves there as its inverse depth doubles or so (its parallax)."""
+    inverse, line = _explained(points, observed, camera, invert(T), sigma_px, DEPTH_ROUNDS)
+    reach = np.where(line.front, line.length * inverse, 0.0)
+    information = (points.inverse / points.sigma) ** 2 + (reach / sigma_px) ** 2
+    return DepthPoints(points.rays, inverse, inverse / np.sqrt(information)), reach
+
+
 def pose_without_depth(points: DepthPoints, observed: Float64, camera: Camera) -> Float64 | None:
     """Pose `[4, 4]` in the reference from the essential matrix (five points: Nister, PAMI 2004;
     RANSAC), whose length alone comes from the depths; None with too few points or no parallax."""
@@ -189,15 +200,8 @@ def _linearised(
     in proportion to how wrong the depth is: with depths that are wrong together the fit then ends
     beside its own minimum (Golub & Pereyra, "Separable nonlinear least squares", 2003).
     """
-    inverse, relative = points.inverse, points.sigma / points.inverse
-    for _ in range(rounds):
-        line = _epipolar_lines(points.rays, inverse, observed, camera, T_cam_ref)
-        reach = line.length * inverse
-        variance = (reach * relative) ** 2
-        shift = line.along - reach * np.log(inverse / points.inverse)  # at the expected depth
-        change = -variance / (sigma_px**2 + variance) * shift / np.maximum(reach, 1e-9)
-        inverse = points.inverse * np.exp(np.clip(change, -MOST_CHANGE, MOST_CHANGE))
-    line = _epipolar_lines(points.rays, inverse, observed, camera, T_cam_ref)
+    inverse, line = _explained(points, observed, camera, T_cam_ref, sigma_px, rounds)
+    relative = points.sigma / points.inverse
     reach = line.length * inverse
     along = 1.0 / np.sqrt(sigma_px**2 + (reach * relative) ** 2)
     across = 1.0 / sigma_px
@@ -215,6 +219,28 @@ def _linearised(
     whitened = np.where(front[:, None], whitened, 100.0)
     jacobian = np.where(front[:, None, None], jacobian, 0.0)
     return whitened, jacobian
+
+
+def _explained(
+    points: DepthPoints,
+    observed: Float64,
+    camera: Camera,
+    T_cam_ref: Float64,
+    sigma_px: float,
+    rounds: int,
+) -> tuple[Float64, _Lines]:
+    """Inverse depths `[N]` that explain observations best, near the expected ones as far as their
+    sigma says, and the points' epipolar lines there."""
+    inverse, relative = points.inverse, points.sigma / points.inverse
+    line = _epipolar_lines(points.rays, inverse, observed, camera, T_cam_ref)
+    for _ in range(rounds):
+        reach = line.length * inverse
+        variance = (reach * relative) ** 2
+        shift = line.along - reach * np.log(inverse / points.inverse)  # at the expected depth
+        change = -variance / (sigma_px**2 + variance) * shift / np.maximum(reach, 1e-9)
+        inverse = points.inverse * np.exp(np.clip(change, -MOST_CHANGE, MOST_CHANGE))
+        line = _epipolar_lines(points.rays, inverse, observed, camera, T_cam_ref)
+    return inverse, line
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 
 FAILED = "the back end failed at the first keyframe and starts anew"
 """why a first frame has no keyframe"""
+FIRST_JOINS, FIRST_JOIN_AFTER = 2, 1
+"""keyframes at the start of a segment that are waited for, and how soon: until then dense depth is
+a guess from one picture"""
 JOIN_AFTER = 12
 """frames after a keyframe at which its result is taken in: .4 s of a 30 Hz camera, which the back
 end needs on two shared cores"""
@@ -197,7 +200,8 @@ class Engine:
                 return estimate
         self._previous = view
         self._since_keyframe += 1
-        if self._back.busy and (self._front.wants_join or self._since_keyframe >= JOIN_AFTER):
+        due = FIRST_JOIN_AFTER if self._front.keyframes <= FIRST_JOINS else JOIN_AFTER
+        if self._back.busy and (self._front.wants_join or self._since_keyframe >= due):
             self._join(stages)
         if self._front.gives_up:
             self._begin_segment(

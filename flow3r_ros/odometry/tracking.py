@@ -12,7 +12,7 @@ The tracker owns the followed corners (`Reference`) and where they were seen las
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ from flow3r_ros.geometry.camera_pose import (
     DepthPoints,
     PoseFit,
     PosePrior,
+    depths_from,
     fit_camera_pose,
     judge_camera_pose,
     pose_without_depth,
@@ -129,6 +130,8 @@ class Tracker:
         self._before: View | None = None
         self._pixels = np.empty((0, 2), np.float32)
         self._last = np.eye(4)
+        self._expected: DepthPoints | None = None
+        self._parallax = np.empty(0)
         self.noise_px = SIGMA_PX
 
     def start(self, view: View) -> None:
@@ -142,6 +145,7 @@ class Tracker:
             T_ref_cam: pose of the latest frame in it.
             last: where the latest frame saw the corners that were followed so far.
         """
+        self._expected, self._parallax = reference.points, np.zeros(len(reference.ids))
         self.reference = reference
         where = project_points(reference.points, T_ref_cam, reference.view.lens)
         pixels = np.where(np.isfinite(where), where, reference.pixels).astype(np.float32)
@@ -181,6 +185,29 @@ class Tracker:
         self._pixels, self._last = tracked.pixels, tracked.T_ref_cam
         self._measure(tracked)
         return tracked
+
+    def learn(self, tracked: Tracked) -> None:
+        """Take what a believed pose says of the corners' depths. One observation counts, that with
+        the widest parallax: those of one patch share their error."""
+        assert self.reference is not None and self._expected is not None
+        seen, parallax = depths_from(
+            self._expected, tracked.pixels.astype(np.float64), self.reference.view.lens,
+            tracked.T_ref_cam, self.judged_px,
+        )  # fmt: skip
+        wider = tracked.agreed & (parallax > self._parallax)
+        self._parallax = np.where(wider, parallax, self._parallax)
+        known = self.reference.points
+        points = DepthPoints(
+            known.rays,
+            np.where(wider, seen.inverse, known.inverse),
+            np.where(wider, seen.sigma, known.sigma),
+        )
+        self.reference = replace(self.reference, points=points)
+
+    @property
+    def parallax_px(self) -> float:
+        """Median over the corners of the widest parallax seen, pixels; 0 without any."""
+        return float(np.median(self._parallax)) if len(self._parallax) else 0.0
 
     def _essential(self, guess: Float32, followed: Bool, view: View) -> Float64 | None:
         """Pose `[4, 4]` in the keyframe from the corners that were followed, without their
