@@ -189,7 +189,8 @@ class Tracker:
     def learn(self, tracked: Tracked) -> None:
         """Take what a believed pose says of the corners' depths. One observation counts, that with
         the widest parallax: those of one patch share their error."""
-        assert self.reference is not None and self._expected is not None
+        assert self.reference is not None
+        assert self._expected is not None
         seen, parallax = depths_from(
             self._expected, tracked.pixels.astype(np.float64), self.reference.view.lens,
             tracked.T_ref_cam, self.judged_px,
@@ -273,7 +274,7 @@ def _sure_ones(reference: Reference, usable: Bool) -> Bool:
 def _proven(reference: Reference, usable: Bool) -> bool:
     """Whether parallax has shown the depth of enough usable corners."""
     sure = usable & (reference.points.sigma < SURE * reference.points.inverse)
-    return np.count_nonzero(sure) >= ENOUGH_SURE
+    return bool(np.count_nonzero(sure) >= ENOUGH_SURE)
 
 
 def _rough_pose(
