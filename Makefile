@@ -1,23 +1,17 @@
-# The commands of the project. DISTRO=kilted builds a second environment beside the first.
-DISTRO ?= jazzy
-VENV := $(if $(filter kilted,$(DISTRO)),.venv-kilted,.venv)
-PYTHON := $(VENV)/bin/python
+# The commands of the project.
+PYTHON := .venv/bin/python
 PYTEST_WORKERS ?= 2
 
-.PHONY: setup demo test test-kilted scoreboard lint clean
+.PHONY: setup demo test scoreboard lint clean
 
 setup:
-	@DISTRO=$(DISTRO) scripts/setup.sh
+	@scripts/setup.sh
 
 demo: setup
 	@$(PYTHON) -m demo.run $(if $(CLIP),--clip "$(CLIP)") --output demo_output
 
 test: setup lint
 	$(PYTHON) -m pytest -n $(PYTEST_WORKERS) --dist loadfile
-
-test-kilted:
-	@DISTRO=kilted scripts/setup.sh
-	.venv-kilted/bin/python -m pytest test/ros/test_smoke.py
 
 scoreboard: setup
 	$(PYTHON) -m flow3r_ros.evaluation.scoreboard --clips $(or $(CLIPS),../shared/video demo) \

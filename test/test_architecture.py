@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "flow3r_ros"
 
 ARROWS = """\
-types errors config paths <- every room
+types errors config mappings paths <- every room
 geometry <- network odometry wire slam bags datasets report offline evaluation training ros
 odometry <- slam report offline evaluation ros
 slam <- offline evaluation ros
@@ -44,7 +44,7 @@ ONLY_IN: dict[str, set[str]] = {
 }
 """third-party packages that belong to some rooms alone (bench and cli see everything)"""
 FREE = {"bench", "cli"}
-EVERYWHERE = {"types", "errors", "config", "paths"}
+EVERYWHERE = {"types", "errors", "config", "mappings", "paths"}
 LIGHT = ("geometry", "odometry", "wire", "bags", "datasets", "offline", "report", "evaluation")
 """rooms that import without torch and ROS"""
 

@@ -234,7 +234,7 @@ def doctor(as_json: AsJson = False, model: Model = None) -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def node(context: typer.Context) -> None:
     """The ROS 2 node without `ros2 launch`; everything after it goes to ROS (`--ros-args ...`)."""
-    from flow3r_ros.cli.ros_programs import program
+    from flow3r_ros.cli.programs import program
 
     raise typer.Exit(program("flow3r_ros.ros.process")(context.args))
 

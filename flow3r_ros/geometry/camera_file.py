@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from flow3r_ros.config import read_mapping
 from flow3r_ros.errors import CameraError
 from flow3r_ros.geometry.camera import check_camera
+from flow3r_ros.mappings import read_mapping
 from flow3r_ros.types import Camera
 
 

@@ -8,7 +8,7 @@ that keyframe and verification decide.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -88,8 +88,10 @@ class Relocaliser:
         self._places.clear()
 
     def remember(self, reference: Reference, features: Features) -> None:
-        """Keep a keyframe's place."""
-        self._places.append((reference, features))
+        """Keep a keyframe's place, without its full image, which would be half of its memory."""
+        frame = replace(reference.view.frame, rgb=np.empty((0, 0, 3), np.uint8))
+        kept = replace(reference, view=replace(reference.view, frame=frame))
+        self._places.append((kept, features))
 
     def find(self, view: View) -> Found | None:
         """The remembered place that a view shows most likely; None where nothing is alike."""

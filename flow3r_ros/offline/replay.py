@@ -157,7 +157,7 @@ class _Recorder:
             self.behind.write(
                 "/tf_static", estimate.stamp_ns, static.message(make, estimate.stamp_ns)
             )
-        return Outputs(make, config.node, self._worth_showing, extrinsics)
+        return Outputs(make, config.node, self._worth_showing, extrinsics, config.obstacles)
 
     def _worth_showing(self, estimate: Estimate) -> Bool:
         cloud = self._engine.config.cloud

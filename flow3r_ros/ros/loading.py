@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from flow3r_ros.config import Config
 from flow3r_ros.odometry.engine import Engine
+from flow3r_ros.ros.flow_tap import FlowTap
 from flow3r_ros.ros.worker import Outcome, Tally
 from flow3r_ros.wire.outputs import RunStatus
 
@@ -14,7 +15,7 @@ from flow3r_ros.wire.outputs import RunStatus
 @dataclass(frozen=True)
 class Loaded:
     """An engine ready to step; `memory_mb` is the GPU memory of its network, 0 on a CPU; `free`
-    gives everything back."""
+    gives everything back; `flow` gives the network's flow, None without a network."""
 
     engine: Engine
     model: str
@@ -23,6 +24,7 @@ class Loaded:
     device: str
     memory_mb: Callable[[], float]
     free: Callable[[], None]
+    flow: FlowTap | None = None
 
     def run_status(self, outcome: Outcome, age_ms: float) -> RunStatus:
         """What `~/status` says beside the estimate; `age_ms` is the node's clock minus the image's
@@ -53,7 +55,8 @@ def load(config: Config) -> Loaded:
 
     manifest = find_model(config.model.name).manifest
     runner = open_predictor(config.model)
-    engine = Engine(runner, config)
+    flow = FlowTap(runner)
+    engine = Engine(flow, config)
 
     def free() -> None:
         engine.close()
@@ -67,4 +70,5 @@ def load(config: Config) -> Loaded:
         device=str(runner.device),
         memory_mb=runner.memory_mb,
         free=free,
+        flow=flow,
     )

@@ -1,13 +1,31 @@
-"""The programs that need ROS 2, as pip's scripts and `flow3r node` start them: where ROS 2 or our
-messages are missing, one line says so and what to do."""
+"""The programs as pip's scripts and colcon's start them: where Python packages are too old, or
+ROS 2 or our messages are missing, one line says so and what to do.
+
+A robot's system Python has some of our packages in old versions (pydantic 1.10 on Ubuntu 24.04 and
+Debian 12), so this is looked at before anything of them is imported.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 
 from flow3r_ros.errors import ConfigError, Flow3rError
+
+LEAST = {"pydantic": (2, 0), "typer": (0, 12)}
+"""oldest versions that work, as in pyproject.toml"""
+
+
+def flow3r() -> int:
+    """`flow3r`: the command line; the exit code of the process."""
+    try:
+        check_packages()
+    except Flow3rError as error:
+        return _fail(error)
+    import_module("flow3r_ros.cli.main").main()
+    return 0
 
 
 def node(arguments: Sequence[str] | None = None) -> int:
@@ -20,9 +38,27 @@ def example_consumer(arguments: Sequence[str] | None = None) -> int:
     return _run("flow3r_ros.ros.example_consumer", arguments)
 
 
+def check_packages() -> None:
+    """Raise ConfigError where a Python package is missing, or older than `LEAST`."""
+    for name, least in LEAST.items():
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            found = "no version"
+        numbers = tuple(int(part) for part in found.split(".")[:2] if part.isdecimal())
+        if numbers < least:
+            raise ConfigError(
+                f"{name} {'.'.join(map(str, least))} or newer is needed, and {sys.executable} has "
+                f"{found}",
+                "start it inside the virtual environment (source ~/flow3r-venv/bin/activate); "
+                "scripts/robot_venv.sh makes one",
+            )
+
+
 def program(module: str) -> Callable[[Sequence[str] | None], int]:
     """`main` of a module of `flow3r_ros.ros`. Raises ConfigError where ROS 2 is not importable or
     our messages are not built."""
+    check_packages()
     try:
         main: Callable[[Sequence[str] | None], int] = import_module(module).main
     except ImportError as error:
@@ -45,5 +81,9 @@ def _run(module: str, arguments: Sequence[str] | None) -> int:
     try:
         return program(module)(arguments)
     except Flow3rError as error:
-        sys.stderr.write(f"flow3r: {error}\n")
-        return 1
+        return _fail(error)
+
+
+def _fail(error: Flow3rError) -> int:
+    sys.stderr.write(f"flow3r: {error}\n")
+    return 1
