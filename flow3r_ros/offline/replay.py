@@ -22,9 +22,17 @@ from flow3r_ros.odometry.cloud import worth_showing
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.rerun_log import RerunLog
 from flow3r_ros.offline.results import write_summary
-from flow3r_ros.offline.run import Timing, describe_predictor, drive, summarise, title_of
+from flow3r_ros.offline.run import (
+    Timing,
+    describe_camera,
+    describe_predictor,
+    drive,
+    summarise,
+    title_of,
+)
 from flow3r_ros.paths import OutputFolder, as_folder
 from flow3r_ros.report.record import RunRecord
+from flow3r_ros.report.words import camera_in_words
 from flow3r_ros.types import Bool, Estimate, Predictor
 from flow3r_ros.wire import diagnostics
 from flow3r_ros.wire.outputs import TOPICS, Outputs, RunStatus
@@ -170,7 +178,7 @@ class _Recorder:
             estimated=len(self._record),
             drops=unusable + engine.drops,
             seams_refused=engine.seams_refused,
-            camera=self._source.camera_of(frame_id).in_words(),
+            camera=camera_in_words(describe_camera(self._source.camera_of(frame_id), engine)),
             model=self._card["model"],
             weights_sha256=self._card["weights_sha256"],
             weights_license=self._card["weights_license"],

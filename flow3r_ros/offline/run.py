@@ -24,7 +24,9 @@ from flow3r_ros.offline.progress import FrameProgress
 from flow3r_ros.offline.results import RunFolder
 from flow3r_ros.paths import OutputFolder, as_folder
 from flow3r_ros.report.record import RunRecord
+from flow3r_ros.report.words import camera_in_words, unit_of
 from flow3r_ros.types import Camera, Estimate, Frame, Predictor
+from flow3r_ros.wire.camera_choice import CameraChoice
 from flow3r_ros.wire.tum import read_tum
 
 log = logging.getLogger(__name__)
@@ -87,14 +89,15 @@ def drive(
             if isinstance(event, Frame):
                 given[event.id] = start
                 settle(engine.feed(event))
-                progress.step()
             elif isinstance(event, FrameError):
                 timing.unusable[event.reason] += 1
             else:
                 engine.add_odometry(event.stamp_ns, event.T_odom_child)
+            progress.reach(len(timing.latency_ms) + (engine.drops + timing.unusable).total())
             ready = perf_counter()
         settle(engine.finish())
-    log.info("%s: %s", source.path.name, source.camera.in_words())
+    camera = camera_in_words(describe_camera(source.camera, engine))
+    log.info("%s: camera %s", source.path.name, camera)
     timing.wall_s = perf_counter() - begin
     return timing
 
@@ -173,21 +176,26 @@ def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing)
             f"{source.path}: no frame could be used ({dict(drops) or 'none was read'})",
             "check the input",
         )
-    stages = {stage: float(np.median(values)) for stage, values in record.stage_ms.items()}
-    stages["decode"] = 1e3 * source.decode_s / max(engine.frames_in, 1)
-    stages["write"] = 1e3 * timing.write_s / len(record)
+    over_run = {stage: sum(values) / len(record) for stage, values in record.stage_ms.items()}
+    over_run["decode"] = 1e3 * source.decode_s / max(engine.frames_in, 1)
+    over_run["write"] = 1e3 * timing.write_s / len(record)
+    median = {stage: float(np.median(values)) for stage, values in record.stage_ms.items()}
+    median |= {stage: over_run[stage] for stage in ("decode", "write")}
+    state = engine.scale.state
     return {
         "frames_in": engine.frames_in + sum(source.drops.values()),
         "frames_estimated": len(record),
         "frames_dropped": dict(drops),
         "seams": engine.seams,
         "seams_refused": engine.seams_refused,
-        "camera": describe_camera(source, engine),
+        "camera": describe_camera(source.camera, engine),
         "segments": [
             {"first": one.first_frame, "last": one.last_frame, "reason": one.reason}
             for one in engine.segments
         ],
-        "scale_state": engine.scale.state.value,
+        "scale_state": state.value,
+        "unit": unit_of({"scale_state": state.value}),
+        "notes": list(source.notes),
         "tracking_states": dict(engine.tracking_states),
         "pose_sources": dict(engine.pose_sources),
         "lost_spans": record.history.lost_spans(),
@@ -197,17 +205,17 @@ def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing)
             name: round(float(np.percentile(timing.latency_ms, share)), 3)
             for name, share in (("p50", 50), ("p95", 95))
         },
-        "stage_ms": {stage: round(value, 3) for stage, value in stages.items()},
+        "stage_ms": {stage: round(value, 3) for stage, value in median.items()},
+        "stage_ms_per_frame": {stage: round(value, 3) for stage, value in over_run.items()},
         "peak_rss_mb": round(peak_rss_mb(), 1),
         **describe_predictor(engine.predictor),
     }
 
 
-def describe_camera(source: Source, engine: Engine) -> dict[str, Any]:
-    """Which camera the last frames had: `source` (info_k, info_p, file, estimated, assumed),
+def describe_camera(choice: CameraChoice, engine: Engine) -> dict[str, Any]:
+    """What became of a choice of camera: `source` (info_k, info_p, file, estimated, assumed),
     `model`, `fx`, `fy`, `cx`, `cy` in pixels of the image as it came, `rectified` the same of the
     pinhole that it is rectified to, and `why`."""
-    choice = source.camera
     kind, why, camera = choice.source, choice.why, choice.camera or engine.assumed_camera
     if camera is None:
         return {"source": kind, "why": why}

@@ -40,6 +40,8 @@ KEYS = {
     "camera",
     "segments",
     "scale_state",
+    "unit",
+    "notes",
     "tracking_states",
     "pose_sources",
     "lost_spans",
@@ -47,6 +49,7 @@ KEYS = {
     "fps",
     "latency_ms",
     "stage_ms",
+    "stage_ms_per_frame",
     "peak_rss_mb",
     "device",
     "model",
@@ -76,6 +79,8 @@ def test_run_folder_keeps_the_contract(tmp_path: Path) -> None:
     assert set(summary["latency_ms"]) == {"p50", "p95"}
     assert sum(summary["tracking_states"].values()) == sum(summary["pose_sources"].values()) == 8
     assert summary["model"] == "oracle"
+    assert summary["unit"] == "units", "nobody measured metres"
+    assert summary["stage_ms"].keys() == summary["stage_ms_per_frame"].keys() >= {"bundle", "write"}
     assert summary["segments"] == [{"first": 0, "last": 7, "reason": "start"}]
     assert summary["lost_spans"] == []
     assert summary["relocalisations"] == 0
