@@ -48,6 +48,23 @@ class Storage(str, Enum):
     sqlite3 = "sqlite3"
 
 
+class OnInterrupt(str, Enum):
+    """Choices of `--on-interrupt`."""
+
+    keep = "keep"
+    discard = "discard"
+
+
+Interrupted = Annotated[
+    OnInterrupt,
+    typer.Option("--on-interrupt", help="keep what Ctrl-C, a full disk or a kill leaves, or not"),
+]
+Resume = Annotated[
+    bool | None,
+    typer.Option("--resume/--restart", help="go on with what was interrupted, or begin anew"),
+]
+
+
 def run(
     source: Annotated[
         Path, typer.Argument(metavar="INPUT", help="video file, image folder or rosbag2 folder")
@@ -66,6 +83,8 @@ def run(
     save_confidence: Annotated[
         bool, typer.Option("--save-confidence", help="also write confidence/ (8-bit PNG)")
     ] = False,
+    on_interrupt: Interrupted = OnInterrupt.keep,
+    resume: Resume = None,
     config: ConfigFile = None,
     changes: Changes = None,
     as_json: AsJson = False,
@@ -86,8 +105,11 @@ def run(
         max_frames=max_frames,
         quiet=quiet(as_json),
         save_confidence=save_confidence,
+        on_interrupt=on_interrupt.value,
+        resume=resume,
     )
     _print_summary(summary, output, as_json)
+    raise typer.Exit(1 if "partial" in summary else 0)
 
 
 def replay(

@@ -8,6 +8,7 @@ zero.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,13 +21,12 @@ from flow3r_ros.datasets.sources import BagSource
 from flow3r_ros.errors import BagError, Flow3rError
 from flow3r_ros.odometry.cloud import worth_showing
 from flow3r_ros.odometry.engine import Engine
+from flow3r_ros.offline.drive import Timing, drive
 from flow3r_ros.offline.rerun_log import RerunLog
 from flow3r_ros.offline.results import write_summary
-from flow3r_ros.offline.run import (
-    Timing,
+from flow3r_ros.offline.summary import (
     describe_camera,
     describe_predictor,
-    drive,
     summarise,
     title_of,
 )
@@ -36,6 +36,8 @@ from flow3r_ros.report.words import camera_in_words
 from flow3r_ros.types import Bool, Estimate, Predictor
 from flow3r_ros.wire import diagnostics
 from flow3r_ros.wire.outputs import TOPICS, Outputs, RunStatus
+
+_log = logging.getLogger(__name__)
 
 NODE = "/flow3r"
 """name of the node whose topics the bag carries"""
@@ -79,6 +81,7 @@ def replay(
             file.rename(unfinished.path / file.name)
         bag.rmdir()
         summary = summarise(source, engine, record, timing)
+        _log.info("%s: camera %s", source.path.name, camera_in_words(summary["camera"]))
         write_summary(
             unfinished.path,
             summary,

@@ -1,0 +1,154 @@
+"""Long runs lose nothing: a run that is interrupted, killed, or fills the disk is gone on with.
+
+While it works, a run writes from time to time what it remembers (the engine, the numbers of its
+record, the lengths of its files) into `flow3r_resume/` of its hidden folder. What goes on from
+there reads the input up to that frame again and gives the same bytes as a run that was never
+stopped (`test/offline/test_resume.py`).
+
+The state is pickled. An output folder may come from elsewhere, so it is read by an unpickler that
+makes plain data and the classes of our own rooms, and calls nothing else.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import pickle
+import shutil
+import signal
+import threading
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+from flow3r_ros import __version__
+from flow3r_ros.errors import Flow3rError, OutputError
+from flow3r_ros.paths import RESUME, write_atomically
+
+log = logging.getLogger(__name__)
+
+PERIOD_S = 10.0
+"""shortest time between two checkpoints"""
+SHARE = 0.02
+"""largest share of the time that checkpoints may take"""
+
+_ROOMS = ("types", "config", "geometry", "odometry", "report", "offline", "slam", "wire")
+_PLAIN = {
+    "array": ("array", "_array_reconstructor"),
+    "builtins": ("set", "frozenset", "slice", "complex", "range", "bytearray"),
+    "collections": ("Counter", "deque", "OrderedDict", "defaultdict"),
+    "numpy": ("ndarray", "dtype"),
+    "numpy._core.multiarray": ("_reconstruct", "scalar"),
+    "numpy._core.numeric": ("_frombuffer",),
+}
+
+
+class Checkpoints:
+    """What is needed to go on, in `RESUME` of the work folder `folder`.
+
+    Args:
+        identity: what has to be the same for a resumed run: input, options, settings, weights.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        self._folder = folder / RESUME
+        self._identity = {"version": __version__, **identity}
+        self._next = monotonic() + PERIOD_S
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+        return monotonic() >= self._next
+
+    def write(self, frames: int, state: Mapping[str, Any]) -> None:
+        """Put `state`, as it is after `frames` events of the source, in the place of the one
+        before. Raises OutputError when the disk is full."""
+        begun = monotonic()
+        buffer = io.BytesIO()
+        pickle.dump({"events": frames, **state}, buffer, protocol=5)
+        identity = json.dumps(self._identity, indent=1, default=str) + "\n"
+        write_atomically(self._folder / "state", buffer.getvalue())
+        write_atomically(self._folder / "run.json", identity.encode())
+        now = monotonic()
+        self._next = now + max(PERIOD_S, (now - begun) / SHARE)
+
+    def remove(self) -> None:
+        """Forget: the work is complete."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def load_state(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of interrupted work. Raises OutputError naming what is not the same any more, or
+    that the state is damaged."""
+    cure = "repeat the command as it was, or begin anew with --restart"
+    try:
+        known = json.loads((folder / RESUME / "run.json").read_text(encoding="utf-8"))
+        asked = json.loads(json.dumps({"version": __version__, **identity}, default=str))
+        changed = _changed(known, asked)
+    except (OSError, ValueError, AttributeError) as error:
+        raise OutputError(f"{folder}: cannot be resumed ({error})", "use --restart") from error
+    if changed:
+        raise OutputError(f"{folder}: was interrupted with another {', '.join(changed)}", cure)
+    try:
+        with (folder / RESUME / "state").open("rb") as file:
+            return dict(_Unpickler(file).load())
+    except Exception as error:  # a damaged or hostile pickle raises anything
+        raise OutputError(f"{folder}: its state is damaged ({error})", "use --restart") from error
+
+
+class Interrupts:
+    """Ctrl-C and SIGTERM ask once and are obeyed at once when they come again; a context manager.
+
+    `asked` is the name of what came, empty while nothing did. Without `catch`, and outside the main
+    thread, the signals do what they did before.
+    """
+
+    def __init__(self, catch: bool) -> None:
+        self.asked = ""
+        self._catch = catch and threading.current_thread() is threading.main_thread()
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if self._catch:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _: FrameType | None) -> None:
+        self.asked = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        log.warning("%s: what was done is finished and kept; again: at once", self.asked)
+        signal.signal(number, signal.default_int_handler)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Plain data, arrays, and classes of our own rooms."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name in _PLAIN.get(module, ()):
+            return getattr(import_module(module), name)
+        package, _, rest = module.partition(".")
+        if package == "flow3r_ros" and rest.split(".")[0] in _ROOMS:
+            found = getattr(import_module(module), name, None)
+            if isinstance(found, type) and found.__module__ == module:
+                return found
+        raise Flow3rError(f"it wants {module}.{name}")
+
+
+def _changed(known: Mapping[str, Any], asked: Mapping[str, Any], where: str = "") -> list[str]:
+    """Names of what differs, groups by their members."""
+    names: list[str] = []
+    for key in sorted({*known, *asked}):
+        one, other = known.get(key), asked.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            names += _changed(one, other, f"{where}{key}.")
+        elif one != other:
+            names.append(f"{where}{key}")
+    return names
