@@ -133,6 +133,8 @@ def replay(
     duration: Annotated[float | None, typer.Option(min=0, help="seconds to use")] = None,
     every: Every = 1,
     rerun: Annotated[Path | None, typer.Option(help="also write a rerun recording (.rrd)")] = None,
+    on_interrupt: Interrupted = OnInterrupt.keep,
+    resume: Resume = None,
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
@@ -146,6 +148,8 @@ def replay(
         "every": every,
         "rerun": rerun,
         "quiet": quiet(as_json),
+        "on_interrupt": on_interrupt.value,
+        "resume": resume,
     }
     summaries, failures = replay_bags(
         bags, output, settings_of(config, model, changes), open_predictor, topic, camera, **options
@@ -158,7 +162,8 @@ def replay(
             _print_summary(summary, Path(folder), False)
     for bag, reason in failures.items():
         print(printable(f"flow3r: {bag}: {reason}"), file=sys.stderr)
-    raise typer.Exit(1 if failures else 0)
+    partial = any("partial" in summary for summary in summaries.values())
+    raise typer.Exit(1 if failures or partial else 0)
 
 
 def report(

@@ -18,12 +18,12 @@ import pickle
 import shutil
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from time import monotonic
-from types import FrameType
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, Literal
 
 from flow3r_ros import __version__
 from flow3r_ros.errors import Flow3rError, OutputError
@@ -36,6 +36,11 @@ PERIOD_S = 10.0
 SHARE = 0.02
 """largest share of the time that checkpoints may take"""
 
+STATE, BEFORE, IDENTITY = "state", "state_before", "run.json"
+"""files of `RESUME`: the newest state, the one before it, and what both belong to"""
+OnInterrupt = Literal["keep", "discard"]
+"""what becomes of a run that is interrupted"""
+
 _ROOMS = ("types", "config", "geometry", "odometry", "report", "offline", "slam", "wire")
 _PLAIN = {
     "array": ("array", "_array_reconstructor"),
@@ -47,61 +52,104 @@ _PLAIN = {
 }
 
 
-class Checkpoints:
-    """What is needed to go on, in `RESUME` of the work folder `folder`.
+class Keeper:
+    """Decides what stays of the work in `folder` when it is interrupted; a context manager around
+    it.
 
     Args:
         identity: what has to be the same for a resumed run: input, options, settings, weights.
+        on_interrupt: with discard nothing is kept, and signals do what they did before.
+
+    `state` has to be set: what there is to remember, as objects that pickle. `changes` counts what
+    no older state survives. `stopped` names the signal that ended the work early.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, identity: Mapping[str, Any], on_interrupt: OnInterrupt
+    ) -> None:
+        self.state: Callable[[], Mapping[str, Any]] = dict
+        self.changes: Callable[[], int] = int
+        self.stopped = ""
+        self._keep = on_interrupt == "keep"
         self._folder = folder / RESUME
         self._identity = {"version": __version__, **identity}
         self._next = monotonic() + PERIOD_S
+        self._seen = 0
+        self._signals = _Signals(self._keep)
 
-    @property
-    def due(self) -> bool:
-        """Whether it is time for the next one."""
-        return monotonic() >= self._next
+    def __enter__(self) -> Keeper:
+        self._signals.__enter__()
+        return self
 
-    def write(self, frames: int, state: Mapping[str, Any]) -> None:
-        """Put `state`, as it is after `frames` events of the source, in the place of the one
-        before. Raises OutputError when the disk is full."""
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self._signals.__exit__()
+        if kind is not None and (self._folder / STATE).exists():
+            log.warning("what was done so far is kept: repeat the command with --resume")
+
+    def stop(self, events: int) -> bool:
+        """Asked after each event of the source: whether to end here. Writes the state from time to
+        time, and at the end. Raises OutputError when the disk is full."""
+        if not self._keep:
+            return False
+        due = monotonic() >= self._next or self._seen != self.changes()
+        if due or self._signals.asked:
+            self._write(events)
+        self.stopped = self._signals.asked
+        return bool(self.stopped)
+
+    def finished(self) -> None:
+        """The folder is complete: what was kept to go on goes, unless the work was stopped."""
+        if not self.stopped:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _write(self, events: int) -> None:
         begun = monotonic()
+        self._seen = self.changes()
         buffer = io.BytesIO()
-        pickle.dump({"events": frames, **state}, buffer, protocol=5)
+        pickle.dump({"events": events, **self.state()}, buffer, protocol=5)
         identity = json.dumps(self._identity, indent=1, default=str) + "\n"
-        write_atomically(self._folder / "state", buffer.getvalue())
-        write_atomically(self._folder / "run.json", identity.encode())
+        if (self._folder / STATE).exists():
+            (self._folder / STATE).replace(self._folder / BEFORE)
+        write_atomically(self._folder / STATE, buffer.getvalue())
+        write_atomically(self._folder / IDENTITY, identity.encode())
         now = monotonic()
         self._next = now + max(PERIOD_S, (now - begun) / SHARE)
 
-    def remove(self) -> None:
-        """Forget: the work is complete."""
-        shutil.rmtree(self._folder, ignore_errors=True)
 
-
-def load_state(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of interrupted work. Raises OutputError naming what is not the same any more, or
-    that the state is damaged."""
-    cure = "repeat the command as it was, or begin anew with --restart"
+def load_state(
+    folder: Path,
+    identity: Mapping[str, Any],
+    fits: Callable[[Mapping[str, Any]], bool] = lambda _: True,
+) -> dict[str, Any]:
+    """The newest state of interrupted work that `fits` what lies in its folder. Raises OutputError
+    naming what is not the same any more, or that the state is damaged."""
     try:
-        known = json.loads((folder / RESUME / "run.json").read_text(encoding="utf-8"))
+        known = json.loads((folder / RESUME / IDENTITY).read_text(encoding="utf-8"))
         asked = json.loads(json.dumps({"version": __version__, **identity}, default=str))
         changed = _changed(known, asked)
     except (OSError, ValueError, AttributeError) as error:
         raise OutputError(f"{folder}: cannot be resumed ({error})", "use --restart") from error
     if changed:
-        raise OutputError(f"{folder}: was interrupted with another {', '.join(changed)}", cure)
-    try:
-        with (folder / RESUME / "state").open("rb") as file:
-            return dict(_Unpickler(file).load())
-    except Exception as error:  # a damaged or hostile pickle raises anything
-        raise OutputError(f"{folder}: its state is damaged ({error})", "use --restart") from error
+        raise OutputError(
+            f"{folder}: was interrupted with another {', '.join(changed)}",
+            "repeat the command as it was, or begin anew with --restart",
+        )
+    why = "no state fits its files"
+    for path in (folder / RESUME / STATE, folder / RESUME / BEFORE):
+        try:
+            with path.open("rb") as file:
+                state = dict(_Unpickler(file).load())
+            if fits(state):
+                return state
+        except Exception as error:  # a damaged or hostile pickle raises anything
+            why = f"its state is damaged ({error})" if path.name == STATE else why
+    raise OutputError(f"{folder}: {why}", "begin anew with --restart")
 
 
-class Interrupts:
-    """Ctrl-C and SIGTERM ask once and are obeyed at once when they come again; a context manager.
+class _Signals:
+    """Ctrl-C and SIGTERM ask once and are obeyed at once when they come again.
 
     `asked` is the name of what came, empty while nothing did. Without `catch`, and outside the main
     thread, the signals do what they did before.
@@ -112,7 +160,7 @@ class Interrupts:
         self._catch = catch and threading.current_thread() is threading.main_thread()
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Interrupts:
+    def __enter__(self) -> _Signals:
         if self._catch:
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._ask)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from flow3r_ros.config import Config, ModelSettings
 from flow3r_ros.datasets.sources import Source, open_source
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.drive import Timing, drive
 from flow3r_ros.offline.results import RunFolder
-from flow3r_ros.offline.resume import Checkpoints, Interrupts, load_state
-from flow3r_ros.offline.summary import describe_predictor, summarise, title_of
-from flow3r_ros.paths import OutputFolder, as_folder, is_interrupted
+from flow3r_ros.offline.resume import Keeper, OnInterrupt, load_state
+from flow3r_ros.offline.summary import identity_of, summarise, title_of
+from flow3r_ros.paths import OutputFolder, as_folder
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.report.words import camera_in_words
 from flow3r_ros.types import Predictor
@@ -23,8 +23,6 @@ from flow3r_ros.wire.tum import read_tum
 log = logging.getLogger(__name__)
 
 GROUND_TRUTH = "groundtruth.tum"
-OnInterrupt = Literal["keep", "discard"]
-"""what becomes of a run that is interrupted"""
 
 
 def run(
@@ -47,62 +45,40 @@ def run(
     `summary.json`. Raises OutputError when the folder exists or cannot be written, InputError when
     no frame could be used, and what the source raises.
     """
-    keep = on_interrupt == "keep"
-    with as_folder(output) as unfinished, Interrupts(keep) as interrupts:
-        record, timing = (state["record"], state["timing"]) if state else (None, Timing())
-        if record is None:
-            record = RunRecord(title_of(source.path))
-            record.reference = _ground_truth(source.path)
-        results = state["results"] if state else None
-        folder = RunFolder(unfinished.path, record, save_confidence, results)
-        checkpoints = Checkpoints(unfinished.path, identity_of(engine, arguments or {}))
-        conversions, stopped = folder.conversions, False
-        if state:
-            log.info("going on after frame %d", state["events"])
-            engine.restore(state["engine"])
-
-        def stop(events: int) -> bool:
-            nonlocal conversions, stopped
-            if keep and (interrupts.asked or checkpoints.due or conversions != folder.conversions):
-                conversions = folder.conversions
-                checkpoints.write(
-                    events,
-                    {
-                        "engine": engine.snapshot(),
-                        "record": record,
-                        "results": folder.snapshot(),
-                        "timing": timing,
-                    },
-                )
-            stopped = bool(interrupts.asked)
-            return stopped
-
+    remembered = state or {}
+    record = remembered.get("record") or _begin_record(source.path)
+    timing = remembered.get("timing") or Timing()
+    identity = identity_of(engine, arguments or {})
+    with (
+        as_folder(output) as unfinished,
+        Keeper(unfinished.path, identity, on_interrupt) as keeper,
+    ):
+        folder = RunFolder(unfinished.path, record, save_confidence, remembered.get("results"))
+        skip = remembered.get("events", 0)
+        if remembered:
+            log.info("going on after frame %d", len(record))
+            engine.restore(remembered["engine"])
+        keeper.changes = lambda: folder.conversions
+        keeper.state = lambda: {
+            "engine": engine.snapshot(),
+            "record": record,
+            "results": folder.snapshot(),
+            "timing": timing,
+        }
         try:
-            drive(source, engine, folder.add, quiet, timing, state["events"] if state else 0, stop)
+            drive(source, engine, folder.add, quiet, timing, skip, keeper.stop)
             summary = summarise(source, engine, record, timing)
             log.info("%s: camera %s", source.path.name, camera_in_words(summary["camera"]))
-            if stopped:
-                summary["partial"] = {"frames": len(record), "reason": interrupts.asked}
+            if keeper.stopped:
+                summary["partial"] = {"frames": len(record), "reason": keeper.stopped}
             points = engine.map.points() if engine.map is not None else None
             folder.finish(
                 summary, engine.config, {**(arguments or {}), "notes": source.notes}, points
             )
-            if not stopped:
-                checkpoints.remove()
+            keeper.finished()
         finally:
             folder.close()
-            if is_interrupted(unfinished.path) and not stopped:
-                log.warning("what was done so far is kept: repeat the command with --resume")
     return summary
-
-
-def identity_of(engine: Engine, arguments: dict[str, Any]) -> dict[str, Any]:
-    """What has to be the same when a run is gone on with."""
-    return {
-        **arguments,
-        "settings": engine.config.model_dump(),
-        "weights_sha256": describe_predictor(engine.predictor)["weights_sha256"],
-    }
 
 
 def run_to_folder(
@@ -149,6 +125,12 @@ def run_to_folder(
             return run(
                 opened, engine, folder, arguments, quiet, save_confidence, on_interrupt, state
             )
+
+
+def _begin_record(path: Path) -> RunRecord:
+    record = RunRecord(title_of(path))
+    record.reference = _ground_truth(path)
+    return record
 
 
 def _ground_truth(path: Path) -> Any:

@@ -114,3 +114,12 @@ def describe_predictor(predictor: Predictor) -> dict[str, str]:
 def title_of(path: Path) -> str:
     """Name of a clip: that of its folder where the file is merely called frames."""
     return path.parent.name if path.stem == "frames" else path.stem
+
+
+def identity_of(engine: Engine, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What has to be the same when a run is gone on with."""
+    return {
+        **arguments,
+        "settings": engine.config.model_dump(),
+        "weights_sha256": describe_predictor(engine.predictor)["weights_sha256"],
+    }

@@ -21,6 +21,7 @@ from flow3r_ros.report.panels import Comparison, compare, maps, over_time, strip
 from flow3r_ros.report.record import RunRecord, Summary
 from flow3r_ros.report.style import card, legend, page, table, tile
 from flow3r_ros.report.svg import Line, color, line_chart
+from flow3r_ros.report.words import problems_of
 from flow3r_ros.types import Float64, TrackingState
 
 RECORD_FILE = "record.npz"
@@ -37,7 +38,8 @@ def write_report(
         OutputError: the file cannot be written.
     """
     comparison, why_not = _try_compare(record)
-    body = [_head(record), _tiles(record, comparison), _checks(checks) if checks else ""]
+    body = [_head(record), _problems(record), _tiles(record, comparison)]
+    body.append(_checks(checks) if checks else "")
     if why_not:
         body.append(card("Ground truth", f"<p>{escape(why_not)}</p>"))
     if len(record):
@@ -111,6 +113,20 @@ def _head(record: RunRecord) -> str:
         f'<p class="muted">model <b>{escape(str(model))}</b> · licence of the weights: '
         f"{escape(str(licence))} · "
         f"{escape(str(summary.get('device', 'unknown device')))}</p>"
+    )
+
+
+def _problems(record: RunRecord) -> str:
+    """What to know before trusting the run: what, when, why, and what to try."""
+    items = "".join(
+        f'<li class="{"bad" if problem.grave else "warn"}"><b>{escape(problem.what)}</b>: '
+        f"{escape(problem.why)}"
+        + (f"<br>Try: {escape(problem.remedy)}" if problem.remedy else "")
+        + "</li>"
+        for problem in problems_of(record.summary)
+    )
+    return f'<section class="card problems"><h2>Problems</h2><ul>{items}</ul></section>' * bool(
+        items
     )
 
 

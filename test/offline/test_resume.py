@@ -16,17 +16,21 @@ import pytest
 
 from flow3r_ros.cli.main import main
 from flow3r_ros.errors import OutputError
-from flow3r_ros.offline import resume, run
+from flow3r_ros.offline import resume
+from flow3r_ros.offline.from_video import bag_from_video
+from flow3r_ros.offline.replay import replay_bags
 from flow3r_ros.offline.resume import load_state
 from flow3r_ros.offline.run import run_to_folder
 from flow3r_ros.paths import RESUME, OutputFolder, remove_leftovers
+from flow3r_ros.report.record import RunRecord
+from flow3r_ros.types import Estimate
 from test.odometry.oracle import Oracle
 from test.offline.factory import clip_folder, small_clip, small_config
 
-FRAMES = 40
-SIGNALS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}
-TIMED = ("summary.json", "report.html", "record.npz")
-"""files that hold milliseconds"""
+FRAMES, STOP, PERIOD = 24, 14, 6
+"""frames of the clip; the one at which something happens; from state to state"""
+TIMED = ("summary.json", "report.html", "record.npz", "run.yaml")
+"""files that hold milliseconds, or the command"""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,14 @@ def go(clip: Path, out: Path, resume: bool | None = None) -> Path:
     return out
 
 
+def go_replay(bag: Path, out: Path, resume: bool | None = None) -> Path:
+    oracle = Oracle(small_clip(FRAMES))
+    replay_bags(
+        [bag], out, small_config(), lambda _: oracle, quiet=True, on_interrupt="keep", resume=resume
+    )
+    return out
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -56,55 +68,73 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def at_frame(monkeypatch: pytest.MonkeyPatch, frame: int, do: Callable[[], None]) -> None:
-    """Do something when the results of a frame are written, and checkpoints before every event."""
-    add = run.RunFolder.add
+def at_stop(monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> None:
+    """Do something when frame STOP is estimated; a state is kept every PERIOD frames."""
+    add, frames = RunRecord.add, [0]
 
-    def adding(self: run.RunFolder, estimate: object) -> None:
+    def adding(self: RunRecord, estimate: Estimate) -> None:
         add(self, estimate)
-        if estimate.frame_id == frame:
-            monkeypatch.setattr(run.RunFolder, "add", add)
+        frames[0] = estimate.frame_id
+        if estimate.frame_id == STOP:
+            monkeypatch.setattr(RunRecord, "add", add)
             do()
 
-    monkeypatch.setattr(run.RunFolder, "add", adding)
-    monkeypatch.setattr(resume, "PERIOD_S", 0.0)
-    monkeypatch.setattr(resume, "SHARE", 1e9)
+    monkeypatch.setattr(RunRecord, "add", adding)
+    monkeypatch.setattr(resume, "monotonic", lambda: float(frames[0]))
+    monkeypatch.setattr(resume, "PERIOD_S", float(PERIOD))
 
 
-@pytest.mark.parametrize("name", SIGNALS)
-def test_a_signal_leaves_a_marked_part_that_can_be_gone_on_with(
+def fill_the_disk() -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_ctrl_c_leaves_a_marked_part_that_can_be_gone_on_with(
     clip: Path,
     whole: dict[str, bytes],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    name: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """As typed."""
     out = tmp_path / "out"
-    at_frame(monkeypatch, 21, lambda: os.kill(os.getpid(), SIGNALS[name]))
-    go(clip, out)
+    oracle = Oracle(small_clip(FRAMES))
+    monkeypatch.setattr("flow3r_ros.network.runner.open_predictor", lambda _: oracle)
+
+    def type_(*more: str) -> tuple[int, str]:
+        command = f"flow3r run {clip} -o {out} --save-confidence -s tracking.depth_width=168"
+        monkeypatch.setattr("sys.argv", [*command.split(), *more])
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr()
+        return int(str(end.value.code)), said.out + said.err
+
+    at_stop(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGINT))
+    code, said = type_()
+    assert code == 1
+    assert "interrupted after 15 frames: Ctrl-C\n         -> repeat the command with --r" in said
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["partial"] == {"frames": 22, "reason": name}
-    assert len(list((out / "depth").glob("*.png"))) == 22
-    assert "interrupted after 22 frames" in (out / "report.html").read_text()
-    with pytest.raises(OutputError, match="--resume"):
-        go(clip, out)
-    assert contents(go(clip, out, resume=True)) == whole
+    assert summary["partial"] == {"frames": 15, "reason": "Ctrl-C"}
+    assert len(list((out / "depth").glob("*.png"))) == 15
+    assert "interrupted after 15 frames" in (out / "report.html").read_text()
+    code, said = type_()
+    assert (code, "go on with --resume" in said) == (1, True)
+    code, said = type_("--resume", "-s", "engine.window=7")
+    assert (code, "with another settings.engine.window;" in said) == (1, True)
+    code, said = type_("--resume")
+    assert code == 0, said
+    assert contents(out) == whole
     assert "partial" not in json.loads((out / "summary.json").read_text())
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    with pytest.raises(OutputError, match="exists already"):
-        go(clip, out, resume=True)
+    code, said = type_("--resume")
+    assert (code, "exists already" in said) == (1, True)
 
 
-def test_an_error_on_the_way_loses_nothing(
+def test_a_full_disk_loses_nothing(
     clip: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk, say; other outputs beside it sweep their leftovers meanwhile."""
-
-    def full() -> None:
-        raise OSError(28, "No space left on device", str(out / "depth" / "000030.png"))
-
+    """Nor do other outputs beside it, which sweep leftovers."""
     out = tmp_path / "out"
-    at_frame(monkeypatch, 30, full)
+    at_stop(monkeypatch, fill_the_disk)
     with pytest.raises(OutputError, match="No space left"):
         go(clip, out)
     assert not out.exists()
@@ -118,7 +148,7 @@ def test_an_error_on_the_way_loses_nothing(
 def test_restart_begins_anew(
     clip: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_frame(monkeypatch, 5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    at_stop(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGTERM))
     go(clip, tmp_path / "out")
     assert contents(go(clip, tmp_path / "out", resume=False)) == whole
 
@@ -127,8 +157,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from test.offline import test_resume as here
-patch = here.pytest.MonkeyPatch()
-here.at_frame(patch, 25, lambda: os.kill(os.getpid(), signal.SIGKILL))
+here.at_stop(here.pytest.MonkeyPatch(), lambda: os.kill(os.getpid(), signal.SIGKILL))
 here.go(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
@@ -141,15 +170,23 @@ def test_kill_9(clip: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
     assert contents(go(clip, tmp_path / "out", resume=True)) == whole
 
 
-def test_what_is_not_the_same_any_more_is_named(
+def test_a_replay_goes_on_to_the_same_bag(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_frame(monkeypatch, 5, lambda: os.kill(os.getpid(), signal.SIGINT))
-    go(clip, tmp_path / "out")
-    known = json.loads((tmp_path / "out" / RESUME / "run.json").read_text())
-    known["settings"]["engine"]["window"] = 7
-    with pytest.raises(OutputError, match=r"another settings\.engine\.window;"):
-        load_state(tmp_path / "out", known)
+    """From an unfinished mcap as from the finished part."""
+    bag = tmp_path / "in"
+    bag_from_video(clip, bag, quiet=True)
+    whole = go_replay(bag, tmp_path / "whole" / "out")
+    torn, part = tmp_path / "torn" / "out", tmp_path / "part" / "out"
+    at_stop(monkeypatch, fill_the_disk)
+    with pytest.raises(OutputError, match="No space left"):
+        go_replay(bag, torn)
+    at_stop(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGINT))
+    go_replay(bag, part)
+    summary = json.loads((part / "summary.json").read_text())
+    assert summary["partial"] == {"frames": 15, "reason": "Ctrl-C"}
+    for out in (torn, part):
+        assert contents(go_replay(bag, out, resume=True)) == contents(whole)
 
 
 class Hostile:
@@ -167,19 +204,3 @@ def test_a_state_from_elsewhere_calls_nothing(tmp_path: Path) -> None:
     (folder / "state").write_bytes(b"\x80")
     with pytest.raises(OutputError, match="damaged"):
         load_state(tmp_path, {})
-
-
-def test_the_command_keeps_by_default_and_says_so(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    oracle = Oracle(small_clip(FRAMES))
-    monkeypatch.setattr("flow3r_ros.network.runner.open_predictor", lambda _: oracle)
-    at_frame(monkeypatch, 5, lambda: os.kill(os.getpid(), signal.SIGINT))
-    out = str(tmp_path / "out")
-    command = ["flow3r", "run", str(clip), "-o", out, "-s", "tracking.depth_width=168"]
-    for more, code, said in (([], 1, "repeat the command with --resume"), (["--resume"], 0, "")):
-        monkeypatch.setattr("sys.argv", [*command, *more])
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert end.value.code == code
-        assert said in capsys.readouterr().out

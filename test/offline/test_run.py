@@ -80,7 +80,9 @@ def test_run_folder_keeps_the_contract(tmp_path: Path) -> None:
     assert sum(summary["tracking_states"].values()) == sum(summary["pose_sources"].values()) == 8
     assert summary["model"] == "oracle"
     assert summary["unit"] == "units", "nobody measured metres"
-    assert summary["stage_ms"].keys() == summary["stage_ms_per_frame"].keys() >= {"network", "write"}
+    assert (
+        summary["stage_ms"].keys() == summary["stage_ms_per_frame"].keys() >= {"network", "write"}
+    )
     assert summary["segments"] == [{"first": 0, "last": 7, "reason": "start"}]
     assert summary["lost_spans"] == []
     assert summary["relocalisations"] == 0
