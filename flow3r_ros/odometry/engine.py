@@ -53,9 +53,9 @@ class Engine:
     `relocalisations`, `tracking_states` and `pose_sources` count what happened.
     """
 
-    def __init__(self, predictor: Predictor, config: Config) -> None:
+    def __init__(self, predictor: Predictor, config: Config | None = None) -> None:
         self.predictor = predictor
-        self.config = config
+        self.config = config = config or Config()
         self._input = Input(config.tracking.depth_width)
         self._front = FrontEnd(config)
         self._back = Backend(predictor, config)
