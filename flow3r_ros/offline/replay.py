@@ -95,6 +95,7 @@ def replay(
             engine.config,
             {**(arguments or {}), "notes": source.notes},
             record,
+            engine.map.points() if engine.map is not None else None,
         )
         shutil.rmtree(unfinished.path / ASIDE, ignore_errors=True)
         keeper.finished()

@@ -127,7 +127,7 @@ class RunFolder:
         self.close()
         self._depth.finish()
         write_ply(self.folder / "cloud.ply", *(points or _NO_POINTS))
-        write_summary(self.folder, summary, config, arguments, self.record)
+        write_summary(self.folder, summary, config, arguments, self.record, points)
 
 
 def _cut(path: Path, size: int) -> TextIO:
@@ -143,6 +143,7 @@ def write_summary(
     config: Config,
     arguments: dict[str, Any],
     record: RunRecord,
+    points: Points | None,
 ) -> None:
     """`summary.json`, `run.yaml`, the record and `report.html` of a run or a replay.
 
@@ -150,6 +151,8 @@ def write_summary(
     in its comments.
     """
     record.summary, record.settings = summary, {**arguments, **config.model_dump()}
+    if points is not None:
+        record.keep_cloud(*points)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     remarks = yaml.safe_dump(
         arguments, sort_keys=False, allow_unicode=True, width=10_000
