@@ -3,6 +3,7 @@ pip and colcon install is complete."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import flow3r_ros
 from test.conftest import shared_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,3 +106,12 @@ def test_cmake_installs_the_same_folders_and_every_program() -> None:
         "example_consumer:ros.example_consumer",
     ):
         assert f'"{program}"' in cmake
+
+
+def test_one_version_everywhere() -> None:
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (version,) = re.findall(r'^version = "(.*)"$', pyproject, re.MULTILINE)
+    assert version == flow3r_ros.__version__
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"<version>{version}</version>" in (ROOT / "package.xml").read_text(encoding="utf-8")
+    assert f"## {version} - " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

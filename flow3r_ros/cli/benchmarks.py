@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from flow3r_ros.cli.console import AsJson, Model
+from flow3r_ros.cli.console import AsJson, Model, print_written
 
 SUITES = {
     "network": "flow3r_ros.bench.network:bench_network",
@@ -77,3 +77,5 @@ def bench(
     if write:
         write_performance(write, result)
     print(json.dumps(result, default=str) if as_json else render_suites(result))
+    if write and not as_json:
+        print_written((write, "measured on this machine"))
