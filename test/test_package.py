@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import flow3r_ros
+from flow3r_ros.errors import install_extra
 from test.conftest import shared_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,3 +116,15 @@ def test_one_version_everywhere() -> None:
     assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"<version>{version}</version>" in (ROOT / "package.xml").read_text(encoding="utf-8")
     assert f"## {version} - " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_a_missing_extra_is_installed_by_the_line_that_is_said() -> None:
+    """Every package is named, with no name of ours that no index knows."""
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for extra in ("viz", "train", "fleet", "hub"):
+        (listed,) = re.findall(rf"^{extra} = \[(.*)\]$", pyproject, re.MULTILINE)
+        names = re.findall(r'"([^"]+)"', listed)
+        assert install_extra(extra).split() == ["pip", "install", *names]
+    assert "in a checkout" in install_extra("nothing")
+    for path in (ROOT / "flow3r_ros").rglob("*.py"):
+        assert "pip install 'flow3r_ros[" not in path.read_text(encoding="utf-8"), path

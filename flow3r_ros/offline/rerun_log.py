@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flow3r_ros.errors import OutputError
+from flow3r_ros.errors import OutputError, install_extra
 from flow3r_ros.types import Bool, Estimate
 
 _MAX_POINTS = 20_000
@@ -23,9 +23,7 @@ class RerunLog:
         try:
             import rerun
         except ImportError as error:
-            raise OutputError(
-                "rerun-sdk is not installed", "pip install 'flow3r_ros[viz]'"
-            ) from error
+            raise OutputError("rerun-sdk is not installed", install_extra("viz")) from error
         self._rerun: Any = rerun
         self._trail: list[list[float]] = []
         self._stream = rerun.RecordingStream("flow3r", recording_id=title)
