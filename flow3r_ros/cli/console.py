@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
-import click
 import typer
 import yaml
 
@@ -105,10 +104,8 @@ def examples(*lines: str) -> str:
 
 
 def quiet(as_json: bool = False) -> bool:
-    """Whether progress is left out: for `--json`, or where `--quiet` stands."""
-    context = click.get_current_context(silent=True)
-    flags = context.find_object(Flags) if context is not None else None
-    return as_json or bool(flags is not None and flags.quiet)
+    """Whether progress is left out: for `--json`, or where `--quiet` hides log lines as well."""
+    return as_json or not logging.getLogger().isEnabledFor(logging.INFO)
 
 
 def settings_of(config: Path | None, model: str | None, changes: list[str] | None = None) -> Config:

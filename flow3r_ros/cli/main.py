@@ -60,7 +60,7 @@ def main() -> None:
     flags, arguments = split_flags(sys.argv[1:])
     set_up_logging(flags.quiet)
     try:
-        code = app(args=arguments, standalone_mode=False, prog_name="flow3r", obj=flags)
+        code = app(args=arguments, standalone_mode=False, prog_name="flow3r")
         sys.exit(code if isinstance(code, int) else 0)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

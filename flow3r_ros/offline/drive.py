@@ -51,6 +51,7 @@ def drive(
     """
     timing = timing or Timing()
     begin = ready = perf_counter()
+    earlier_s = timing.wall_s
     given: dict[int, float] = {}
 
     def settle(estimates: Iterable[Estimate]) -> None:
@@ -69,6 +70,7 @@ def drive(
     with FrameProgress(source.path.name, source.total, quiet) as progress:
         for count, event in enumerate(source.events(), 1):
             if count <= skip:
+                begin = ready = perf_counter()
                 continue
             start = perf_counter()
             timing.wait_s += start - ready
@@ -81,8 +83,9 @@ def drive(
                 engine.add_odometry(event.stamp_ns, event.T_odom_child)
             progress.reach(len(timing.latency_ms) + (engine.drops + timing.unusable).total())
             ready = perf_counter()
+            timing.wall_s = earlier_s + ready - begin
             if stop is not None and stop(count):
                 break
         settle(engine.finish())
-    timing.wall_s += perf_counter() - begin
+    timing.wall_s = earlier_s + perf_counter() - begin
     return timing

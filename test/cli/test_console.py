@@ -22,6 +22,7 @@ from flow3r_ros.offline import progress
 from test.cases.workshop import flow3r
 from test.cli.test_cli import write_circle
 
+ROOT = Path(__file__).resolve().parents[2]
 GROUP = typer.main.get_command(app)
 
 
@@ -66,6 +67,22 @@ def test_flags_stand_anywhere_but_not_among_those_of_ros() -> None:
     assert (flags.quiet, flags.debug, rest) == (True, True, ["run", "x"])
     flags, rest = split_flags(["node", "--ros-args", "--debug"])
     assert (flags.debug, rest) == (False, ["node", "--ros-args", "--debug"])
+
+
+def test_quiet_leaves_out_progress_and_log_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr(
+        "flow3r_ros.offline.from_video.bag_from_video", lambda *given: seen.append(given[-1]) or {}
+    )
+    for flags in (("--quiet",), ("-q",), ("--json",), ()):
+        flow3r("bags", "from-video", "x.mp4", "-o", "y", *flags)
+    assert seen == [True, True, True, False]
+
+
+def test_the_command_line_needs_only_what_it_declares() -> None:
+    """typer has a click of its own; a click that is there by chance is not ours to import."""
+    for path in (ROOT / "flow3r_ros" / "cli").glob("*.py"):
+        assert "import click" not in path.read_text(encoding="utf-8")
 
 
 def test_single_settings_go_over_the_file(tmp_path: Path) -> None:
