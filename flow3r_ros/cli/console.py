@@ -9,10 +9,10 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -53,17 +53,15 @@ class OneLine(logging.Formatter):
         return printable(record.getMessage())
 
 
-class PresentStderr(logging.StreamHandler[TextIO]):
+class PresentStderr(logging.Handler):
     """Writes to what `sys.stderr` is at that moment: while a progress bar is shown that is the
     bar's own, which puts the line above itself instead of into itself."""
 
-    @property
-    def stream(self) -> TextIO:
-        """The stream of now."""
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, _: TextIO) -> None: ...
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line; a stream that is gone is no reason to stop."""
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"{self.format(record)}\n")
+            sys.stderr.flush()
 
 
 def set_up_logging(quiet: bool = False) -> None:
