@@ -21,7 +21,7 @@ from flow3r_ros.cli.benchmarks import bench
 from flow3r_ros.cli.console import AsJson, Model, examples, set_up_logging, split_flags
 from flow3r_ros.cli.evaluate import evaluate_app
 from flow3r_ros.cli.models import models_app
-from flow3r_ros.cli.recordings import bags_from_video, replay, report, run
+from flow3r_ros.cli.recordings import bags_from_video, replay, report, run, view
 from flow3r_ros.cli.training import label, train
 from flow3r_ros.errors import Flow3rError, printable
 
@@ -122,6 +122,7 @@ COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
     ),
     replay: ("flow3r replay bag --output replayed",),
     report: ("flow3r report out --output report.html --open",),
+    view: ("flow3r view out", "flow3r view out --rerun out.rrd"),
     doctor: ("flow3r doctor",),
     label: ("flow3r label bags/one bags/two --output labels",),
     train: ("flow3r train --config config/train/finetune.yaml --data labels --output trained",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import webbrowser
 from collections.abc import Mapping
+from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,6 +60,7 @@ Interrupted = Annotated[
     OnInterrupt,
     typer.Option("--on-interrupt", help="keep what Ctrl-C, a full disk or a kill leaves, or not"),
 ]
+Rerun = Annotated[Path | None, typer.Option("--rerun", help="also write a rerun recording (.rrd)")]
 Resume = Annotated[
     bool | None,
     typer.Option("--resume/--restart", help="go on with what was interrupted, or begin anew"),
@@ -83,6 +85,10 @@ def run(
     save_confidence: Annotated[
         bool, typer.Option("--save-confidence", help="also write confidence/ (8-bit PNG)")
     ] = False,
+    rerun: Rerun = None,
+    live: Annotated[
+        bool, typer.Option("--view", help="watch it in rerun's viewer while it runs")
+    ] = False,
     on_interrupt: Interrupted = OnInterrupt.keep,
     resume: Resume = None,
     config: ConfigFile = None,
@@ -91,23 +97,30 @@ def run(
 ) -> None:
     """Poses, depth, a cloud and a report from a video, image folder or bag."""
     from flow3r_ros.network.runner import open_predictor
+    from flow3r_ros.offline.rerun_log import RerunLog
     from flow3r_ros.offline.run import run_to_folder
 
+    if rerun is not None and live:
+        raise typer.BadParameter("--rerun writes a file, --view shows it: choose one")
     settings = settings_of(config, model, changes)
-    summary = run_to_folder(
-        source,
-        output,
-        settings,
-        open_predictor,
-        camera_file=camera,
-        topic=topic,
-        every=every,
-        max_frames=max_frames,
-        quiet=quiet(as_json),
-        save_confidence=save_confidence,
-        on_interrupt=on_interrupt.value,
-        resume=resume,
-    )
+    with ExitStack() as stack:
+        shown = rerun is not None or live
+        watch = stack.enter_context(RerunLog(rerun, source.stem)) if shown else None
+        summary = run_to_folder(
+            source,
+            output,
+            settings,
+            open_predictor,
+            camera_file=camera,
+            topic=topic,
+            every=every,
+            max_frames=max_frames,
+            quiet=quiet(as_json),
+            save_confidence=save_confidence,
+            on_interrupt=on_interrupt.value,
+            resume=resume,
+            watch=watch,
+        )
     _print_summary(summary, output, as_json)
     raise typer.Exit(1 if "partial" in summary else 0)
 
@@ -132,7 +145,7 @@ def replay(
     start: Annotated[float, typer.Option(min=0, help="seconds to skip")] = 0.0,
     duration: Annotated[float | None, typer.Option(min=0, help="seconds to use")] = None,
     every: Every = 1,
-    rerun: Annotated[Path | None, typer.Option(help="also write a rerun recording (.rrd)")] = None,
+    rerun: Rerun = None,
     on_interrupt: Interrupted = OnInterrupt.keep,
     resume: Resume = None,
     changes: Changes = None,
@@ -189,6 +202,22 @@ def report(
     print_written((output, "opens in any browser, without network"))
     if show and not webbrowser.open(output.absolute().as_uri()):
         print(f"flow3r: no browser could be started; open {output} yourself", file=sys.stderr)
+
+
+def view(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="output of run or replay")],
+    save: Annotated[
+        Path | None, typer.Option("--rerun", help="write a recording (.rrd) instead of showing it")
+    ] = None,
+) -> None:
+    """Turn a finished run in rerun's viewer: way, map, depth and truth over time."""
+    from flow3r_ros.offline.rerun_log import RerunLog
+    from flow3r_ros.offline.view import view_run
+
+    with RerunLog(save, folder.name) as log:
+        view_run(folder, log)
+    if save is not None:
+        print_written((save, "rerun opens it"))
 
 
 def bags_from_video(

@@ -9,15 +9,17 @@ from typing import Any
 
 from flow3r_ros.config import Config, ModelSettings
 from flow3r_ros.datasets.sources import Source, open_source
+from flow3r_ros.odometry.cloud import worth_showing
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.drive import Timing, drive
+from flow3r_ros.offline.rerun_log import RerunLog
 from flow3r_ros.offline.results import RunFolder
 from flow3r_ros.offline.resume import Keeper, OnInterrupt, load_state
 from flow3r_ros.offline.summary import identity_of, summarise, title_of
 from flow3r_ros.paths import OutputFolder, as_folder
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.report.words import camera_in_words
-from flow3r_ros.types import Predictor
+from flow3r_ros.types import Estimate, Predictor
 from flow3r_ros.wire.tum import read_tum
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ def run(
     save_confidence: bool = False,
     on_interrupt: OnInterrupt = "discard",
     state: dict[str, Any] | None = None,
+    watch: RerunLog | None = None,
 ) -> dict[str, Any]:
     """Drive an open source through the engine and write the run folder `output` (a path, or a
     folder reserved before), complete or not at all.
@@ -41,9 +44,9 @@ def run(
     `arguments` is what `run.yaml` records beside the engine's configuration; `save_confidence` also
     writes `confidence/`. With `on_interrupt` keep, checkpoints are written, and Ctrl-C ends the run
     with a folder that is complete up to there and says `partial` in its summary; `state`
-    (`resume.load_state`) goes on from one. Returns the content of
-    `summary.json`. Raises OutputError when the folder exists or cannot be written, InputError when
-    no frame could be used, and what the source raises.
+    (`resume.load_state`) goes on from one. `watch` shows every estimate as it comes. Returns the
+    content of `summary.json`. Raises OutputError when the folder exists or cannot be written,
+    InputError when no frame could be used, and what the source raises.
     """
     remembered = state or {}
     record = remembered.get("record") or _begin_record(source.path)
@@ -65,8 +68,15 @@ def run(
             "results": folder.snapshot(),
             "timing": timing,
         }
+
+        def take(estimate: Estimate) -> None:
+            folder.add(estimate)
+            if watch is not None:
+                cloud = engine.config.cloud
+                watch.add(estimate, worth_showing(estimate, cloud.min_confidence, cloud.edge_ratio))
+
         try:
-            drive(source, engine, folder.add, quiet, timing, skip, keeper.stop)
+            drive(source, engine, take, quiet, timing, skip, keeper.stop)
             summary = summarise(source, engine, record, timing)
             log.info("%s: camera %s", source.path.name, camera_in_words(summary["camera"]))
             if keeper.stopped:
@@ -94,6 +104,7 @@ def run_to_folder(
     save_confidence: bool = False,
     on_interrupt: OnInterrupt = "discard",
     resume: bool | None = None,
+    watch: RerunLog | None = None,
 ) -> dict[str, Any]:
     """`flow3r run`: open everything that `settings` name, run, and return the summary.
 
@@ -123,7 +134,15 @@ def run_to_folder(
             elif resume:
                 log.info("nothing to go on with at %s: the run begins at the first frame", output)
             return run(
-                opened, engine, folder, arguments, quiet, save_confidence, on_interrupt, state
+                opened,
+                engine,
+                folder,
+                arguments,
+                quiet,
+                save_confidence,
+                on_interrupt,
+                state,
+                watch,
             )
 
 

@@ -68,7 +68,7 @@ def ways_of(record: RunRecord, centres: Float64) -> list[Way]:
 def scene(record: RunRecord) -> str:
     """The card with the canvas; empty without a pose."""
     ways = ways_of(record, record.poses[:, :3, 3])
-    truth = _truth(record)
+    truth = truth_of(record)
     places = np.concatenate([way.centres for way in ways] + ([] if truth is None else [truth]))
     known = places[np.isfinite(places).all(axis=1)]
     if not len(known):
@@ -114,7 +114,7 @@ def scene(record: RunRecord) -> str:
     )
 
 
-def _truth(record: RunRecord) -> Float64 | None:
+def truth_of(record: RunRecord) -> Float64 | None:
     """Centres of the reference `[M, 3]` in the axes and unit of the estimate; None where they
     cannot be compared."""
     if record.reference is None:
