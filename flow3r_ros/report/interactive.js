@@ -188,7 +188,7 @@
     const data = JSON.parse(document.getElementById("scene-data").textContent);
     const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const xyz = new Int16Array(bytes(data.points).buffer), rgb = bytes(data.colors);
-    const start = { yaw: -0.5, pitch: 0.6, away: 1.9 };
+    const start = { yaw: -0.5, pitch: 0.6, away: 1.55 };
     const view = { ...start };
     const context = canvas.getContext("2d");
     let now = null, asked = false;

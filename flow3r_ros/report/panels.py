@@ -180,7 +180,7 @@ def over_time(record: RunRecord, comparison: Comparison | None) -> str:
     if len(seconds) < 2:
         return ""
     states, sources = record.column("state").astype(int), record.column("source").astype(int)
-    end = float(seconds[-1])
+    end = max(float(seconds.max()), 1e-3)
     state_row = strip_chart(
         [(a, b, STATE_COLORS[STATES[v]], STATES[v].value) for a, b, v in _runs(seconds, states)],
         end,
@@ -208,7 +208,7 @@ def over_time(record: RunRecord, comparison: Comparison | None) -> str:
         if any(np.isfinite(line.y).any() for line in lines):
             keys = legend([(line.color, line.label) for line in lines]) if len(lines) > 1 else ""
             chart = line_chart(
-                lines, "time (s)", y_label, width=540, height=180, log=log, timeline=True
+                lines, "time (s)", y_label, width=540, height=180, log=log, timeline=(0.0, end)
             )
             parts.append(f"<figure>{keys}{chart}<figcaption>{caption}</figcaption></figure>")
 
@@ -235,11 +235,9 @@ def over_time(record: RunRecord, comparison: Comparison | None) -> str:
         column("position_sigma", 1),
         log=True,
     )
-    refused = np.where(
-        record.column("seam_accepted") == 0, record.column("seam_residual"), np.nan
-    ).astype(np.float64)
+    refused = np.count_nonzero(record.column("seam_accepted") == 0)
     curve(
-        f"seam residual, relative to depth; {int(np.isfinite(refused).sum())} refused",
+        f"seam residual, relative to depth; {refused} refused",
         "residual",
         column("seam_residual", 0),
         log=True,

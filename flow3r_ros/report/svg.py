@@ -73,7 +73,7 @@ def line_chart(
     marks: Sequence[Mark] = (),
     log: bool = False,
     frame: Line | None = None,
-    timeline: bool = False,
+    timeline: tuple[float, float] | None = None,
 ) -> str:
     """Curves over a common pair of axes; `interactive.js` lets them be zoomed.
 
@@ -88,7 +88,8 @@ def line_chart(
         log: logarithmic y axis where the values span a decade or more; values that are not positive
             are left out.
         frame: the curve that alone sets the limits of the axes; others are cut off at them.
-        timeline: x is the time since the first picture, zoomed with all others that say so.
+        timeline: x is the time since the first picture, from and to these seconds, and is zoomed
+            with all others that say so.
     """
     left, right, top, bottom = LEFT, RIGHT, 12, 44
     log = log and _spans_a_decade(lines)
@@ -101,7 +102,7 @@ def line_chart(
         else list(lines)
     )
     framing = [frame] if frame else shown
-    x_low, x_high = _range([line.x for line in framing], 0.0 if not equal else 0.08)
+    x_low, x_high = timeline or _range([line.x for line in framing], 0.08 if equal else 0.0)
     y_low, y_high = _range([line.y for line in framing], 0.06)
     inner_w, inner_h = width - left - right, height - top - bottom
     if equal:
@@ -117,7 +118,9 @@ def line_chart(
 
     box = (left, top, inner_w, inner_h)
     chart = {"box": box, "x": (x_low, x_high), "y": (y_low, y_high), "log": log, "equal": equal}
-    parts = [_open(width, height, f"{y_label} over {x_label}", {**chart, "timeline": timeline})]
+    parts = [
+        _open(width, height, f"{y_label} over {x_label}", {**chart, "timeline": bool(timeline)})
+    ]
     parts.append('<g class="grid">')
     for tick in _ticks(x_low, x_high, max(2, inner_w // 90)):
         x = at(tick, 0)[0]

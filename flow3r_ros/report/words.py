@@ -62,7 +62,8 @@ def camera_in_words(camera: Mapping[str, Any]) -> str:
     source = str(camera.get("source", ""))
     said = names.get(source, f"from {source}")
     if "fx" in camera:
-        said += f": {camera.get('model')}, fx {camera['fx']:.1f}, fy {camera['fy']:.1f}"
+        lens = "no distortion" if camera.get("model") == "none" else camera.get("model")
+        said += f": {lens}, fx {camera['fx']:.1f}, fy {camera['fy']:.1f}"
     return f"{said} ({camera['why']})" if camera.get("why") else said
 
 
