@@ -20,7 +20,7 @@ source = sys.argv[1] if len(sys.argv) > 1 else "demo/clip"
 def my_camera() -> Iterator[tuple[int, UInt8]]:
     """Stamp in nanoseconds and RGB picture `[H, W, 3]`, uint8. OpenCV gives BGR: turn it first
     (`rgb = bgr[..., ::-1]`)."""
-    with flow3r_ros.open_source(source, max_frames=40) as frames:
+    with flow3r_ros.open_source(source, max_frames=24) as frames:
         for frame in frames:
             yield frame.stamp_ns, frame.rgb
 

@@ -21,7 +21,7 @@ output = Path(sys.argv[2] if len(sys.argv) > 2 else "video_to_cloud")
 # is complete; open its `report.html` first.
 
 # %%
-summary = flow3r_ros.run(source, output, max_frames=60)
+summary = flow3r_ros.run(source, output, max_frames=30)
 print(f"{summary['frames_estimated']} of {summary['frames_in']} frames estimated")
 print(f"lengths are in {summary['unit']}: the scale is {summary['scale_state']}")
 

@@ -16,9 +16,9 @@ from flow3r_ros.network.catalog import find_model
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem != "__init__")
 SAID = {
-    "own_frames": ("40 poses", "dropped: none"),
+    "own_frames": ("24 poses", "dropped: none"),
     "two_photos": ("matches", "factored and rigid flow differ by"),
-    "video_to_cloud": ("60 of 60 frames", "points", "lengths are in units"),
+    "video_to_cloud": ("30 of 30 frames", "points", "lengths are in units"),
 }
 PYTHON_PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 

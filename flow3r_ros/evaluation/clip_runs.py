@@ -221,6 +221,8 @@ def _run_odometry(
         str(output),
         "--config",
         str(settings),
+        "--on-interrupt",
+        "discard",
         "--json",
     ]
     command += ["--max-frames", str(max_frames)] if max_frames else []

@@ -117,9 +117,12 @@ def title_of(path: Path) -> str:
 
 
 def identity_of(engine: Engine, arguments: dict[str, Any]) -> dict[str, Any]:
-    """What has to be the same when a run is gone on with."""
+    """What has to be the same when a run is gone on with; the input by its name and size."""
+    source = Path(arguments["input"]) if arguments.get("input") else None
+    files = [] if source is None else [source] if source.is_file() else [*source.glob("*")]
     return {
         **arguments,
+        "input_bytes": sum(file.stat().st_size for file in files if file.is_file()),
         "settings": engine.config.model_dump(),
         "weights_sha256": describe_predictor(engine.predictor)["weights_sha256"],
     }
