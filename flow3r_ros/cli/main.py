@@ -122,7 +122,7 @@ COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
     ),
     replay: ("flow3r replay bag --output replayed",),
     report: ("flow3r report out --output report.html --open",),
-    view: ("flow3r view out", "flow3r view out --rerun out.rrd"),
+    view: ("flow3r view out", "flow3r view --live --node flow3r"),
     doctor: ("flow3r doctor",),
     label: ("flow3r label bags/one bags/two --output labels",),
     train: ("flow3r train --config config/train/finetune.yaml --data labels --output trained",),

@@ -205,17 +205,30 @@ def report(
 
 
 def view(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="output of run or replay")],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="output of run or replay")
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="watch a node that runs, until Ctrl-C")
+    ] = False,
+    node: Annotated[str, typer.Option(help="name of that node, with its namespace")] = "flow3r",
     save: Annotated[
         Path | None, typer.Option("--rerun", help="write a recording (.rrd) instead of showing it")
     ] = None,
 ) -> None:
-    """Turn a finished run in rerun's viewer: way, map, depth and truth over time."""
+    """Turn a finished run in rerun's viewer (way, map, depth, truth), or watch a running node."""
     from flow3r_ros.offline.rerun_log import RerunLog
     from flow3r_ros.offline.view import view_run
 
-    with RerunLog(save, folder.name) as log:
-        view_run(folder, log)
+    if (folder is None) != live:
+        raise typer.BadParameter("give the output folder of a run, or --live for a node")
+    with RerunLog(save, node if folder is None else folder.name, z_up=live) as log:
+        if folder is None:
+            from flow3r_ros.cli.ros_programs import module
+
+            module("flow3r_ros.ros.live_view").watch(log, node)
+        else:
+            view_run(folder, log)
     if save is not None:
         print_written((save, "rerun opens it"))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import Any
 
 from flow3r_ros.errors import ConfigError, Flow3rError
 
@@ -20,16 +21,16 @@ def example_consumer(arguments: Sequence[str] | None = None) -> int:
     return _run("flow3r_ros.ros.example_consumer", arguments)
 
 
-def program(module: str) -> Callable[[Sequence[str] | None], int]:
-    """`main` of a module of `flow3r_ros.ros`. Raises ConfigError where ROS 2 is not importable or
-    our messages are not built."""
-    try:
-        main: Callable[[Sequence[str] | None], int] = import_module(module).main
-    except ImportError as error:
-        raise ConfigError(
-            f"ROS 2 is not importable ({error})",
-            "source /opt/ros/DISTRO/setup.bash, or run make setup in a checkout",
-        ) from error
+def program(name: str) -> Callable[[Sequence[str] | None], int]:
+    """`main` of a module of `flow3r_ros.ros`. Raises ConfigError as `module`."""
+    main: Callable[[Sequence[str] | None], int] = module(name).main
+    return main
+
+
+def module(name: str) -> Any:
+    """A module of `flow3r_ros.ros`. Raises ConfigError where ROS 2 is not importable or our
+    messages are not built."""
+    _import("rclpy")
     try:
         import_module("flow3r_ros.msg")
     except ImportError as error:
@@ -38,12 +39,22 @@ def program(module: str) -> Callable[[Sequence[str] | None], int]:
             "colcon build --packages-select flow3r_ros in a workspace and source its "
             "install/setup.bash, or run make setup in a checkout",
         ) from error
-    return main
+    return _import(name)
 
 
-def _run(module: str, arguments: Sequence[str] | None) -> int:
+def _import(name: str) -> Any:
     try:
-        return program(module)(arguments)
+        return import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f"ROS 2 is not importable ({error})",
+            "source /opt/ros/DISTRO/setup.bash, or run make setup in a checkout",
+        ) from error
+
+
+def _run(name: str, arguments: Sequence[str] | None) -> int:
+    try:
+        return program(name)(arguments)
     except Flow3rError as error:
         sys.stderr.write(f"flow3r: {error}\n")
         return 1

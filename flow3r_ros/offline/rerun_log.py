@@ -30,9 +30,10 @@ class RerunLog:
     Args:
         path: the file to write; None starts a viewer.
         title: name of the recording.
+        z_up: the world is that of a robot (x forward, z up) and not a camera's (z forward).
     """
 
-    def __init__(self, path: Path | None, title: str) -> None:
+    def __init__(self, path: Path | None, title: str, z_up: bool = False) -> None:
         try:
             import rerun
         except ImportError as error:
@@ -49,7 +50,8 @@ class RerunLog:
                 f"{path or 'the viewer'}: cannot be {'written' if path else 'started'} ({error})",
                 "check the path and free space" if path else "write a file instead: --rerun FILE",
             ) from error
-        self._stream.log("world", rerun.ViewCoordinates.RDF, static=True)
+        axes = rerun.ViewCoordinates.FLU if z_up else rerun.ViewCoordinates.RDF
+        self._stream.log("world", axes, static=True)
 
     def __enter__(self) -> RerunLog:
         return self
