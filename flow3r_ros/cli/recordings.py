@@ -76,7 +76,9 @@ def run(
     ],
     camera: Annotated[
         Path | None,
-        typer.Option(help="camera.json; missing: intrinsics are estimated and reported as such"),
+        typer.Option(
+            help="camera.json; missing: intrinsics are estimated or assumed, and it is said which"
+        ),
     ] = None,
     model: Model = None,
     every: Every = 1,
