@@ -106,9 +106,13 @@ class Keeper:
 
     def _write(self, events: int) -> None:
         begun = monotonic()
-        self._seen = self.changes()
+        self._seen, self._next = self.changes(), begun + PERIOD_S
         buffer = io.BytesIO()
-        pickle.dump({"events": events, **self.state()}, buffer, protocol=5)
+        try:
+            pickle.dump({"events": events, **self.state()}, buffer, protocol=5)
+        except Exception as error:  # a back end that failed, or a part that does not pickle
+            log.warning("the state at event %d is not kept (%s)", events, error)
+            return
         identity = json.dumps(self._identity, indent=1, default=str) + "\n"
         if (self._folder / STATE).exists():
             (self._folder / STATE).replace(self._folder / BEFORE)

@@ -16,6 +16,7 @@ import pytest
 
 from flow3r_ros.cli.main import main
 from flow3r_ros.errors import OutputError
+from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline import resume
 from flow3r_ros.offline.from_video import bag_from_video
 from flow3r_ros.offline.replay import replay_bags
@@ -187,6 +188,21 @@ def test_a_replay_goes_on_to_the_same_bag(
     assert summary["partial"] == {"frames": 15, "reason": "Ctrl-C"}
     for out in (torn, part):
         assert contents(go_replay(bag, out, resume=True)) == contents(whole)
+
+
+def test_a_state_that_cannot_be_kept_costs_nothing_else(
+    clip: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Engine) -> None:
+        raise TypeError("cannot pickle this")
+
+    monkeypatch.setattr(Engine, "snapshot", fails)
+    at_stop(monkeypatch, lambda: None)
+    assert contents(go(clip, tmp_path / "whole")) == whole
+    at_stop(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGINT))
+    part = go(clip, tmp_path / "part")
+    assert json.loads((part / "summary.json").read_text())["partial"]["frames"] == 15
+    assert not (part / RESUME).exists()
 
 
 class Hostile:
