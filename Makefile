@@ -2,15 +2,19 @@
 PYTHON := .venv/bin/python
 PYTEST_WORKERS ?= 2
 
-.PHONY: setup demo test scoreboard lint clean
+.PHONY: setup browser demo test scoreboard lint clean
 
 setup:
 	@scripts/setup.sh
 
+# Chromium for the test that looks at the report; without it that test says so and is skipped.
+browser:
+	@scripts/browser.sh
+
 demo: setup
 	@$(PYTHON) -m demo.run $(if $(CLIP),--clip "$(CLIP)") --output demo_output
 
-test: setup lint
+test: setup browser lint
 	$(PYTHON) -m pytest -n $(PYTEST_WORKERS) --dist loadfile
 
 scoreboard: setup
@@ -22,6 +26,8 @@ lint: setup
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+	$(VENV)/bin/hadolint docker/Dockerfile
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 
 clean:
 	rm -rf build install log demo_output .pytest_cache .mypy_cache .ruff_cache *.egg-info

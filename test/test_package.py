@@ -3,6 +3,7 @@ pip and colcon install is complete."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import flow3r_ros
+from flow3r_ros.errors import install_extra
 from test.conftest import shared_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,3 +118,24 @@ def test_cmake_installs_the_same_folders_and_every_program() -> None:
         assert f'"msg/{path.name}"' in cmake
     for program in ("flow3r_node:node", "flow3r:flow3r", "example_consumer:example_consumer"):
         assert f'"{program}"' in cmake
+
+
+def test_one_version_everywhere() -> None:
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (version,) = re.findall(r'^version = "(.*)"$', pyproject, re.MULTILINE)
+    assert version == flow3r_ros.__version__
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"<version>{version}</version>" in (ROOT / "package.xml").read_text(encoding="utf-8")
+    assert f"## {version} - " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_a_missing_extra_is_installed_by_the_line_that_is_said() -> None:
+    """Every package is named, with no name of ours that no index knows."""
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for extra in ("viz", "train", "fleet", "hub"):
+        (listed,) = re.findall(rf"^{extra} = \[(.*)\]$", pyproject, re.MULTILINE)
+        names = re.findall(r'"([^"]+)"', listed)
+        assert install_extra(extra).split() == ["pip", "install", *names]
+    assert "in a checkout" in install_extra("nothing")
+    for path in (ROOT / "flow3r_ros").rglob("*.py"):
+        assert "pip install 'flow3r_ros[" not in path.read_text(encoding="utf-8"), path

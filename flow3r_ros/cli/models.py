@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flow3r_ros.cli.console import AsJson, print_result
+from flow3r_ros.cli.console import AsJson, examples, print_result, print_table, print_written
 from flow3r_ros.errors import printable
 
 models_app = typer.Typer(
@@ -16,7 +16,7 @@ models_app = typer.Typer(
 )
 
 
-@models_app.command("list")
+@models_app.command("list", epilog=examples("flow3r models list"))
 def models_list(as_json: AsJson = False) -> None:
     """Every model folder and whether its weights are here."""
     from flow3r_ros.network.catalog import describe, list_models
@@ -25,21 +25,20 @@ def models_list(as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps({"models": found}, default=str))
         return
+    rows = [
+        [
+            entry["name"],
+            f"{entry['parameters']:,}",
+            "here" if entry["weights"] else f"flow3r models fetch {entry['name']}",
+        ]
+        for entry in found
+    ]
+    print_table(["model", "parameters", "weights"], rows)
     for entry in found:
-        weights = (
-            "weights here"
-            if entry["weights"]
-            else f"no weights: flow3r models fetch {entry['name']}"
-        )
-        print(
-            printable(
-                f"{entry['name']:<16} {entry['parameters']:>13,} parameters  {weights}  "
-                f"{entry['license_note']}"
-            )
-        )
+        print(printable(f"{entry['name']}: {entry['license_note']}"))
 
 
-@models_app.command("info")
+@models_app.command("info", epilog=examples("flow3r models info flow3r_nano"))
 def models_info(
     name: Annotated[str, typer.Argument(help="model name or folder")], as_json: AsJson = False
 ) -> None:
@@ -49,7 +48,9 @@ def models_info(
     print_result(describe(find_model(name)), as_json)
 
 
-@models_app.command("import")
+@models_app.command(
+    "import", epilog=examples("flow3r models import flow3r.bin --name flow3r_large")
+)
 def models_import(
     file: Annotated[
         Path,
@@ -65,10 +66,13 @@ def models_import(
     from flow3r_ros.network.catalog import describe
     from flow3r_ros.network.checkpoint import import_model
 
-    print_result(describe(import_model(file, name, replace=replace)), as_json)
+    folder = import_model(file, name, replace=replace)
+    print_result(describe(folder), as_json)
+    if not as_json:
+        print_written((folder.path, f"--model {folder.manifest.name} uses it"))
 
 
-@models_app.command("fetch")
+@models_app.command("fetch", epilog=examples("flow3r models fetch flow3r_large"))
 def models_fetch(
     name: Annotated[str, typer.Argument(help="model name")] = "flow3r_large",
     as_json: AsJson = False,
@@ -77,10 +81,13 @@ def models_fetch(
     from flow3r_ros.network.catalog import describe
     from flow3r_ros.network.hub import fetch
 
-    print_result(describe(fetch(name)), as_json)
+    folder = fetch(name)
+    print_result(describe(folder), as_json)
+    if not as_json:
+        print_written((folder.path, f"--model {folder.manifest.name} uses it"))
 
 
-@models_app.command("verify")
+@models_app.command("verify", epilog=examples("flow3r models verify flow3r_nano"))
 def models_verify(
     name: Annotated[str, typer.Argument(help="model name or folder")], as_json: AsJson = False
 ) -> None:

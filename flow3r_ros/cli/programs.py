@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from flow3r_ros.errors import ConfigError, Flow3rError
 
@@ -55,17 +56,17 @@ def check_packages() -> None:
             )
 
 
-def program(module: str) -> Callable[[Sequence[str] | None], int]:
-    """`main` of a module of `flow3r_ros.ros`. Raises ConfigError where ROS 2 is not importable or
-    our messages are not built."""
+def program(name: str) -> Callable[[Sequence[str] | None], int]:
+    """`main` of a module of `flow3r_ros.ros`. Raises ConfigError as `module`."""
+    main: Callable[[Sequence[str] | None], int] = module(name).main
+    return main
+
+
+def module(name: str) -> Any:
+    """A module of `flow3r_ros.ros`. Raises ConfigError where ROS 2 is not importable or our
+    messages are not built."""
     check_packages()
-    try:
-        main: Callable[[Sequence[str] | None], int] = import_module(module).main
-    except ImportError as error:
-        raise ConfigError(
-            f"ROS 2 is not importable ({error})",
-            "source /opt/ros/DISTRO/setup.bash, or run make setup in a checkout",
-        ) from error
+    _import("rclpy")
     try:
         import_module("flow3r_ros.msg")
     except ImportError as error:
@@ -74,12 +75,22 @@ def program(module: str) -> Callable[[Sequence[str] | None], int]:
             "colcon build --packages-select flow3r_ros in a workspace and source its "
             "install/setup.bash, or run make setup in a checkout",
         ) from error
-    return main
+    return _import(name)
 
 
-def _run(module: str, arguments: Sequence[str] | None) -> int:
+def _import(name: str) -> Any:
     try:
-        return program(module)(arguments)
+        return import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f"ROS 2 is not importable ({error})",
+            "source /opt/ros/DISTRO/setup.bash, or run make setup in a checkout",
+        ) from error
+
+
+def _run(name: str, arguments: Sequence[str] | None) -> int:
+    try:
+        return program(name)(arguments)
     except Flow3rError as error:
         return _fail(error)
 

@@ -13,7 +13,7 @@ import os
 import shutil
 from pathlib import Path
 
-from flow3r_ros.errors import ModelError
+from flow3r_ros.errors import ModelError, install_extra
 from flow3r_ros.network.catalog import (
     ModelFolder,
     file_sha256,
@@ -86,9 +86,7 @@ def _download(folder: Path) -> tuple[Path, str]:
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers
     except ImportError as error:
-        raise ModelError(
-            "huggingface_hub is not installed", "pip install 'flow3r_ros[hub]'"
-        ) from error
+        raise ModelError("huggingface_hub is not installed", install_extra("hub")) from error
     endpoint = os.environ.get("HF_ENDPOINT", PUBLIC_HUB)
     try:
         url = hf_hub_url(REPOSITORY, FILE, endpoint=endpoint)

@@ -49,6 +49,10 @@ MIN_SHARE = 0.15
 """covisible share below which a dense match is not used"""
 
 
+Links = dict[tuple[int, int], Correspondence]
+"""(older, newer) keyframe -> dense matches between them"""
+
+
 @dataclass(frozen=True)
 class Order:
     """A keyframe to build: its `view` and `pose` `[4, 4]` as the front end found it; `ids` and
@@ -89,7 +93,7 @@ class Backend:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="back end")
         self._matcher = Matcher(config.tracking.depth_width, sparse_fallback=False)
         self._map = KeyframeMap(config.engine.keyframes)
-        self._links: dict[tuple[int, int], Correspondence] = {}
+        self._links: Links = {}
         self._future: Future[Built] | None = None
 
     def __enter__(self) -> Backend:
@@ -133,6 +137,19 @@ class Backend:
             self._map = KeyframeMap(self._config.engine.keyframes)
             self._links = {}
             return None
+
+    def snapshot(self) -> tuple[KeyframeMap, Links, Built | None]:
+        """Keyframes, dense links, and the keyframe that waits to be taken, once it is built; raises
+        what building it raised, TimeoutError when it is not built in time."""
+        built = None if self._future is None else self._future.result(BUILD_TIMEOUT_S)
+        return self._map, self._links, built
+
+    def restore(self, snapshot: tuple[KeyframeMap, Links, Built | None]) -> None:
+        """Go on from what `snapshot` gave."""
+        self._map, self._links, built = snapshot
+        self._future = None if built is None else Future()
+        if self._future is not None and built is not None:
+            self._future.set_result(built)
 
     def look(self, view: View, pose: Float64) -> tuple[DepthMap, Bool]:
         """Depth and moving pixels of a frame at `pose` `[4, 4]`, as the network sees it beside the

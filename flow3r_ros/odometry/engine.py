@@ -16,6 +16,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,9 @@ JOIN_AFTER = 12
 """frames after a keyframe at which its result is taken in: .4 s of a 30 Hz camera, which the back
 end needs on two shared cores"""
 
+GIVEN = ("predictor", "config", "_back")
+"""what a snapshot of the engine leaves out: the first two are given, the last has its own"""
+
 
 class Engine:
     """Monocular odometry around a geometry network; a context manager that ends its threads.
@@ -52,9 +56,9 @@ class Engine:
     `relocalisations`, `tracking_states` and `pose_sources` count what happened.
     """
 
-    def __init__(self, predictor: Predictor, config: Config) -> None:
+    def __init__(self, predictor: Predictor, config: Config | None = None) -> None:
         self.predictor = predictor
-        self.config = config
+        self.config = config = config or Config()
         self._input = Input(config.tracking.depth_width)
         self._front = FrontEnd(config)
         self._back = Backend(predictor, config)
@@ -155,6 +159,23 @@ class Engine:
         self._output.reset()
         self.predictor.reset()
         self._begin()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything remembered but predictor and settings, as objects that pickle: an engine with
+        those two that `restore`s it goes on with the same estimates.
+
+        A keyframe that is being built is waited for, not taken in. The objects are the engine's
+        own: write them before the next frame. Raises what building the keyframe raised.
+        """
+        kept = {name: value for name, value in vars(self).items() if name not in GIVEN}
+        return kept | {"_back": self._back.snapshot()}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from what `snapshot` gave."""
+        back = snapshot.pop("_back")
+        self.reset()
+        vars(self).update(snapshot)
+        self._back.restore(back)
 
     def add_odometry(self, stamp_ns: int, T_odom_base: np.ndarray) -> None:
         """A wheel-odometry pose `[4, 4]` in metres, later than every frame given; used when

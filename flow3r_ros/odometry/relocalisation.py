@@ -80,7 +80,6 @@ class Relocaliser:
     """The last `capacity` keyframes with their features; owns them."""
 
     def __init__(self, capacity: int) -> None:
-        self._matcher = cv2.BFMatcher(cv2.NORM_L2)
         self._places: deque[tuple[Reference, Features]] = deque(maxlen=capacity)
 
     def clear(self) -> None:
@@ -120,7 +119,7 @@ class Relocaliser:
         self, reference: Reference, features: Features, view: View, here: Features
     ) -> Found | None:
         """What the matches with one keyframe say; None with too few of them."""
-        pairs = self._matcher.knnMatch(here.descriptors, features.descriptors, k=2)
+        pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(here.descriptors, features.descriptors, k=2)
         good = [
             pair[0]
             for pair in pairs

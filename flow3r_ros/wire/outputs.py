@@ -109,6 +109,15 @@ class Outputs:
         self._segment = 0
         self._map_ns: int | None = None
 
+    def snapshot(self) -> dict[str, Any]:
+        """What is remembered, for the `restore` of another one: objects that pickle."""
+        return {"path": self._path, "segment": self._segment, "map_ns": self._map_ns}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from what `snapshot` gave."""
+        self._path, self._segment = snapshot["path"], snapshot["segment"]
+        self._map_ns = snapshot["map_ns"]
+
     def build(
         self, estimate: Estimate, wanted: Container[str], status: RunStatus
     ) -> dict[str, Any]:

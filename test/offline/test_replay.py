@@ -28,8 +28,9 @@ from flow3r_ros.config import Config
 from flow3r_ros.datasets.sources import BagSource, open_source
 from flow3r_ros.errors import BagError, OutputError
 from flow3r_ros.odometry.engine import Engine
+from flow3r_ros.offline.bag_recorder import bag_topic
 from flow3r_ros.offline.from_video import bag_from_video
-from flow3r_ros.offline.replay import bag_topic, replay
+from flow3r_ros.offline.replay import replay
 from flow3r_ros.offline.run import run
 from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.outputs import TOPICS

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from flow3r_ros.cli.settings_docs import walk
-from flow3r_ros.offline.replay import bag_topic
+from flow3r_ros.offline.bag_recorder import bag_topic
 from flow3r_ros.wire.outputs import TOPICS
 from test.ros.harness import ROOT
 
