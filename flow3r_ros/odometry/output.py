@@ -29,8 +29,9 @@ from flow3r_ros.types import (
     TrackingState,
 )
 
-UNVERIFIED_CONFIDENCE = 0.25
-"""factor on the depth confidence of frames whose pose nothing confirmed"""
+UNVERIFIED_CONFIDENCE = 0.2
+"""factor on the depth confidence of frames whose pose nothing confirmed: at the default of
+`depth.min_confidence` they have no depth"""
 _NAN = np.float32(np.nan)
 
 

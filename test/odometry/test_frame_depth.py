@@ -71,7 +71,7 @@ def test_holes_close_with_less_confidence_and_nothing_known_stays_nan() -> None:
     closed = FrameDepth().settle(seen_at(0), SCENE.pose(0), known.where(~hole), STILL)
     assert np.isfinite(closed.inverse).all()
     assert closed.confidence()[hole].max() < closed.confidence()[~hole].min()
-    assert closed.confidence().max() < 0.8, "what a map has wrong as a whole no pixel knows"
+    assert closed.confidence().max() < 0.9, "what a map has wrong as a whole no pixel knows"
     nothing = FrameDepth().settle(seen_at(0), SCENE.pose(0), unknown(*hole.shape), STILL)
     assert np.isnan(nothing.inverse).all()
     assert not nothing.confidence().any()
