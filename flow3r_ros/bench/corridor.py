@@ -8,18 +8,30 @@ one. Frame: x right, y down, z along the corridor, metres, the camera starts at 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from flow3r_ros.geometry.camera import rays
-from flow3r_ros.geometry.lie import apply, rigid, so3_exp
+from flow3r_ros.config import Config, load_config
+from flow3r_ros.geometry.lie import apply, invert, rigid, so3_exp
+from flow3r_ros.odometry.cloud import worth_showing
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.training.scenes.layouts import SceneBuilder
 from flow3r_ros.training.scenes.shapes import Scene, Shape, cast_image, paint
 from flow3r_ros.training.scenes.textures import texture_atlas
-from flow3r_ros.types import Bool, Camera, Float32, Float64, Frame, ScaleState, UInt8
+from flow3r_ros.types import (
+    Bool,
+    Camera,
+    Estimate,
+    Float32,
+    Float64,
+    Frame,
+    Predictor,
+    ScaleState,
+    UInt8,
+)
 
 FLOOR, WIDTH, LENGTH = 0.6, 2.4, 14.0
 """metres: of the floor below the camera, from wall to wall, from end to end"""
@@ -33,6 +45,8 @@ CELL, POINTS = 0.1, 5
 """metres of a costmap's cell, and points that it must hold"""
 TOLERANCE = 0.1
 """metres by which an obstacle may be off"""
+LIMITS = (0.2, 0.6, 0.8, 0.85)
+"""confidences from which on a costmap may take points"""
 BOXES = (
     (-0.8, 2.6, 0.25, 0.30),
     (0.85, 3.9, 0.20, 0.20),
@@ -70,13 +84,13 @@ class Corridor:
             yield Frame(index, index * 1_000_000_000 // RATE, self._picture(index), self.camera)
 
     def _picture(self, index: int) -> UInt8:
-        pose = np.linalg.inv(self._first) @ self.poses[index]
+        pose = invert(self._first) @ self.poses[index]
         depth, primitive = cast_image(self._scene, index, pose, self.camera)
         return paint(self._scene, index, pose, self.camera, depth, primitive, self._atlas)
 
     def depth(self, index: int, camera: Camera) -> Float32:
         """True depth `[h, w]` on the grid of `camera`, metres."""
-        pose = np.linalg.inv(self._first) @ self.poses[index]
+        pose = invert(self._first) @ self.poses[index]
         return cast_image(self._scene, index, pose, camera)[0]
 
 
@@ -101,34 +115,90 @@ def to_nearest(places: Float64) -> Float64:
 
 @dataclass
 class Cells:
-    """Obstacle cells of a drive: `off` metres of each from the nearest true obstacle; `found` and
-    `there`, how many of the truly visible cells had one within `TOLERANCE`."""
+    """Obstacle cells of a drive; `off` metres of each from the nearest true obstacle. `there` and
+    `found`: cells of the floor that truly were in view with an obstacle, and those of them that
+    ever had one of ours within `TOLERANCE`."""
 
     off: list[float] = field(default_factory=list)
-    found: int = 0
-    there: int = 0
+    there: set[tuple[int, int]] = field(default_factory=set)
+    found: set[tuple[int, int]] = field(default_factory=set)
 
     def add(self, points: Float64, true_points: Float64, camera_at: Float64) -> None:
         """One frame: points of the cloud and all true ones `[M, 3]` in the corridor's frame."""
         ours, truth = _cells(points, camera_at), _cells(true_points, camera_at)
+        self.off += to_nearest(ours).tolist()
+        names = [(int(x), int(z)) for x, z in np.floor(truth / CELL)]
+        self.there.update(names)
         if len(ours):
-            self.off += to_nearest(ours).tolist()
-        self.there += len(truth)
-        if len(ours) and len(truth):
             apart = np.linalg.norm(truth[:, None] - ours[None], axis=2).min(axis=1)
-            self.found += int(np.count_nonzero(apart < TOLERANCE + CELL / 2))
+            near = apart < TOLERANCE + CELL / 2
+            self.found.update(name for name, hit in zip(names, near, strict=True) if hit)
 
     def summary(self) -> dict[str, float]:
-        """Cells, the share of them that is more than `TOLERANCE` off, how far off they are (95 %
-        and most, metres), and the share of the true cells that was found."""
+        """Cells; the share of them that is more than `TOLERANCE` off; how far off they are (95 %
+        and most, metres); the share of the true cells that was found."""
         off = np.array(self.off or [np.nan])
         return {
             "cells": len(self.off),
             "phantoms": float(np.mean(off > TOLERANCE)),
             "off_p95": float(np.percentile(off, 95)),
             "off_most": float(off.max()),
-            "found": self.found / max(self.there, 1),
+            "found": len(self.found) / max(len(self.there), 1),
         }
+
+
+def drive(corridor: Corridor, predictor: Predictor, limits: Sequence[float]) -> list[Cells]:
+    """Drive through with the wheels' way as scale; the cells of the frames whose scale is metric,
+    by what is shown above each limit of the confidence. A limit below zero shows every depth, not
+    filtered at all."""
+    settings = load_config(
+        None, {"scale.source": "odometry", "depth.min_confidence": max(min(limits), 0.0)}
+    )
+    cells = [Cells() for _ in limits]
+    with Engine(predictor, settings) as engine:
+        for frame in corridor:
+            engine.add_odometry(frame.stamp_ns, corridor.poses[frame.id])
+            for estimate in engine.step(frame):
+                if estimate.scale_state is not ScaleState.METRIC:
+                    continue
+                pose, camera = corridor.poses[estimate.frame_id], estimate.camera
+                true = replace(estimate, depth=corridor.depth(estimate.frame_id, camera))
+                everything = _in_corridor(true, np.isfinite(true.depth), pose)
+                good = worth_showing(estimate, settings.cloud.edge_ratio)
+                for limit, found in zip(limits, cells, strict=True):
+                    shown = good & (estimate.confidence >= limit)
+                    keep = np.isfinite(estimate.depth) if limit < 0 else shown
+                    found.add(_in_corridor(estimate, keep, pose), everything, pose[:3, 3])
+    return cells
+
+
+def bench_corridor(thorough: bool = False) -> dict[str, Any]:
+    """Suite `corridor`: 6 s of the drive (20 s when `thorough`) with the bundled model; cells of
+    obstacles within `REACH` beside the cloud without filters."""
+    from flow3r_ros.network.runner import open_predictor
+
+    corridor = Corridor(20 * RATE if thorough else 6 * RATE)
+    predictor = open_predictor(Config().model)
+    raw, *filtered = (cells.summary() for cells in drive(corridor, predictor, (-1.0, *LIMITS)))
+    rows: list[dict[str, Any]] = []
+    for limit, cells in zip(LIMITS, filtered, strict=True):
+        rows.append(
+            {
+                "name": f"obstacle cells more than 10 cm off, confidence {limit:.2f} or more",
+                "median": 100 * cells["phantoms"],
+                "unit": "%",
+                "baseline": "no filter",
+                "baseline_median": 100 * raw["phantoms"],
+                "note": f"{cells['cells']:.0f} cells; 95 % within {100 * cells['off_p95']:.0f} cm, "
+                f"all within {100 * cells['off_most']:.0f}; of the true cells "
+                f"{100 * cells['found']:.0f} % found",
+            }
+        )
+    return {"rows": rows, "frames": corridor.frames, "metres": SPEED * corridor.frames / RATE}
+
+
+def _in_corridor(estimate: Estimate, keep: Bool, pose: Float64) -> Float64:
+    return apply(pose, estimate.points()[keep].astype(np.float64))
 
 
 def _cells(points: Float64, camera_at: Float64) -> Float64:

@@ -268,6 +268,7 @@ SUITES = {
     "network": "flow3r_ros.bench.network:bench_network",
     "odometry": "flow3r_ros.bench.odometry:bench_odometry",
     "run": "flow3r_ros.bench.run:bench_run",
+    "corridor": "flow3r_ros.bench.corridor:bench_corridor",
     "node": "flow3r_ros.bench.node:bench_node",
     "replay": "flow3r_ros.bench.replay:bench_replay",
     "label": "flow3r_ros.bench.training:bench_label",
@@ -276,7 +277,12 @@ SUITES = {
     "consistency": "flow3r_ros.bench.consistency:bench_consistency",
     "rooms": "flow3r_ros.bench.consistency:bench_rooms",
 }
-TRUST = {"faults": ("clips", "model"), "consistency": ("clips", "model"), "rooms": ("model",)}
+TRUST = {
+    "faults": ("clips", "model"),
+    "consistency": ("clips", "model"),
+    "rooms": ("model",),
+    "corridor": (),
+}
 """suites about trust instead of speed, and the options they take; they run when they are named"""
 
 
@@ -306,7 +312,7 @@ def bench(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure speed and memory beside their baselines, or (faults, consistency) honesty."""
+    """Measure speed and memory beside their baselines, or (faults, consistency, rooms, corridor) honesty."""
     from importlib import import_module
 
     from flow3r_ros.bench.suites import render_suites, run_suites, write_performance
