@@ -21,6 +21,7 @@ scoreboard: setup
 	$(PYTHON) -m flow3r_ros.evaluation.scoreboard --clips $(or $(CLIPS),../shared/video demo) \
 		$(foreach item,$(CHECKPOINTS),--checkpoint $(item)) $(foreach item,$(BENCHMARKS),--benchmark $(item))
 	$(PYTHON) -m flow3r_ros.cli bench --write docs/performance.md
+	$(PYTHON) -m flow3r_ros.cli bench --suite corridor --thorough
 
 lint: setup
 	$(PYTHON) -m ruff check .

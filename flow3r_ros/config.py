@@ -104,17 +104,22 @@ class ScaleSettings(Settings):
     )
 
 
+class DepthSettings(Settings):
+    """The depth of a frame."""
+
+    min_confidence: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="depth below this confidence (the probability that it is right within 10 %) is "
+        "NaN, in the depth image, clouds and map alike; 0 = keep all",
+        json_schema_extra=RUNTIME,
+    )
+
+
 class CloudSettings(Settings):
     """Clouds and the voxel map."""
 
-    min_confidence: float = Field(
-        0.08,
-        ge=0,
-        le=1,
-        description="points below this confidence are left out of clouds and map; 0.08 is a "
-        "relative sigma of 50 %",
-        json_schema_extra=RUNTIME,
-    )
     edge_ratio: float = Field(
         0.05,
         gt=0,
@@ -250,6 +255,7 @@ class Config(Settings):
     engine: EngineSettings = EngineSettings()
     tracking: TrackingSettings = TrackingSettings()
     scale: ScaleSettings = ScaleSettings()
+    depth: DepthSettings = DepthSettings()
     cloud: CloudSettings = CloudSettings()
     node: NodeSettings = NodeSettings()
     obstacles: ObstacleSettings = ObstacleSettings()

@@ -23,8 +23,14 @@ SUITES = {
     "faults": "flow3r_ros.bench.faults:bench_faults",
     "consistency": "flow3r_ros.bench.consistency:bench_consistency",
     "rooms": "flow3r_ros.bench.consistency:bench_rooms",
+    "corridor": "flow3r_ros.bench.corridor:bench_corridor",
 }
-TRUST = {"faults": ("clips", "model"), "consistency": ("clips", "model"), "rooms": ("model",)}
+TRUST = {
+    "faults": ("clips", "model"),
+    "consistency": ("clips", "model"),
+    "rooms": ("model",),
+    "corridor": (),
+}
 """suites about trust instead of speed, and the options they take; they run when they are named"""
 
 

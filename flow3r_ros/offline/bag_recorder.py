@@ -181,8 +181,7 @@ class BagRecorder:
         return Outputs(make, config.node, self._worth_showing, extrinsics, config.obstacles)
 
     def _worth_showing(self, estimate: Estimate) -> Bool:
-        cloud = self._engine.config.cloud
-        return worth_showing(estimate, cloud.min_confidence, cloud.edge_ratio)
+        return worth_showing(estimate, self._engine.config.cloud.edge_ratio)
 
     def _status(self, frame_id: int) -> RunStatus:
         engine, unusable = self._engine, self._timing.unusable

@@ -73,7 +73,7 @@ def run(
             folder.add(estimate)
             if watch is not None:
                 cloud = engine.config.cloud
-                watch.add(estimate, worth_showing(estimate, cloud.min_confidence, cloud.edge_ratio))
+                watch.add(estimate, worth_showing(estimate, cloud.edge_ratio))
 
         try:
             drive(source, engine, take, quiet, timing, skip, keeper.stop)

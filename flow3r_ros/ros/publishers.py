@@ -221,6 +221,4 @@ class Publishers:
         return self._outputs
 
     def _worth_showing(self, estimate: Estimate) -> Bool:
-        return worth_showing(
-            estimate, self._config.cloud.min_confidence, self._config.cloud.edge_ratio
-        )
+        return worth_showing(estimate, self._config.cloud.edge_ratio)

@@ -92,7 +92,7 @@ def test_twenty_rounds_of_the_lifecycle_leak_nothing():
 def test_parameters_from_yaml_and_at_run_time(tmp_path):
     settings = tmp_path / "node.yaml"
     settings.write_text(
-        "flow3r:\n  ros__parameters:\n    cloud: {min_confidence: 0.5}\n    node: "
+        "flow3r:\n  ros__parameters:\n    depth: {min_confidence: 0.5}\n    node: "
         "{odom_frame: world}\n    spelled: wrong\n"
     )
     domain = fresh_domain()
@@ -114,11 +114,11 @@ def test_parameters_from_yaml_and_at_run_time(tmp_path):
             15.0,
             "points above half confidence",
         )
-        assert _set(client, "cloud.min_confidence", double_value=1.0) == (True, "")
+        assert _set(client, "depth.min_confidence", double_value=1.0) == (True, "")
         client.wait(
             lambda: client.play(1, period=0.1) and _kept(client) == 0, 15.0, "an empty cloud"
         )
-        refused, reason = _set(client, "cloud.min_confidence", double_value=1.5)
+        refused, reason = _set(client, "depth.min_confidence", double_value=1.5)
         assert not refused
         assert reason
         refused, reason = _set(client, "cloud.edge_ratio", double_value=0.0)
@@ -127,7 +127,7 @@ def test_parameters_from_yaml_and_at_run_time(tmp_path):
         assert (refused, "engine.window is read at configure" in reason) == (False, True)
         assert "'spelled' does not exist" in process.output()
         request = class_of("rcl_interfaces/srv/DescribeParameters").Request(
-            names=["engine.window", "cloud.min_confidence"]
+            names=["engine.window", "depth.min_confidence"]
         )
         window, confidence = client.call(
             "rcl_interfaces/srv/DescribeParameters", "~/describe_parameters", request
