@@ -55,7 +55,7 @@ def from_network(
     known = weight > 0.5
     safe = np.where(known, weight, 1.0)
     rho = np.where(known, large / safe, np.nan).astype(np.float32)
-    chance = np.clip(sure / safe, LEAST_SURE, SUREST)
+    chance = np.clip(sure / safe, LEAST_SURE, SUREST).astype(np.float32)
     sigma = np.where(known, rho * relative_sigma(chance), np.inf).astype(np.float32)
     return DepthMap(rho, sigma)
 

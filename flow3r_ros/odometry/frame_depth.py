@@ -104,4 +104,4 @@ class FrameDepth:
         shift = np.where(same, np.float32(1 - GAIN) * kept * gap, zero)
         size = (log.shape[1], log.shape[0])
         both = cv2.resize(cv2.merge([shift, doubt]), size, interpolation=cv2.INTER_LINEAR)
-        return both[..., 0], both[..., 1]
+        return np.asarray(both[..., 0], np.float32), np.asarray(both[..., 1], np.float32)

@@ -44,9 +44,7 @@ def test_a_join_moves_depth_by_less_than_a_hundredth_a_frame_and_arrives() -> No
 def test_what_is_much_surer_than_before_is_taken_at_once() -> None:
     depth = FrameDepth()
     guess = moved(0, 1.2)
-    depth.settle(
-        seen_at(0), SCENE.pose(0), DepthMap(guess.inverse, 0.4 * guess.inverse), STILL
-    )
+    depth.settle(seen_at(0), SCENE.pose(0), DepthMap(guess.inverse, 0.4 * guess.inverse), STILL)
     after = depth.settle(seen_at(1), SCENE.pose(1), moved(1, 1.0), STILL)
     assert np.nanmedian(np.abs(after.inverse / moved(1, 1.0).inverse - 1)) < 0.02
 
