@@ -2,9 +2,9 @@
 
 A pixel becomes a point when its depth is sure enough to have one, does not move, does not lie on a
 depth edge (where interpolated depth hangs between two surfaces), is not alone at its depth and not
-on a surface seen so flatly that a small error of depth moves it far. The map keeps one running mean per voxel in flat
-arrays sorted by a packed voxel key, so insertion is a merge of two sorted lists; over capacity the
-least recently seen voxels go.
+on a surface seen so flatly that a small error of depth moves it far. The map keeps one running mean
+per voxel in flat arrays sorted by a packed voxel key, so insertion is a merge of two sorted lists;
+over capacity the least recently seen voxels go.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class FrameDepth:
         else:
             shift, doubt = self._change(log, variance, pose, view.camera, moving)
             log = log + shift
-            self._before = _Published(cv2.merge([log, variance, doubt]), pose, view.camera)
+            self._before = _Published(np.dstack([log, variance, doubt]), pose, view.camera)
             variance = variance + doubt
         inverse = np.exp(-log)
         known = np.isfinite(inverse)
