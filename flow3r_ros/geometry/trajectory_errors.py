@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flow3r_ros.errors import EvaluationError
 from flow3r_ros.geometry.lie import invert
@@ -22,9 +21,6 @@ from flow3r_ros.geometry.time_offset import better_offset
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.geometry.trajectory_alignment import ALIGNMENTS, Align, align_poses, associate
 from flow3r_ros.types import Float64
-
-MAX_STEPS = 10
-"""matches further apart than so many typical steps leave the time between them uncompared"""
 
 
 def measure_trajectory(
@@ -53,7 +49,7 @@ def measure_trajectory(
     Returns:
         `ate_rmse, ate_mean, ate_median, ate_max` (metres of the reference), `rpe_trans_rmse`
         (metres), `rpe_rot_deg_rmse`, `scale` applied to the estimate, `matched`, `matched_share`
-        (see `_matched_share`), `est_frames`, `ref_frames`, `unmatched`, `gaps` (holes in the
+        of the shorter trajectory's poses, `est_frames`, `ref_frames`, `unmatched`, `gaps` (holes in the
         matched stamps wider than 1.5 median steps; RPE pairs span them), `rpe_pairs`,
         `path_length` (metres, reference), `align`, `offset_s`, `suggested_offset_s` (where the
         motions agree clearly better at another time offset; it is never applied by itself).
@@ -92,7 +88,7 @@ def measure_trajectory(
         "rpe_rot_deg_rmse": _rmse(np.degrees(rotation)),
         "scale": alignment.scale,
         "matched": len(est_ids),
-        "matched_share": _matched_share(shifted, ref, est_ids, ref_ids),
+        "matched_share": len(est_ids) / min(len(est.stamps_ns), len(ref.stamps_ns)),
         "est_frames": len(est.stamps_ns),
         "ref_frames": len(ref.stamps_ns),
         "unmatched": len(est.stamps_ns) - len(est_ids),
@@ -119,19 +115,6 @@ def relative_pose_errors(
     ref_step = invert(ref[first]) @ ref[second]
     error = invert(ref_step) @ est_step
     return np.linalg.norm(error[:, :3, 3], axis=1), rotation_angle(error[:, :3, :3])
-
-
-def _matched_share(
-    est: Trajectory, ref: Trajectory, est_ids: NDArray[np.int64], ref_ids: NDArray[np.int64]
-) -> float:
-    """How much of what could be compared was: the smaller of the matched share of the shorter
-    trajectory's poses and the share of the reference's time that lies between matches no wider
-    apart than MAX_STEPS typical steps, in [0, 1]."""
-    poses = len(est_ids) / min(len(est.stamps_ns), len(ref.stamps_ns))
-    steps = np.diff(ref.stamps_ns[ref_ids])
-    covered = steps[steps <= MAX_STEPS * np.median(steps)].sum()
-    whole = int(ref.stamps_ns[-1] - ref.stamps_ns[0])
-    return float(min(poses, covered / max(whole, 1), 1.0))
 
 
 def _rmse(values: Float64) -> float:
