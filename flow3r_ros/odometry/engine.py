@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
 
 import numpy as np
@@ -24,6 +24,7 @@ from flow3r_ros.errors import FrameError
 from flow3r_ros.geometry.correspondence import Matcher
 from flow3r_ros.odometry.backend import Backend, Built
 from flow3r_ros.odometry.cloud import VoxelMap
+from flow3r_ros.odometry.finished import Finished
 from flow3r_ros.odometry.focal import HELD, find_camera, with_camera
 from flow3r_ros.odometry.frontend import FrontEnd
 from flow3r_ros.odometry.input import Input, same_picture
@@ -46,12 +47,20 @@ class Engine:
     """Monocular odometry around a geometry network; a context manager that ends its threads.
 
     `frames_in`, `drops` (reason -> count), `seams`, `seams_refused`, `windows_failed`,
-    `relocalisations`, `tracking_states` and `pose_sources` count what happened.
+    `relocalisations`, `tracking_states` and `pose_sources` count what happened. `listener` is told
+    of every keyframe that is taken in, in this thread: what it does with it is kept away from the
+    odometry, and should be short.
     """
 
-    def __init__(self, predictor: Predictor, config: Config) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        config: Config,
+        listener: Callable[[Finished], None] | None = None,
+    ) -> None:
         self.predictor = predictor
         self.config = config
+        self._listener = listener
         self._input = Input(config.tracking.depth_width)
         self._front = FrontEnd(config)
         self._back = Backend(predictor, config)
@@ -238,3 +247,7 @@ class Engine:
             self.seams += built.seam.accepted
             self.seams_refused += not built.seam.accepted
         self._front.join(built)
+        if self._listener is not None:
+            self._listener(
+                Finished(built.reference, built.features, built.adjusted, self._output.segment)
+            )
