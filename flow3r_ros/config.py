@@ -145,6 +145,23 @@ class CloudSettings(Settings):
     )
 
 
+class SlamSettings(Settings):
+    """The map beyond the window."""
+
+    enabled: bool = Field(
+        False,
+        description="keep a keyframe graph, close loops, publish map -> odom; needs the extra "
+        "`slam` (GTSAM)",
+    )
+    max_keyframes: int = Field(
+        500,
+        ge=50,
+        le=5000,
+        description="keyframes of the map (0.4 MB each); beyond it those go that see what others "
+        "see",
+    )
+
+
 class NodeSettings(Settings):
     """The ROS 2 node: frames, topics, quality of service."""
 
@@ -192,6 +209,7 @@ class Config(Settings):
     tracking: TrackingSettings = TrackingSettings()
     scale: ScaleSettings = ScaleSettings()
     cloud: CloudSettings = CloudSettings()
+    slam: SlamSettings = SlamSettings()
     node: NodeSettings = NodeSettings()
 
 

@@ -48,7 +48,7 @@ install_system_packages() {
 install_python_packages() {
   [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
   say "installing Python packages into $VENV"
-  local constraints=$VENV/constraints.txt extras=viz,train,fleet,hub,ros,dev
+  local constraints=$VENV/constraints.txt extras=viz,train,fleet,hub,slam,refine,ros,dev
   if [ "$DISTRO" = jazzy ]; then
     cp constraints.txt "$constraints"
   else

@@ -45,6 +45,15 @@ app.add_typer(models_app, name="models")
 app.add_typer(bags_app, name="bags")
 
 
+Refine = Annotated[
+    bool,
+    typer.Option(
+        "--refine",
+        help="adjust all keyframes together afterwards; writes trajectory_map.tum (extra `refine`)",
+    ),
+]
+
+
 class Storage(str, Enum):
     """Choices of `--storage`."""
 
@@ -119,6 +128,7 @@ def run(
     save_confidence: Annotated[
         bool, typer.Option("--save-confidence", help="also write confidence/ (8-bit PNG)")
     ] = False,
+    refine: Refine = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -138,6 +148,7 @@ def run(
         max_frames=max_frames,
         quiet=as_json,
         save_confidence=save_confidence,
+        refine=refine,
     )
     print_result(summary, as_json)
 
@@ -162,6 +173,7 @@ def replay(
     duration: Annotated[float | None, typer.Option(min=0, help="seconds to use")] = None,
     every: Annotated[int, typer.Option(min=1, help="use every k-th frame")] = 1,
     rerun: Annotated[Path | None, typer.Option(help="also write a rerun recording (.rrd)")] = None,
+    refine: Refine = False,
     as_json: AsJson = False,
 ) -> None:
     """Every frame of a bag through the node's engine; writes an mcap with the node's topics."""
@@ -174,6 +186,7 @@ def replay(
         "every": every,
         "rerun": rerun,
         "quiet": as_json,
+        "refine": refine,
     }
     summaries, failures = replay_bags(
         bags, output, settings_of(config, model), open_predictor, topic, camera, **options

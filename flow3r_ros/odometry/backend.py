@@ -69,9 +69,9 @@ class Order:
 
 @dataclass(frozen=True)
 class Built:
-    """A built keyframe: the `reference` the front end goes on with; its `features`; the poses of the
-    keyframes that were `adjusted` with it, by id; `seam` and `window` of the network's answer, and
-    whether it `answered`; the milliseconds of each stage."""
+    """A built keyframe: the `reference` the front end goes on with; its `features`; the poses of
+    the keyframes that were `adjusted` with it, by id; `seam` and `window` of the network's answer,
+    and whether it `answered`; the milliseconds of each stage."""
 
     reference: Reference
     features: Features

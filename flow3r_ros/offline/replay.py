@@ -20,6 +20,7 @@ from flow3r_ros.datasets.sources import BagSource
 from flow3r_ros.errors import BagError, Flow3rError
 from flow3r_ros.odometry.cloud import worth_showing
 from flow3r_ros.odometry.engine import Engine
+from flow3r_ros.offline.mapped import MapOfRun, map_of_run
 from flow3r_ros.offline.rerun_log import RerunLog
 from flow3r_ros.offline.results import write_summary
 from flow3r_ros.offline.run import Timing, describe_predictor, drive, summarise, title_of
@@ -47,12 +48,14 @@ def replay(
     rerun: Path | None = None,
     quiet: bool = False,
     timing: Timing | None = None,
+    mapped: MapOfRun | None = None,
 ) -> dict[str, Any]:
     """Drive an open bag through the engine into the rosbag2 folder `output` (a path, or a folder
     reserved before), with `summary.json` and `report.html` inside it.
 
     `arguments` is what `run.yaml` records beside the engine's configuration; `rerun` names a
-    recording to write; `timing` is filled as the run goes. Returns the summary. Raises OutputError
+    recording to write; `timing` is filled as the run goes; `mapped` is the map that the engine's
+    keyframes go to, where one is wanted. Returns the summary. Raises OutputError
     when the folder exists or cannot be written, InputError when no frame could be used, and what
     the bag raises.
     """
@@ -65,12 +68,15 @@ def replay(
             log = stack.enter_context(RerunLog(rerun, record.title)) if rerun else None
             recorder = _Recorder(source, engine, writer, record, timing, log)
             stack.enter_context(recorder.behind)
-            drive(source, engine, recorder.take, quiet, timing)
+            take = recorder.take if mapped is None else mapped.beside(recorder.take)
+            drive(source, engine, take, quiet, timing)
         timing.behind_s = recorder.behind.busy_s
         for file in sorted(bag.iterdir()):
             file.rename(unfinished.path / file.name)
         bag.rmdir()
         summary = summarise(source, engine, record, timing)
+        if mapped is not None:
+            summary |= mapped.write(unfinished.path, engine.scale.factor, record)
         write_summary(
             unfinished.path,
             summary,
@@ -189,13 +195,15 @@ def replay_bags(
     every: int = 1,
     rerun: Path | None = None,
     quiet: bool = False,
+    refine: bool = False,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """`flow3r replay`: one bag into `output`, or each of several into a folder of its name below
     `output`.
 
     Returns the summaries and the failures (one line each), both by output folder; several bags go
     on past a bad one, a single bad bag raises. With several bags, `rerun` gets the bag's name
-    appended. Raises Flow3rError subclasses only.
+    appended. `refine` adjusts all keyframes together after each. Raises Flow3rError subclasses
+    only.
     """
     targets = {output: bags[0]} if len(bags) == 1 else _targets(bags, output)
     folders = {target: OutputFolder(target) for target in targets}
@@ -212,6 +220,7 @@ def replay_bags(
                 "start": start,
                 "duration": duration,
                 "every": every,
+                "refine": refine,
             }
             recording = (
                 rerun
@@ -224,12 +233,14 @@ def replay_bags(
                     BagSource(
                         bag, topic, camera_file, every, None, start, duration, with_odometry
                     ) as source,
-                    Engine(predictor, settings) as engine,
+                    map_of_run(settings.slam, refine, quiet) as mapped,
+                    Engine(predictor, settings, mapped and mapped.mapper.take) as engine,
                 ):
                     engine.reset()
                     summaries[str(target)] = replay(
-                        source, engine, folders[target], arguments, recording, quiet
-                    )
+                        source, engine, folders[target], arguments, recording, quiet,
+                        mapped=mapped,
+                    )  # fmt: skip
             except Flow3rError as error:
                 if len(bags) == 1:
                     raise

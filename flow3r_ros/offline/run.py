@@ -20,6 +20,7 @@ from flow3r_ros.datasets.sources import Source, open_source
 from flow3r_ros.errors import FrameError, InputError
 from flow3r_ros.geometry.camera import default_camera, pinhole
 from flow3r_ros.odometry.engine import Engine
+from flow3r_ros.offline.mapped import MapOfRun, map_of_run
 from flow3r_ros.offline.progress import FrameProgress
 from flow3r_ros.offline.results import RunFolder
 from flow3r_ros.paths import OutputFolder, as_folder
@@ -106,13 +107,14 @@ def run(
     arguments: dict[str, Any] | None = None,
     quiet: bool = False,
     save_confidence: bool = False,
+    mapped: MapOfRun | None = None,
 ) -> dict[str, Any]:
     """Drive an open source through the engine and write the run folder `output` (a path, or a
     folder reserved before), complete or not at all.
 
-    `arguments` is what `run.yaml` records beside the engine's configuration; `save_confidence` also
-    writes `confidence/`. Returns the content of
-    `summary.json`. Raises OutputError when the folder exists or cannot be written, InputError when
+    `arguments` is what `run.yaml` records beside the engine's configuration; `save_confidence`
+    also writes `confidence/`; `mapped` is the map that the engine's keyframes go to, where one is
+    wanted. Returns the content of `summary.json`. Raises OutputError when the folder exists or cannot be written, InputError when
     no frame could be used, and what the source raises.
     """
     with as_folder(output) as unfinished:
@@ -120,8 +122,11 @@ def run(
         record.reference = _ground_truth(source.path)
         folder = RunFolder(unfinished.path, record, save_confidence)
         try:
-            timing = drive(source, engine, folder.add, quiet)
+            take = folder.add if mapped is None else mapped.beside(folder.add)
+            timing = drive(source, engine, take, quiet)
             summary = summarise(source, engine, record, timing)
+            if mapped is not None:
+                summary |= mapped.write(unfinished.path, engine.scale.factor, record)
             points = engine.map.points() if engine.map is not None else None
             folder.finish(
                 summary, engine.config, {**(arguments or {}), "notes": source.notes}, points
@@ -142,9 +147,10 @@ def run_to_folder(
     max_frames: int | None = None,
     quiet: bool = False,
     save_confidence: bool = False,
+    refine: bool = False,
 ) -> dict[str, Any]:
-    """`flow3r run`: open everything that `settings` name, run, and return the summary. Raises
-    Flow3rError subclasses only."""
+    """`flow3r run`: open everything that `settings` name, run, and return the summary; `refine`
+    adjusts all keyframes together afterwards. Raises Flow3rError subclasses only."""
     with_odometry = settings.scale.source == "odometry"
     folder = OutputFolder(output)
     with (
@@ -159,9 +165,15 @@ def run_to_folder(
             "topic": topic or "",
             "every": every,
             "max_frames": max_frames,
+            "refine": refine,
         }
-        with Engine(open_predictor(settings.model), settings) as engine:
-            return run(opened, engine, folder, arguments, quiet, save_confidence)
+        with (
+            map_of_run(settings.slam, refine, quiet) as mapped,
+            Engine(
+                open_predictor(settings.model), settings, mapped and mapped.mapper.take
+            ) as engine,
+        ):
+            return run(opened, engine, folder, arguments, quiet, save_confidence, mapped)
 
 
 def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing) -> dict[str, Any]:

@@ -17,24 +17,26 @@ from typing import Any
 import numpy as np
 
 from flow3r_ros.errors import ConfigError
-from flow3r_ros.geometry.lie import invert, rigid, sim3, sim3_parts
-from flow3r_ros.slam.keyframe import MapKeyframe
+from flow3r_ros.geometry.lie import invert, nearest_rotation, sim3, sim3_parts
 from flow3r_ros.slam.loops import Loop
+from flow3r_ros.slam.store import KeyframeStore
 from flow3r_ros.types import Float64
 
 STEP_TURN, STEP_SHIFT, STEP_SCALE = 0.012, 0.012, 0.02
 """1-sigma a keyframe of the odometry's rotation (rad, each axis), translation (of the median depth)
 and log unit: on RedKitchen 10 keyframes turn wrong by 3.8 degrees in the median and go wrong by 5 %
 of the depth, on kitti_curve_51 by .8 degrees and 3 %"""
-LOOP_TURN, LOOP_SHIFT, LOOP_SCALE = 0.015, 0.02, 0.05
-"""1-sigma of a loop, likewise"""
+LOOP_TURN, LOOP_SHIFT, LOOP_SCALE = 0.02, 0.03, 0.1
+"""1-sigma of a loop, likewise: those of RedKitchen turn wrong by 1.5 degrees and their unit is off
+by 8 % in the median"""
 GATE = 24.3
 """chi square of seven degrees of freedom that a right loop exceeds once in a thousand times"""
 BEND = 3.0
 """chi square a degree of freedom that the odometry's factors may reach: beyond it a loop bends
 the map"""
-APART = 1e3
-"""units and rad: 1-sigma of where a segment lies that nothing connects yet"""
+HELD, APART = 1e-6, 1e3
+"""units and rad: 1-sigma of where the first keyframe of the map lies, which holds it, and of where
+a later segment begins, which loops alone know"""
 CAUCHY = 2.0
 """sigmas from which on a loop loses weight"""
 
@@ -49,79 +51,54 @@ class Optimised:
 
 
 class KeyframeGraph:
-    """Owns the poses of keyframes in the map (`poses`, Sim(3) `[4, 4]` by key: they map points of a
-    keyframe's optical frame, in its odometry unit, to the map) and the `loops`.
+    """Owns the poses of the keyframes of a store in the map (`poses`, Sim(3) `[4, 4]` by key: they
+    map points of a keyframe's optical frame, in its odometry unit, to the map) and the `loops`.
 
     Raises ConfigError where GTSAM is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, store: KeyframeStore) -> None:
         self._gtsam = require_gtsam()
+        self._store = store
         self.poses: dict[int, Float64] = {}
         self.loops: list[Loop] = []
-        self._keyframes: dict[int, MapKeyframe] = {}
-        self._steps: dict[int, int] = {}
         self._island: dict[int, int] = {}
 
-    def __len__(self) -> int:
-        return len(self._keyframes)
-
-    @property
-    def keyframes(self) -> list[MapKeyframe]:
-        """In the order they came."""
-        return list(self._keyframes.values())
-
-    def keyframe(self, key: int) -> MapKeyframe:
-        """The keyframe of a key."""
-        return self._keyframes[key]
-
     def island(self, key: int) -> int:
-        """Number of the connected part of the map that a keyframe lies in, that of its oldest
-        segment."""
-        return self._island[self._keyframes[key].segment]
+        """Number of the connected part of the map that a keyframe lies in: its oldest segment."""
+        return self._island[self._store[key].segment]
 
-    def add(self, keyframe: MapKeyframe) -> None:
-        """Take in a keyframe after the last one; that of a new segment lies where `odom` says."""
-        last = next(reversed(self._keyframes.values()), None)
+    def add(self, key: int) -> None:
+        """A keyframe has come into the store; that of a new segment lies where `odom` says."""
+        keyframe, before = self._store[key], self._store.before(key)
         self._island.setdefault(keyframe.segment, keyframe.segment)
-        self._keyframes[keyframe.key], self._steps[keyframe.key] = keyframe, 1
-        if last is not None and last.segment == keyframe.segment:
-            step = invert(last.T_odom_cam) @ keyframe.T_odom_cam
-            self.poses[keyframe.key] = self.poses[last.key] @ step
+        if before is None:
+            self.poses[key] = keyframe.T_odom_cam.copy()
         else:
-            self.poses[keyframe.key] = keyframe.T_odom_cam.copy()
+            step = invert(before.T_odom_cam) @ keyframe.T_odom_cam
+            self.poses[key] = _similar(self.poses[before.key] @ step)
 
-    def move(self, key: int, T_odom_cam: Float64) -> None:
-        """The odometry has adjusted a keyframe's pose `[4, 4]`; its place in the map follows the
-        keyframe before it."""
-        moved = self._keyframes[key].at(T_odom_cam)
-        before = self.before(key)
-        self._keyframes[key] = moved
-        if before is not None:
-            self.poses[key] = self.poses[before.key] @ invert(before.T_odom_cam) @ T_odom_cam
-
-    def before(self, key: int) -> MapKeyframe | None:
-        """The keyframe before one, in its segment."""
-        return self._beside(key, -1)
-
-    def after(self, key: int) -> MapKeyframe | None:
-        """The keyframe after one, in its segment."""
-        return self._beside(key, 1)
-
-    def _beside(self, key: int, step: int) -> MapKeyframe | None:
-        keys = list(self._keyframes)
-        at = keys.index(key) + step
-        other = self._keyframes[keys[at]] if 0 <= at < len(keys) else None
-        same = other is not None and other.segment == self._keyframes[key].segment
-        return other if same else None
+    def adjust(self, adjusted: dict[int, Float64]) -> None:
+        """The odometry has adjusted keyframes: the store gets their new poses `[4, 4]`, and the map
+        changes by as much as the steps between neighbours do; what loops have corrected stays."""
+        old = {}
+        for key in sorted(adjusted):
+            before = self._store.before(key)
+            if before is not None:
+                step = invert(before.T_odom_cam) @ self._store[key].T_odom_cam
+                old[key] = invert(self.poses[before.key]) @ self.poses[key] @ invert(step)
+        for key, pose in adjusted.items():
+            self._store.move(key, pose)
+        for key, correction in old.items():
+            before = self._store.before(key)
+            assert before is not None
+            step = invert(before.T_odom_cam) @ self._store[key].T_odom_cam
+            self.poses[key] = _similar(self.poses[before.key] @ correction @ step)
 
     def remove(self, key: int) -> None:
-        """Let a keyframe go: its neighbours are linked over it; its loops go with it."""
-        after = self.after(key)
-        if after is not None:
-            self._steps[after.key] += self._steps[key]
+        """A keyframe leaves the store: its loops go with it."""
         self.loops = [loop for loop in self.loops if key not in (loop.first, loop.second)]
-        del self._keyframes[key], self.poses[key], self._steps[key]
+        del self.poses[key]
 
     # --- loops ------------------------------------------------------------------------------------
 
@@ -150,7 +127,7 @@ class KeyframeGraph:
         poses = dict(self.poses)
         here, there = self.island(loop.first), self.island(loop.second)
         if here != there:
-            fixed, moved = (here, there) if here < there else (there, here)
+            moved = max(here, there)
             pose = (
                 poses[loop.first] @ loop.S_first_second @ invert(poses[loop.second])
                 if moved == there
@@ -171,10 +148,6 @@ class KeyframeGraph:
         self.loops.append(loop)
         self.poses = result.poses
 
-    def replace_poses(self, poses: dict[int, Float64]) -> None:
-        """Poses that something better has found, for instance refinement, by key."""
-        self.poses = {key: poses.get(key, pose) for key, pose in self.poses.items()}
-
     def _optimised(self, poses: dict[int, Float64], loops: list[Loop]) -> Optimised:
         gtsam = self._gtsam
         parameters = gtsam.LevenbergMarquardtParams()
@@ -190,7 +163,7 @@ class KeyframeGraph:
     # --- in GTSAM's words -------------------------------------------------------------------------
 
     def _islands(self) -> set[int]:
-        return {self._island[each.segment] for each in self._keyframes.values()}
+        return {self._island[segment] for segment in self._store.segments}
 
     def _values(self, poses: dict[int, Float64]) -> Any:
         values = self._gtsam.Values()
@@ -201,23 +174,20 @@ class KeyframeGraph:
     def _factors(self, loops: Iterable[Loop]) -> Any:
         """The odometry's factors, one for where each segment begins, and loops."""
         gtsam = self._gtsam
-        graph, begun = gtsam.NonlinearFactorGraph(), set[int]()
-        for key, keyframe in self._keyframes.items():
-            before = self.before(key)
+        graph = gtsam.NonlinearFactorGraph()
+        for keyframe in self._store:
+            key, before = keyframe.key, self._store.before(keyframe.key)
             if before is not None:
                 step = invert(before.T_odom_cam) @ keyframe.T_odom_cam
                 sigma = _sigma(STEP_TURN, STEP_SHIFT * before.median_depth, STEP_SCALE)
-                noise = gtsam.noiseModel.Diagonal.Sigmas(np.sqrt(self._steps[key]) * sigma)
+                sigma = np.sqrt(self._store.steps(key)) * sigma
+                noise = gtsam.noiseModel.Diagonal.Sigmas(sigma)
                 graph.add(self._between(before.key, key, step, noise))
-            elif self.island(key) == keyframe.segment and keyframe.segment not in begun:
-                held = gtsam.noiseModel.Isotropic.Sigma(7, 1e-6)
-                here = self._similarity(self.poses[key])
-                graph.add(gtsam.PriorFactorSimilarity3(key, here, held))
-                begun.add(keyframe.segment)
-            else:
-                loose = gtsam.noiseModel.Isotropic.Sigma(7, APART)
-                here = self._similarity(self.poses[key])
-                graph.add(gtsam.PriorFactorSimilarity3(key, here, loose))
+                continue
+            held = self.island(key) == keyframe.segment
+            noise = gtsam.noiseModel.Isotropic.Sigma(7, HELD if held else APART)
+            here = self._similarity(self.poses[key])
+            graph.add(gtsam.PriorFactorSimilarity3(key, here, noise))
         for loop in loops:
             noise = gtsam.noiseModel.Robust.Create(
                 gtsam.noiseModel.mEstimator.Cauchy.Create(CAUCHY),
@@ -227,7 +197,7 @@ class KeyframeGraph:
         return graph
 
     def _loop_sigma(self, loop: Loop) -> Float64:
-        depth = self._keyframes[loop.first].median_depth
+        depth = self._store[loop.first].median_depth
         return _sigma(LOOP_TURN, LOOP_SHIFT * depth, LOOP_SCALE)
 
     def _between(self, first: int, second: int, S: Float64, noise: Any) -> Any:
@@ -239,6 +209,13 @@ class KeyframeGraph:
         return self._gtsam.Similarity3(self._gtsam.Rot3(R), t / scale, scale)
 
 
+def _similar(S: Float64) -> Float64:
+    """The Sim(3) nearest to one that has lost its orthonormality by rounding: where poses are
+    composed again and again, that loss doubles each time."""
+    scale, R, t = sim3_parts(S)
+    return sim3(scale, nearest_rotation(R), t)
+
+
 def _from_gtsam(similarity: Any) -> Float64:
     scale = float(similarity.scale())
     rotation = np.asarray(similarity.rotation().matrix(), np.float64)
@@ -248,12 +225,6 @@ def _from_gtsam(similarity: Any) -> Float64:
 def _sigma(turn: float, shift: float, scale: float) -> Float64:
     """1-sigmas in the order of GTSAM's tangent: rotation, translation, log scale."""
     return np.array([turn] * 3 + [shift] * 3 + [scale])
-
-
-def rigid_part(S: Float64) -> Float64:
-    """The pose `[4, 4]` of a camera whose Sim(3) pose is `S`: where it stands and looks."""
-    _, R, t = sim3_parts(S)
-    return rigid(R, t)
 
 
 def require_gtsam() -> Any:
