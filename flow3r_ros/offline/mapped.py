@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from flow3r_ros.config import SlamSettings
+from flow3r_ros.geometry.lie import rigid_part
 from flow3r_ros.report.record import RunRecord
+from flow3r_ros.slam.adjustment import require_pycolmap
 from flow3r_ros.slam.frames import FrameTrack
 from flow3r_ros.slam.mapper import Mapper
-from flow3r_ros.slam.refine import Refined, refine, require_pycolmap
-from flow3r_ros.types import Estimate, Float64
+from flow3r_ros.slam.pictures import FramePictures, RefineView
+from flow3r_ros.slam.refine import Refined, refine
+from flow3r_ros.types import Estimate, Float64, Frame
 from flow3r_ros.wire.tum import write_tum
 
 log = logging.getLogger(__name__)
@@ -29,8 +32,13 @@ class MapOfRun:
     def __init__(self, mapper: Mapper, refine: bool, quiet: bool) -> None:
         self.mapper = mapper
         self._frames = FrameTrack()
-        self._refine = refine
+        self._pictures = FramePictures() if refine else None
         self._quiet = quiet
+
+    def see(self, frame: Frame) -> None:
+        """A frame goes into the engine."""
+        if self._pictures is not None:
+            self._pictures.add(frame)
 
     def beside(self, take: Callable[[Estimate], None]) -> Callable[[Estimate], None]:
         """`take`, and every estimate is kept here as well."""
@@ -56,33 +64,42 @@ class MapOfRun:
         if self.mapper.graph is not None:
             summary["loops"] = {"closed": state.closed, "refused": dict(state.refused)}
         keyframes = state.largest_part()
-        if self._refine and keyframes:
-            keyframes, summary["refinement"] = self._refined(keyframes)
+        if self._pictures is not None and keyframes:
+            keyframes, summary["refinement"] = self._refined(keyframes, self._pictures)
         trajectory = self._frames.in_map(keyframes, factor, record.title)
         summary["frames_in_map"] = 0 if trajectory is None else len(trajectory.stamps_ns)
         if trajectory is not None:
             write_tum(folder / MAP_FILE, trajectory)
         return summary
 
-    def _refined(self, placed: dict[int, Float64]) -> tuple[dict[int, Float64], dict[str, Any]]:
-        """The keyframes where refinement puts them, by frame id; those that it could not judge are
-        left out, and their frames follow the keyframes around them."""
+    def _refined(
+        self, placed: dict[int, Float64], pictures: FramePictures
+    ) -> tuple[dict[int, Float64], dict[str, Any]]:
+        """The frames where refinement puts them, by frame id; keyframes that it could not judge
+        are left out, and their frames follow those around them."""
         keyframes = [each for each in self.mapper.store if each.frame_id in placed]
-        poses = {each.key: placed[each.frame_id] for each in keyframes}
+        known = [
+            RefineView(each.frame_id, each.picture, each.camera, rigid_part(placed[each.frame_id]))
+            for each in keyframes
+        ]
+        views = sorted([*known, *pictures.between(keyframes)], key=lambda view: view.frame_id)
         loops = [] if self.mapper.graph is None else self.mapper.graph.loops
-        pairs = [(each.first, each.second) for each in loops]
-        pairs = [(a, b) for a, b in pairs if a in poses and b in poses]
+        ids = {each.key: each.frame_id for each in keyframes}
+        pairs = [
+            (ids[each.first], ids[each.second]) for each in loops
+            if each.first in ids and each.second in ids
+        ]  # fmt: skip
         say = log.debug if self._quiet else lambda text: log.info("refinement: %s", text)
-        result = refine(keyframes, poses, pairs, say)
+        result = refine(views, pairs, say)
         if not result.poses:
-            return placed, {"keyframes": 0, "why": "too few points are seen by several keyframes"}
-        numbers = {each.key: each.frame_id for each in keyframes}
-        return {numbers[key]: pose for key, pose in result.poses.items()}, _in_words(result)
+            return placed, {"placed": 0, "why": "too few points are seen by several keyframes"}
+        return result.poses, _in_words(result, len(views))
 
 
-def _in_words(result: Refined) -> dict[str, Any]:
+def _in_words(result: Refined, views: int) -> dict[str, Any]:
     return {
-        "keyframes": len(result.poses),
+        "pictures": views,
+        "placed": len(result.poses),
         "points": result.points,
         "observations": result.observations,
         "error_px": {"before": round(result.before_px, 3), "after": round(result.after_px, 3)},

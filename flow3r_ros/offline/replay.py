@@ -68,8 +68,10 @@ def replay(
             log = stack.enter_context(RerunLog(rerun, record.title)) if rerun else None
             recorder = _Recorder(source, engine, writer, record, timing, log)
             stack.enter_context(recorder.behind)
-            take = recorder.take if mapped is None else mapped.beside(recorder.take)
-            drive(source, engine, take, quiet, timing)
+            if mapped is None:
+                drive(source, engine, recorder.take, quiet, timing)
+            else:
+                drive(source, engine, mapped.beside(recorder.take), quiet, timing, mapped.see)
         timing.behind_s = recorder.behind.busy_s
         for file in sorted(bag.iterdir()):
             file.rename(unfinished.path / file.name)
@@ -234,7 +236,7 @@ def replay_bags(
                         bag, topic, camera_file, every, None, start, duration, with_odometry
                     ) as source,
                     map_of_run(settings.slam, refine, quiet) as mapped,
-                    Engine(predictor, settings, mapped and mapped.mapper.take) as engine,
+                    Engine(predictor, settings, mapped.mapper.take if mapped else None) as engine,
                 ):
                     engine.reset()
                     summaries[str(target)] = replay(

@@ -57,9 +57,10 @@ def drive(
     take: Callable[[Estimate], None],
     quiet: bool = False,
     timing: Timing | None = None,
+    see: Callable[[Frame], None] = lambda _: None,
 ) -> Timing:
     """Every frame of an open source through the engine, in order, nothing dropped; `take` gets each
-    estimate.
+    estimate, and `see` each frame before it goes in.
 
     Odometry samples of the source go to the engine at their place in the stream. `timing` is filled
     as the run goes, and returned.
@@ -86,6 +87,7 @@ def drive(
             start = perf_counter()
             timing.wait_s += start - ready
             if isinstance(event, Frame):
+                see(event)
                 given[event.id] = start
                 settle(engine.feed(event))
                 progress.step()
@@ -114,16 +116,18 @@ def run(
 
     `arguments` is what `run.yaml` records beside the engine's configuration; `save_confidence`
     also writes `confidence/`; `mapped` is the map that the engine's keyframes go to, where one is
-    wanted. Returns the content of `summary.json`. Raises OutputError when the folder exists or cannot be written, InputError when
-    no frame could be used, and what the source raises.
+    wanted. Returns the content of `summary.json`. Raises OutputError when the folder exists or
+    cannot be written, InputError when no frame could be used, and what the source raises.
     """
     with as_folder(output) as unfinished:
         record = RunRecord(title_of(source.path))
         record.reference = _ground_truth(source.path)
         folder = RunFolder(unfinished.path, record, save_confidence)
         try:
-            take = folder.add if mapped is None else mapped.beside(folder.add)
-            timing = drive(source, engine, take, quiet)
+            if mapped is None:
+                timing = drive(source, engine, folder.add, quiet)
+            else:
+                timing = drive(source, engine, mapped.beside(folder.add), quiet, see=mapped.see)
             summary = summarise(source, engine, record, timing)
             if mapped is not None:
                 summary |= mapped.write(unfinished.path, engine.scale.factor, record)
@@ -170,7 +174,7 @@ def run_to_folder(
         with (
             map_of_run(settings.slam, refine, quiet) as mapped,
             Engine(
-                open_predictor(settings.model), settings, mapped and mapped.mapper.take
+                open_predictor(settings.model), settings, mapped.mapper.take if mapped else None
             ) as engine,
         ):
             return run(opened, engine, folder, arguments, quiet, save_confidence, mapped)

@@ -10,7 +10,7 @@ import numpy as np
 
 from flow3r_ros.geometry.lie import interpolate, invert, rigid, sim3_parts
 from flow3r_ros.geometry.trajectory import Trajectory
-from flow3r_ros.types import Estimate, Float64
+from flow3r_ros.types import Estimate, Float64, TrackingState
 
 
 class FrameTrack:
@@ -21,44 +21,51 @@ class FrameTrack:
         self._ids = array("q")
         self._stamps = array("q")
         self._segments = array("q")
+        self._has_pose = array("b")
+        self._verified = array("b")
         self._poses = array("d")
 
     def add(self, estimate: Estimate) -> None:
-        """Keep the pose of a frame that has one."""
-        if estimate.tracking_state.has_pose:
-            self._ids.append(estimate.frame_id)
-            self._stamps.append(estimate.stamp_ns)
-            self._segments.append(estimate.segment)
-            self._poses.extend(estimate.T_odom_cam[:3].ravel().tolist())
+        """Keep a frame's published pose, and how far it can be trusted."""
+        state = estimate.tracking_state
+        self._ids.append(estimate.frame_id)
+        self._stamps.append(estimate.stamp_ns)
+        self._segments.append(estimate.segment)
+        self._has_pose.append(state.has_pose)
+        self._verified.append(state is not TrackingState.DEGRADED and state.has_pose)
+        self._poses.extend(estimate.T_odom_cam[:3].ravel().tolist())
 
-    def in_map(self, keyframes: dict[int, Float64], factor: float, name: str) -> Trajectory | None:
+    def in_map(self, placed: dict[int, Float64], factor: float, name: str) -> Trajectory | None:
         """The trajectory in the map, of the segments that have keyframes in it; None without any.
 
-        A frame lies where the keyframes before and after it put it, weighed by how near they are.
+        A frame lies where the map puts it, or where the placed frames before and after it do,
+        weighed by how near they are.
 
         Args:
-            keyframes: Sim(3) poses `[4, 4]` in the map, by frame id.
+            placed: Sim(3) poses `[4, 4]` in the map of keyframes and other frames, by frame id.
             factor: output units per odometry unit.
         """
         stamps, poses = np.array(self._stamps, np.int64), self._published()
         rows = {id_: row for row, id_ in enumerate(self._ids)}
-        known: dict[int, list[int]] = {}
-        for id_ in sorted(keyframes.keys() & rows.keys()):
-            known.setdefault(self._segments[rows[id_]], []).append(id_)
+        anchors: dict[int, list[int]] = {}
+        for id_ in sorted(placed.keys() & rows.keys()):
+            if self._verified[rows[id_]]:
+                anchors.setdefault(self._segments[rows[id_]], []).append(id_)
         found: dict[int, Float64] = {}
-        for row, (id_, segment) in enumerate(zip(self._ids, self._segments, strict=True)):
-            if segment not in known:
+        for row, id_ in enumerate(self._ids):
+            if id_ in placed:
+                found[row] = carried(placed[id_], np.eye(4), np.eye(4), factor)
                 continue
-            after = bisect_left(known[segment], id_)
-            around = known[segment][max(after - 1, 0) : after + 1]
-            placed = [
-                carried(keyframes[each], poses[rows[each]], poses[row], factor) for each in around
+            known = anchors.get(self._segments[row], [])
+            if not known or not self._has_pose[row]:
+                continue
+            after = bisect_left(known, id_)
+            around = known[max(after - 1, 0) : after + 1]
+            guesses = [
+                carried(placed[each], poses[rows[each]], poses[row], factor) for each in around
             ]
-            if len(placed) == 1:
-                found[row] = placed[0]
-            else:
-                share = (id_ - around[0]) / (around[1] - around[0])
-                found[row] = interpolate(*placed, share)
+            share = (id_ - around[0]) / max(around[-1] - around[0], 1)
+            found[row] = interpolate(guesses[0], guesses[-1], share)
         if not found:
             return None
         kept = _increasing(list(found), stamps)

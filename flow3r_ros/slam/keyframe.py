@@ -110,7 +110,7 @@ class MapKeyframe:
     def rgb(self) -> UInt8:
         """Its picture, uint8 `[H, W, 3]`."""
         bgr = cv2.imdecode(np.frombuffer(self.picture, np.uint8), cv2.IMREAD_COLOR)
-        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+        return np.asarray(bgr, np.uint8)[..., ::-1]
 
     def gray(self) -> UInt8:
         """Its picture in gray, uint8 `[H, W]`."""

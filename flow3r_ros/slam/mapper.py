@@ -133,7 +133,7 @@ class Mapper:
             self.store.add(keyframe)
             adjusted = {
                 self._keys[id_]: pose for id_, pose in finished.adjusted.items()
-                if self._keys.get(id_) in self.store
+                if id_ in self._keys
             }  # fmt: skip
             if self.graph is None:
                 for key, pose in adjusted.items():

@@ -71,7 +71,7 @@ class Places:
 
 def learn(pictures: Sequence[UInt8]) -> Float32 | None:
     """A vocabulary from the descriptors of some pictures; None with too few of them."""
-    features = _square_rooted(np.concatenate(list(pictures)))
+    features = square_rooted(np.concatenate(list(pictures)))
     if len(features) < 4 * WORDS:
         return None
     features = features[:: max(1, -(-len(features) // MAX_FEATURES))]
@@ -87,13 +87,15 @@ def describe_place(descriptors: UInt8, vocabulary: Float32) -> Float32:
     features differ from their words by, each word with the same weight."""
     gathered = np.zeros_like(vocabulary)
     if len(descriptors):
-        features = _square_rooted(descriptors)
+        features = square_rooted(descriptors)
         nearest = np.argmax(features @ vocabulary.T - 0.5 * np.sum(vocabulary**2, axis=1), axis=1)
         np.add.at(gathered, nearest, features - vocabulary[nearest])
         gathered /= np.maximum(np.linalg.norm(gathered, axis=1, keepdims=True), 1e-9)
     return np.asarray(gathered.ravel() / max(float(np.linalg.norm(gathered)), 1e-9), np.float32)
 
 
-def _square_rooted(descriptors: UInt8) -> Float32:
+def square_rooted(descriptors: UInt8) -> Float32:
+    """Descriptors `[N, 128]` as unit vectors of the roots of their shares."""
     values = descriptors.astype(np.float32)
-    return np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1.0))
+    shares = values / np.maximum(values.sum(axis=1, keepdims=True), 1.0)
+    return np.asarray(np.sqrt(shares), np.float32)

@@ -1,58 +1,59 @@
 """Points seen in many keyframes: what refinement measures with.
 
-Features at full resolution are matched between keyframes up to `NEAR` apart and at doubled
+Features at full resolution are matched between pictures up to `NEAR` apart and at doubled
 distances, between places that look alike, and across loops: a point that is found again after many
-keyframes is what keeps rotation from drifting, whatever the links between neighbours measured.
+pictures is what keeps rotation from drifting, whatever the links between neighbours measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flow3r_ros.slam.keyframe import MapKeyframe
-from flow3r_ros.slam.places import Places
+from flow3r_ros.slam.places import Places, square_rooted
 from flow3r_ros.types import Float32, UInt8
 
 FEATURES = 2000
 """SIFT features of a picture (Lowe 2004)"""
 NEAR = 8
-"""keyframes apart up to which every pair is matched; beyond it 16, 32, 64, ..."""
+"""pictures apart up to which every pair is matched; beyond it 16, 32, 64, ..."""
 ALIKE = 4
-"""further keyframes that each is matched with, those that look most alike"""
+"""further pictures that each is matched with, those that look most alike"""
 RATIO = 0.8
 """distance to the best match over that to the second best"""
 
 
 @dataclass(frozen=True)
 class PictureFeatures:
-    """SIFT features of a picture: `pixels` float32 `[N, 2]`, `descriptors` unit vectors float32
-    `[N, 128]`, square-rooted (Arandjelovic and Zisserman, CVPR 2012)."""
+    """SIFT features of a picture: `pixels` float32 `[N, 2]`, `descriptors` uint8 `[N, 128]`."""
 
     pixels: Float32
-    descriptors: Float32
+    descriptors: UInt8
+
+    @cached_property
+    def rooted(self) -> Float32:
+        """Descriptors as unit vectors, square-rooted (Arandjelovic and Zisserman, CVPR 2012)."""
+        return square_rooted(self.descriptors)
 
 
 def features_of(gray: UInt8) -> PictureFeatures:
     """Features of a gray picture at its own size."""
     keypoints, found = cv2.SIFT.create(FEATURES).detectAndCompute(gray, None)
     pixels = np.array([point.pt for point in keypoints], np.float32).reshape(-1, 2)
-    if found is None:
-        return PictureFeatures(pixels, np.empty((0, 128), np.float32))
-    values = np.asarray(found, np.float32)[:FEATURES]
-    descriptors = np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1.0))
-    return PictureFeatures(pixels[:FEATURES], descriptors)
+    descriptors = np.empty((0, 128)) if found is None else np.clip(np.rint(found), 0, 255)
+    return PictureFeatures(pixels[:FEATURES], descriptors[:FEATURES].astype(np.uint8))
 
 
 def matched(first: PictureFeatures, second: PictureFeatures) -> NDArray[np.uint32]:
     """Rows `[M, 2]` of features that are each other's best match, clearly."""
     if min(len(first.pixels), len(second.pixels)) < 2:
         return np.empty((0, 2), np.uint32)
-    likeness = first.descriptors @ second.descriptors.T
+    likeness = first.rooted @ second.rooted.T
     rows = np.arange(len(likeness))
     best = np.argmax(likeness, axis=1)
     back = np.argmax(likeness, axis=0)
@@ -66,24 +67,22 @@ def matched(first: PictureFeatures, second: PictureFeatures) -> NDArray[np.uint3
 
 
 def pairs_to_match(
-    keyframes: Sequence[MapKeyframe], loops: Iterable[tuple[int, int]]
+    pictures: Sequence[PictureFeatures], loops: Iterable[tuple[int, int]]
 ) -> list[tuple[int, int]]:
-    """Which keyframes are compared: pairs of places in the sequence, the earlier one first; `loops`
-    are pairs of them that are known to show one place."""
-    count = len(keyframes)
+    """Which pictures of a sequence are compared, the earlier one first; `loops` are pairs of them
+    that are known to show one place."""
+    count = len(pictures)
     steps = [*range(1, NEAR + 1)]
     while 2 * steps[-1] < count:
         steps.append(2 * steps[-1])
     pairs = {(at, at + step) for step in steps for at in range(count - step)}
     places = Places()
-    for at, keyframe in enumerate(keyframes):
-        places.add(at, keyframe.descriptors)
-    for at, keyframe in enumerate(keyframes):
+    for at, each in enumerate(pictures):
+        places.add(at, each.descriptors)
+    for at, each in enumerate(pictures):
         far = {other for other in range(count) if abs(other - at) > NEAR}
-        pairs |= {
-            (min(at, other), max(at, other))
-            for other in places.alike(keyframe.descriptors, far, ALIKE)
-        }
+        alike = places.alike(each.descriptors, far, ALIKE)
+        pairs |= {(min(at, other), max(at, other)) for other in alike}
     for first, second in loops:
         for a in range(max(first - 1, 0), min(first + 2, count)):
             for b in range(max(second - 1, 0), min(second + 2, count)):
