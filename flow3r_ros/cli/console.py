@@ -39,6 +39,13 @@ ConfigFile = Annotated[
 ]
 Topic = Annotated[str | None, typer.Option("--topic", help="image topic, when the bag has several")]
 Model = Annotated[str | None, typer.Option("--model", help="model name or folder")]
+Refine = Annotated[
+    bool,
+    typer.Option(
+        "--refine",
+        help="adjust all keyframes together afterwards; writes trajectory_map.tum (extra `refine`)",
+    ),
+]
 
 
 def settings_of(config: Path | None, model: str | None) -> Config:

@@ -22,6 +22,7 @@ from flow3r_ros.cli.console import (
     AsJson,
     ConfigFile,
     Model,
+    Refine,
     Topic,
     print_result,
     set_up_logging,
@@ -43,15 +44,6 @@ bags_app = typer.Typer(help="Small tools around rosbags.", no_args_is_help=True)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(models_app, name="models")
 app.add_typer(bags_app, name="bags")
-
-
-Refine = Annotated[
-    bool,
-    typer.Option(
-        "--refine",
-        help="adjust all keyframes together afterwards; writes trajectory_map.tum (extra `refine`)",
-    ),
-]
 
 
 class Storage(str, Enum):

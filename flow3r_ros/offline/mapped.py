@@ -70,6 +70,7 @@ class MapOfRun:
         summary["frames_in_map"] = 0 if trajectory is None else len(trajectory.stamps_ns)
         if trajectory is not None:
             write_tum(folder / MAP_FILE, trajectory)
+            record.mapped = trajectory
         return summary
 
     def _refined(

@@ -17,6 +17,7 @@ from flow3r_ros.config import first_fault, read_mapping
 from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.geometry.motion import path_length
 from flow3r_ros.geometry.trajectory_alignment import align_poses, associate
+from flow3r_ros.report.mapped import map_card
 from flow3r_ros.report.panels import Comparison, compare, maps, over_time, strips, timings
 from flow3r_ros.report.record import RunRecord, Summary
 from flow3r_ros.report.style import card, legend, page, table, tile
@@ -41,7 +42,8 @@ def write_report(
     if why_not:
         body.append(card("Ground truth", f"<p>{escape(why_not)}</p>"))
     if len(record):
-        body += [maps(record, comparison), strips(record), over_time(record, comparison)]
+        body += [maps(record, comparison), map_card(record)]
+        body += [strips(record), over_time(record, comparison)]
     body += [_happened(record), timings(record), _counts(record), _settings(record)]
     return _write(path, page(record.title, "".join(body)))
 

@@ -43,8 +43,8 @@ SAME_ANGLE = 0.06
 """rad within which two answers about one rotation agree"""
 SAME_SHIFT = 0.12
 """of the median depth: the same for translations"""
-MAX_SCALE = 2.0
-"""largest ratio of units within one segment's drift and between two segments' networks"""
+MAX_SCALE = 3.0
+"""largest ratio of units: two segments took theirs from two answers of the network"""
 LIKENESS = 0.15
 """correlation of the pictures laid over each other that a loop needs (`verification.LIKENESS` is
 for pictures taken one after the other)"""

@@ -62,7 +62,8 @@ def refine(
         [view.camera for view in views], [each.pixels for each in features],
         [view.pose for view in views],
     )  # fmt: skip
-    pairs = pairs_to_match(features, [(order[a], order[b]) for a, b in loops])
+    posed = [at for at, view in enumerate(views) if view.pose is not None]
+    pairs = pairs_to_match(features, posed, [(order[a], order[b]) for a, b in loops])
     say(f"matches of {len(pairs)} pairs")
     for first, second in pairs:
         adjustment.add_matches(first, second, matched(features[first], features[second]))

@@ -67,15 +67,19 @@ def matched(first: PictureFeatures, second: PictureFeatures) -> NDArray[np.uint3
 
 
 def pairs_to_match(
-    pictures: Sequence[PictureFeatures], loops: Iterable[tuple[int, int]]
+    pictures: Sequence[PictureFeatures],
+    posed: Sequence[int],
+    loops: Iterable[tuple[int, int]],
 ) -> list[tuple[int, int]]:
-    """Which pictures of a sequence are compared, the earlier one first; `loops` are pairs of them
-    that are known to show one place."""
+    """Which pictures of a sequence are compared, the earlier one first.
+
+    Args:
+        posed: rows of those whose pose is known, in order: they are compared among themselves as
+            if the others were not there, too.
+        loops: pairs of rows that are known to show one place.
+    """
     count = len(pictures)
-    steps = [*range(1, NEAR + 1)]
-    while 2 * steps[-1] < count:
-        steps.append(2 * steps[-1])
-    pairs = {(at, at + step) for step in steps for at in range(count - step)}
+    pairs = _near(range(count)) | _near(posed)
     places = Places()
     for at, each in enumerate(pictures):
         places.add(at, each.descriptors)
@@ -89,3 +93,11 @@ def pairs_to_match(
                 if a != b:
                     pairs.add((min(a, b), max(a, b)))
     return sorted(pairs)
+
+
+def _near(rows: Sequence[int]) -> set[tuple[int, int]]:
+    """Pairs of rows up to `NEAR` places apart, and at doubled distances."""
+    steps = [*range(1, NEAR + 1)]
+    while 2 * steps[-1] < len(rows):
+        steps.append(2 * steps[-1])
+    return {(rows[at], rows[at + step]) for step in steps for at in range(len(rows) - step)}
