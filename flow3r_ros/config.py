@@ -171,6 +171,7 @@ class NodeSettings(Settings):
         "`image/compressed`, below what `image` is remapped to",
     )
     odom_frame: str = Field("odom", description="parent of the published tf edge")
+    map_frame: str = Field("map", description="parent of odom_frame when slam.enabled")
     base_frame: str = Field(
         "",
         description="child of the published tf edge; empty = the camera itself; otherwise static "
@@ -180,6 +181,11 @@ class NodeSettings(Settings):
         "", description="optical frame name; empty = header.frame_id of the images"
     )
     publish_tf: bool = Field(True, description="publish the tf edge", json_schema_extra=RUNTIME)
+    publish_map_tf: bool = Field(
+        True,
+        description="publish map_frame -> odom_frame when slam.enabled",
+        json_schema_extra=RUNTIME,
+    )
     invert_tf: bool = Field(
         False, description="publish the edge the other way round, to sit beside another odometry"
     )

@@ -25,7 +25,7 @@ from flow3r_ros.types import Bool, Estimate, Float32, Float64, UInt8
 from flow3r_ros.wire.frames import Say
 from flow3r_ros.wire.outputs import TOPICS, Outputs, RunStatus
 
-LIGHT = frozenset({"~/odometry", "~/status", "~/path", "/tf"})
+LIGHT = frozenset({"~/odometry", "~/pose", "~/status", "~/path", "/tf"})
 WAITING = 64
 """outcomes kept for the publishing thread; beyond that the oldest give way"""
 MapPoints = tuple[Float32, UInt8, Float32]

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from threading import Semaphore
 
 import numpy as np
 
 from flow3r_ros.config import SlamSettings
-from flow3r_ros.geometry.lie import invert
+from flow3r_ros.geometry.lie import invert, rigid, rigid_part
 from flow3r_ros.odometry.finished import Finished
 from flow3r_ros.slam.graph import BEND, GATE, KeyframeGraph
 from flow3r_ros.slam.keyframe import MapKeyframe
@@ -40,24 +40,43 @@ MAX_WAITING = 16
 
 @dataclass(frozen=True)
 class Located:
-    """Where a keyframe lies: `S_map_cam` Sim(3) `[4, 4]` of its frame in the map; `island` number
-    of the connected part of the map it belongs to."""
+    """Where a keyframe lies: `S_map_cam` Sim(3) `[4, 4]` of its frame in the map; `T_odom_cam`
+    `[4, 4]` in `odom`, odometry units; `island` number of the connected part of the map."""
 
     S_map_cam: Float64
+    T_odom_cam: Float64
     island: int
 
 
 @dataclass(frozen=True)
 class MapState:
-    """What is known of the map: where each keyframe of this run lies, by frame id; `closed` the
-    number of loops, `refused` why others were not, `keyframes` their number, `left_out` those that
-    came too fast for it."""
+    """What is known of the map: where each keyframe of this run lies, by frame id, in their order;
+    `closed` the number of loops, `refused` why others were not, `keyframes` their number,
+    `left_out` those that came too fast for it; `changed_ns` the stamp at which `map -> odom`
+    changed last."""
 
     located: dict[int, Located] = field(default_factory=dict)
     closed: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     keyframes: int = 0
     left_out: int = 0
+    changed_ns: int | None = None
+
+    def map_to_odom(self, factor: float, offset: Float64) -> Float64 | None:
+        """Pose `[4, 4]` of the optical world of `odom` in the map, output units, by the newest
+        keyframe; None without one.
+
+        Args:
+            factor: output units per odometry unit.
+            offset: `[3]` output units, where the origin of the odometry's unit lies in `odom`.
+        """
+        newest = next(reversed(self.located.values()), None)
+        if newest is None:
+            return None
+        T = rigid_part(newest.S_map_cam)
+        R = T[:3, :3] @ newest.T_odom_cam[:3, :3].T
+        here = factor * newest.T_odom_cam[:3, 3] + offset
+        return rigid(R, factor * T[:3, 3] - R @ here)
 
     def largest_part(self) -> dict[int, Float64]:
         """Sim(3) poses `[4, 4]` in the map, by frame id, of the keyframes of its largest connected
@@ -92,6 +111,7 @@ class Mapper:
         self._keys: dict[int, int] = {}
         self._next_key = self._rest = self._closed = self._left_out = 0
         self._refused: Counter[str] = Counter()
+        self._changed_ns: int | None = None
         self.state = MapState()
 
     def __enter__(self) -> Mapper:
@@ -114,12 +134,15 @@ class Mapper:
 
     def finish(self) -> MapState:
         """Wait until every keyframe is taken in; what is known then."""
-        for future in self._waiting:
-            future.result()
+        wait(self._waiting)
+        self._waiting = []
         return self.state
 
     def reset(self) -> None:
-        """Forget the map."""
+        """Forget the map, and the keyframes that wait for it."""
+        for future in self._waiting:
+            if future.cancel():
+                self._room.release()
         self.finish()
         self._begin()
 
@@ -130,6 +153,7 @@ class Mapper:
             keyframe = MapKeyframe.of(finished, self._next_key, finished.segment)
             self._next_key += 1
             self._keys[keyframe.frame_id] = keyframe.key
+            self._changed_ns = self._changed_ns or keyframe.stamp_ns
             self.store.add(keyframe)
             adjusted = {
                 self._keys[id_]: pose for id_, pose in finished.adjusted.items()
@@ -169,6 +193,7 @@ class Mapper:
             reason = loop if isinstance(loop, str) else self._taken(loop, graph)
             if not reason:
                 self._closed += 1
+                self._changed_ns = keyframe.stamp_ns
                 self._rest = REST_AFTER_LOOP + 1
                 return
             self._refused[reason] += 1
@@ -201,10 +226,12 @@ class Mapper:
         located = {
             each.frame_id: Located(
                 each.T_odom_cam if self.graph is None else self.graph.poses[each.key],
+                each.T_odom_cam,
                 each.segment if self.graph is None else self.graph.island(each.key),
             )
             for each in self.store
         }
         self.state = MapState(
-            located, self._closed, self._refused.copy(), len(self.store), self._left_out
-        )
+            located, self._closed, self._refused.copy(), len(self.store), self._left_out,
+            self._changed_ns,
+        )  # fmt: skip

@@ -18,6 +18,8 @@ from flow3r_ros.wire.transforms import matrix_of_pose
 
 HEIGHT, WIDTH = 12, 16
 CAMERA = Camera(WIDTH, HEIGHT, 14.0, 15.0, 7.4, 5.6)
+TURNED = rigid(so3_exp([0.0, 0.3, 0.0]), [1.0, 0.0, 2.0])
+IN_MAP = RunStatus(loops_closed=3, map_to_odom_age_s=1.5, T_map_odom=TURNED)
 STATUS = RunStatus(7, 5, {"busy": 2, "bad_step": 1}, 3, 1.5, 2.5, "nano", "ab" * 32, "Apache-2.0")
 E_BASE_OPTICAL = rigid(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), (0.3, 0.1, 0.6))
 
@@ -54,8 +56,8 @@ def estimate(index: int = 0, T: np.ndarray | None = None, **changes: Any) -> Est
     return replace(made, **changes)
 
 
-def build(outputs: Outputs, made: Estimate) -> dict[str, Any]:
-    messages = outputs.build(made, TOPICS, STATUS)
+def build(outputs: Outputs, made: Estimate, status: RunStatus = STATUS) -> dict[str, Any]:
+    messages = outputs.build(made, TOPICS, status)
     messages["~/path"] = ros2_types().deserialize_cdr(messages["~/path"], TOPICS["~/path"])
     return messages
 
@@ -63,7 +65,7 @@ def build(outputs: Outputs, made: Estimate) -> dict[str, Any]:
 def test_every_topic_has_stamp_and_frame_of_the_source() -> None:
     outputs = Outputs(make, NodeSettings())
     messages = build(outputs, estimate(1))
-    assert set(messages) == set(TOPICS) - {"~/map"}
+    assert set(messages) == set(TOPICS) - {"~/map", "~/pose"}  # no map, no pose in it
     for topic, message in messages.items():
         header = message.transforms[0].header if topic == "/tf" else message.header
         assert header.stamp.sec * 10**9 + header.stamp.nanosec == estimate(1).stamp_ns, topic
@@ -263,7 +265,7 @@ def test_rclpy_and_rosbags_serialize_the_same_bytes() -> None:
     for name, maker in (("rclpy", make_rclpy), ("rosbags", make)):
         outputs = Outputs(maker, NodeSettings(), keep=lambda kept: ~kept.moving)
         build(outputs, estimate(0))
-        built[name] = build(outputs, estimate(1, se3_exp([0.5, 0.1, -0.2, 0.1, 0.2, 0.3])))
+        built[name] = build(outputs, estimate(1, se3_exp([0.5, 0.1, -0.2, 0.1, 0.2, 0.3])), IN_MAP)
         made = estimate(1)
         built[name]["~/map"] = outputs.map_message(
             7, made.points()[0], made.rgb[0], made.confidence[0]
@@ -279,3 +281,27 @@ def test_rclpy_and_rosbags_serialize_the_same_bytes() -> None:
             ros2_types().deserialize_cdr(live, type_name), type_name
         )
         assert bytes(canonical) == replayed, topic
+
+
+@pytest.mark.parametrize("extrinsics", [None, E_BASE_OPTICAL])
+def test_with_a_map_there_are_two_edges_that_lead_to_the_pose_in_it(
+    extrinsics: np.ndarray | None,
+) -> None:
+    settings = NodeSettings(base_frame="base" if extrinsics is not None else "", map_frame="site")
+    T = se3_exp([0.5, 0.1, -0.2, 0.1, 0.2, 0.3])
+    messages = build(Outputs(make, settings, None, extrinsics), estimate(1, T), IN_MAP)
+    first, second = messages["/tf"].transforms
+    assert (first.header.frame_id, first.child_frame_id) == ("site", "odom")
+    assert second.header.frame_id == "odom"
+    pose = matrix_of_pose(messages["~/pose"].pose.pose)
+    assert messages["~/pose"].header.frame_id == "site"
+    # the map's edge moves the pose as the correction moves the optical world
+    elsewhere = build(Outputs(make, settings, None, extrinsics), estimate(1, TURNED @ T))
+    assert np.allclose(pose, matrix_of_pose(elsewhere["~/odometry"].pose.pose))
+    silent = settings.model_copy(update={"publish_map_tf": False})
+    alone = build(Outputs(make, silent, None, extrinsics), estimate(1, T), IN_MAP)
+    assert len(alone["/tf"].transforms) == 1
+    lost = estimate(1, T, tracking_state=TrackingState.LOST)
+    left = Outputs(make, settings, None, extrinsics).build(lost, TOPICS, IN_MAP)
+    assert [edge.child_frame_id for edge in left["/tf"].transforms] == ["odom"]
+    assert "~/pose" not in left
