@@ -153,6 +153,13 @@ class SlamSettings(Settings):
         description="keep a keyframe graph, close loops, publish map -> odom; needs the extra "
         "`slam` (GTSAM)",
     )
+    map: str = Field(
+        "", description="folder of a saved map to find the camera in from the start; empty = none"
+    )
+    mode: Literal["mapping", "localisation"] = Field(
+        "mapping",
+        description="mapping: the map grows; localisation: the one of slam.map stays as it is",
+    )
     max_keyframes: int = Field(
         500,
         ge=50,

@@ -29,6 +29,7 @@ from flow3r_ros.cli.console import (
     settings_of,
 )
 from flow3r_ros.cli.evaluate import evaluate_app
+from flow3r_ros.cli.maps import map_app
 from flow3r_ros.cli.models import models_app
 from flow3r_ros.cli.training import label, train
 from flow3r_ros.errors import Flow3rError, printable
@@ -43,6 +44,7 @@ app = typer.Typer(
 bags_app = typer.Typer(help="Small tools around rosbags.", no_args_is_help=True)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(models_app, name="models")
+app.add_typer(map_app, name="map")
 app.add_typer(bags_app, name="bags")
 
 

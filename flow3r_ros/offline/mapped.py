@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from flow3r_ros.config import SlamSettings
-from flow3r_ros.geometry.lie import rigid_part
+from flow3r_ros.geometry.lie import rigid, rigid_part
+from flow3r_ros.odometry.scale import Scale
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.slam.adjustment import require_pycolmap
+from flow3r_ros.slam.disk import write_map
 from flow3r_ros.slam.frames import FrameTrack
-from flow3r_ros.slam.mapper import Mapper
+from flow3r_ros.slam.mapper import Mapper, wants_map
 from flow3r_ros.slam.pictures import FramePictures, RefineView
 from flow3r_ros.slam.refine import Refined, refine
-from flow3r_ros.types import Estimate, Float64, Frame
+from flow3r_ros.types import Estimate, Float64, Frame, ScaleState
 from flow3r_ros.wire.tum import write_tum
 
 log = logging.getLogger(__name__)
@@ -49,42 +51,59 @@ class MapOfRun:
 
         return both
 
-    def write(self, folder: Path, factor: float, record: RunRecord) -> dict[str, Any]:
+    def write(self, folder: Path, scale: Scale, record: RunRecord) -> dict[str, Any]:
         """Write `trajectory_map.tum`, of the frames that lie in the largest connected part of the
-        map, and give it to the record.
+        map, and with `slam.enabled` the map itself, `map/`; give the trajectory to the record.
 
         Args:
-            factor: output units per odometry unit, at the end of the run.
+            scale: of the output, at the end of the run.
 
         Returns:
             What `summary.json` says of loops and refinement.
         """
-        state = self.mapper.finish()
+        state, factor = self.mapper.finish(), scale.factor
         summary: dict[str, Any] = {}
-        if self.mapper.graph is not None:
+        placed = state.largest_part(factor)
+        refined: dict[int, Float64] = {}
+        if self.mapper.map.graph is not None:
             summary["loops"] = {"closed": state.closed, "refused": dict(state.refused)}
-        keyframes = state.largest_part()
-        if self._pictures is not None and keyframes:
-            keyframes, summary["refinement"] = self._refined(keyframes, self._pictures)
-        trajectory = self._frames.in_map(keyframes, factor, record.title)
+        if self._pictures is not None and placed:
+            refined, summary["refinement"] = self._refined(placed, self._pictures)
+            placed = refined or placed
+        trajectory = self._frames.in_map(placed, factor, record.title)
         summary["frames_in_map"] = 0 if trajectory is None else len(trajectory.stamps_ns)
         if trajectory is not None:
             write_tum(folder / MAP_FILE, trajectory)
             record.mapped = trajectory
+        if self.mapper.map.graph is not None and placed:
+            self._save(folder / "map", scale, refined)
         return summary
+
+    def _save(self, folder: Path, scale: Scale, refined: dict[int, Float64]) -> None:
+        """The map with its keyframes where refinement put them, if it did."""
+        saved = self.mapper.snapshot(scale.factor, scale.state is ScaleState.METRIC)
+        moved = {
+            each.key: rigid(
+                refined[each.frame_id][:3, :3], scale.factor * refined[each.frame_id][:3, 3]
+            )
+            for each in self.mapper.own_keyframes()
+            if each.frame_id in refined and each.key in saved.poses
+        }
+        folder.mkdir()
+        write_map(folder, saved.moved(moved))
 
     def _refined(
         self, placed: dict[int, Float64], pictures: FramePictures
     ) -> tuple[dict[int, Float64], dict[str, Any]]:
-        """The frames where refinement puts them, by frame id; keyframes that it could not judge
-        are left out, and their frames follow those around them."""
-        keyframes = [each for each in self.mapper.store if each.frame_id in placed]
+        """The frames where refinement puts them, by frame id, none where it fails; keyframes that
+        it could not judge are left out, and their frames follow those around them."""
+        keyframes = [each for each in self.mapper.own_keyframes() if each.frame_id in placed]
         known = [
             RefineView(each.frame_id, each.picture, each.camera, rigid_part(placed[each.frame_id]))
             for each in keyframes
         ]
         views = sorted([*known, *pictures.between(keyframes)], key=lambda view: view.frame_id)
-        loops = [] if self.mapper.graph is None else self.mapper.graph.loops
+        loops = [] if self.mapper.map.graph is None else self.mapper.map.graph.loops
         ids = {each.key: each.frame_id for each in keyframes}
         pairs = [
             (ids[each.first], ids[each.second]) for each in loops
@@ -93,7 +112,7 @@ class MapOfRun:
         say = log.debug if self._quiet else lambda text: log.info("refinement: %s", text)
         result = refine(views, pairs, say)
         if not result.poses:
-            return placed, {"placed": 0, "why": "too few points are seen by several keyframes"}
+            return {}, {"placed": 0, "why": "too few points are seen by several keyframes"}
         return result.poses, _in_words(result, len(views))
 
 
@@ -112,7 +131,7 @@ def _in_words(result: Refined, views: int) -> dict[str, Any]:
 def map_of_run(settings: SlamSettings, refine: bool, quiet: bool) -> Iterator[MapOfRun | None]:
     """The map of a run, where the settings or `refine` want one; asks for what it needs before the
     run. Raises ConfigError where that is not installed."""
-    if not (settings.enabled or refine):
+    if not (wants_map(settings) or refine):
         yield None
         return
     if refine:

@@ -78,7 +78,7 @@ def replay(
         bag.rmdir()
         summary = summarise(source, engine, record, timing)
         if mapped is not None:
-            summary |= mapped.write(unfinished.path, engine.scale.factor, record)
+            summary |= mapped.write(unfinished.path, engine.scale, record)
         write_summary(
             unfinished.path,
             summary,

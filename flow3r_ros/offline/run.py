@@ -130,7 +130,7 @@ def run(
                 timing = drive(source, engine, mapped.beside(folder.add), quiet, see=mapped.see)
             summary = summarise(source, engine, record, timing)
             if mapped is not None:
-                summary |= mapped.write(unfinished.path, engine.scale.factor, record)
+                summary |= mapped.write(unfinished.path, engine.scale, record)
             points = engine.map.points() if engine.map is not None else None
             folder.finish(
                 summary, engine.config, {**(arguments or {}), "notes": source.notes}, points

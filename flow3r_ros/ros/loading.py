@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from flow3r_ros.config import Config
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.ros.worker import Outcome, Tally
-from flow3r_ros.slam.mapper import Mapper
+from flow3r_ros.slam.mapper import Mapper, wants_map
 from flow3r_ros.types import Predictor
 from flow3r_ros.wire.outputs import RunStatus
 
@@ -75,7 +75,7 @@ class MappedEngine(Engine):
 
 def engine_of(predictor: Predictor, config: Config) -> tuple[Engine, Mapper | None]:
     """The engine of a node, and the mapper of its keyframes where the settings want a map."""
-    if not config.slam.enabled:
+    if not wants_map(config.slam):
         return Engine(predictor, config), None
     engine = MappedEngine(predictor, config)
     return engine, engine.mapper

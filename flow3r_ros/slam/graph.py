@@ -63,6 +63,7 @@ class KeyframeGraph:
         self.poses: dict[int, Float64] = {}
         self.loops: list[Loop] = []
         self._island: dict[int, int] = {}
+        self._held: set[int] = set()
 
     def island(self, key: int) -> int:
         """Number of the connected part of the map that a keyframe lies in: its oldest segment."""
@@ -95,8 +96,21 @@ class KeyframeGraph:
             step = invert(before.T_odom_cam) @ self._store[key].T_odom_cam
             self.poses[key] = _similar(self.poses[before.key] @ correction @ step)
 
+    def place(self, key: int, S_map_cam: Float64, held: bool) -> None:
+        """A keyframe of another map has come into the store, and lies at a Sim(3) `[4, 4]`; `held`:
+        nothing moves it."""
+        self._island.setdefault(self._store[key].segment, self._store[key].segment)
+        self.poses[key] = S_map_cam
+        if held:
+            self._held.add(key)
+
+    def join(self, islands: dict[int, int]) -> None:
+        """Segments are connected: number of the connected part by segment."""
+        self._island |= islands
+
     def remove(self, key: int) -> None:
         """A keyframe leaves the store: its loops go with it."""
+        self._held.discard(key)
         self.loops = [loop for loop in self.loops if key not in (loop.first, loop.second)]
         del self.poses[key]
 
@@ -184,10 +198,10 @@ class KeyframeGraph:
                 noise = gtsam.noiseModel.Diagonal.Sigmas(sigma)
                 graph.add(self._between(before.key, key, step, noise))
                 continue
-            held = self.island(key) == keyframe.segment
-            noise = gtsam.noiseModel.Isotropic.Sigma(7, HELD if held else APART)
-            here = self._similarity(self.poses[key])
-            graph.add(gtsam.PriorFactorSimilarity3(key, here, noise))
+            first = self.island(key) == keyframe.segment
+            graph.add(self._prior(key, HELD if first else APART))
+        for key in self._held:
+            graph.add(self._prior(key, HELD))
         for loop in loops:
             noise = gtsam.noiseModel.Robust.Create(
                 gtsam.noiseModel.mEstimator.Cauchy.Create(CAUCHY),
@@ -199,6 +213,10 @@ class KeyframeGraph:
     def _loop_sigma(self, loop: Loop) -> Float64:
         depth = self._store[loop.first].median_depth
         return _sigma(LOOP_TURN, LOOP_SHIFT * depth, LOOP_SCALE)
+
+    def _prior(self, key: int, sigma: float) -> Any:
+        noise = self._gtsam.noiseModel.Isotropic.Sigma(7, sigma)
+        return self._gtsam.PriorFactorSimilarity3(key, self._similarity(self.poses[key]), noise)
 
     def _between(self, first: int, second: int, S: Float64, noise: Any) -> Any:
         return self._gtsam.BetweenFactorSimilarity3(first, second, self._similarity(S), noise)

@@ -82,6 +82,10 @@ class MapKeyframe:
         """The same at another pose."""
         return replace(self, T_odom_cam=T_odom_cam)
 
+    def renumbered(self, key: int, segment: int) -> MapKeyframe:
+        """The same under another key, in another segment."""
+        return replace(self, key=key, segment=segment)
+
     @property
     def median_depth(self) -> float:
         """Of its depth map, odometry units; 1 where nothing is known."""

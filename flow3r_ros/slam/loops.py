@@ -11,7 +11,7 @@ none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -66,6 +66,10 @@ class Loop:
     inliers: int
     likeness: float
     disagreement: float
+
+    def renumbered(self, first: int, second: int) -> Loop:
+        """The same between other keys."""
+        return replace(self, first=first, second=second)
 
 
 @dataclass(frozen=True)

@@ -11,41 +11,57 @@ import logging
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Semaphore
 
 import numpy as np
 
 from flow3r_ros.config import SlamSettings
-from flow3r_ros.geometry.lie import invert, rigid, rigid_part
+from flow3r_ros.errors import ConfigError, InputError
+from flow3r_ros.geometry.lie import rigid, rigid_part
 from flow3r_ros.odometry.finished import Finished
-from flow3r_ros.slam.graph import BEND, GATE, KeyframeGraph
+from flow3r_ros.slam.disk import load_map
 from flow3r_ros.slam.keyframe import MapKeyframe
-from flow3r_ros.slam.loops import Loop, verify
-from flow3r_ros.slam.places import Places
-from flow3r_ros.slam.store import KeyframeStore
-from flow3r_ros.slam.thinning import most_redundant
+from flow3r_ros.slam.map import SlamMap
+from flow3r_ros.slam.saved import SavedMap
 from flow3r_ros.types import Float64
 
 log = logging.getLogger(__name__)
 
-RECENT_NS = 20_000_000_000
-"""keyframes of the last 20 s are no loops: the odometry itself links them"""
-CANDIDATES = 4
-"""keyframes that are compared with a new one, those whose places are most alike"""
 REST_AFTER_LOOP = 1
 """keyframes after one that closed a loop which look for none: they would say the same"""
 MAX_WAITING = 16
 """keyframes that wait for the map; a caller with more waits, or leaves them out (`live`)"""
+LOCAL = 40
+"""keyframes of its own that a run keeps which only localises in a saved map"""
+
+
+def wants_map(settings: SlamSettings) -> bool:
+    """Whether the settings of `slam` want a map. Raises ConfigError where they contradict each
+    other."""
+    if settings.map and not settings.enabled:
+        raise ConfigError("slam.map is set, slam.enabled is not", "set slam.enabled: true")
+    if settings.mode == "localisation" and not settings.map:
+        raise ConfigError("slam.mode is localisation without a map", "name one in slam.map")
+    return settings.enabled
 
 
 @dataclass(frozen=True)
 class Located:
     """Where a keyframe lies: `S_map_cam` Sim(3) `[4, 4]` of its frame in the map; `T_odom_cam`
-    `[4, 4]` in `odom`, odometry units; `island` number of the connected part of the map."""
+    `[4, 4]` in `odom`, odometry units; `island` number of the connected part of the map;
+    `in_saved` whether that is the map that was loaded, whose unit is its own."""
 
     S_map_cam: Float64
     T_odom_cam: Float64
     island: int
+    in_saved: bool = False
+
+    def in_run_units(self, factor: float) -> Float64:
+        """`S_map_cam` for a map whose unit is the odometry's, `factor` output units each."""
+        if not self.in_saved:
+            return self.S_map_cam
+        return np.asarray(np.diag([1.0 / factor] * 3 + [1.0]) @ self.S_map_cam)
 
 
 @dataclass(frozen=True)
@@ -73,46 +89,56 @@ class MapState:
         newest = next(reversed(self.located.values()), None)
         if newest is None:
             return None
-        T = rigid_part(newest.S_map_cam)
+        T = rigid_part(newest.in_run_units(factor))
         R = T[:3, :3] @ newest.T_odom_cam[:3, :3].T
         here = factor * newest.T_odom_cam[:3, 3] + offset
         return rigid(R, factor * T[:3, 3] - R @ here)
 
-    def largest_part(self) -> dict[int, Float64]:
+    def largest_part(self, factor: float = 1.0) -> dict[int, Float64]:
         """Sim(3) poses `[4, 4]` in the map, by frame id, of the keyframes of its largest connected
-        part."""
+        part, or of the one that was loaded; `factor` output units per odometry unit."""
         sizes = Counter(each.island for each in self.located.values())
-        island = min(sizes, key=lambda each: (-sizes[each], each), default=None)
-        return {id_: each.S_map_cam for id_, each in self.located.items() if each.island == island}
+        islands = {each.island for each in self.located.values() if each.in_saved} or set(sizes)
+        island = min(islands, key=lambda each: (-sizes[each], each), default=None)
+        return {
+            id_: each.in_run_units(factor)
+            for id_, each in self.located.items()
+            if each.island == island
+        }
 
 
 class Mapper:
-    """Owns the keyframe store, the places, the graph (None where loops are not wanted) and the
-    thread; a context manager that ends it. Between `take` and `finish` its thread alone touches
-    them.
+    """Owns the map and the thread that changes it; a context manager that ends it.
 
     Args:
-        settings: `slam`.
+        settings: `slam`. Raises InputError for a `slam.map` that cannot be loaded, ConfigError
+            where GTSAM is missing.
         live: leave keyframes out that come faster than they can be taken in, instead of waiting.
     """
 
     def __init__(self, settings: SlamSettings, live: bool = False) -> None:
         self._settings = settings
         self._live = live
+        self._saved = load_map(Path(settings.map).expanduser()) if settings.map else None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="map")
         self._room = Semaphore(MAX_WAITING)
         self._waiting: list[Future[None]] = []
         self._begin()
 
     def _begin(self) -> None:
-        self.store = KeyframeStore()
-        self.graph = KeyframeGraph(self.store) if self._settings.enabled else None
-        self._places = Places()
+        self.map = SlamMap(self._settings.enabled)
+        self._of_saved: set[int] = set()
+        if self._saved is not None and self._settings.enabled:
+            self._of_saved = set(self.map.restore(self._saved, self._localises))
+        self._first_segment = self.map.next_segment
         self._keys: dict[int, int] = {}
-        self._next_key = self._rest = self._closed = self._left_out = 0
-        self._refused: Counter[str] = Counter()
+        self._rest = self._left_out = 0
         self._changed_ns: int | None = None
-        self.state = MapState()
+        self._tell()
+
+    @property
+    def _localises(self) -> bool:
+        return self._settings.mode == "localisation"
 
     def __enter__(self) -> Mapper:
         return self
@@ -146,92 +172,72 @@ class Mapper:
         self.finish()
         self._begin()
 
+    def own_keyframes(self) -> list[MapKeyframe]:
+        """The keyframes of this run, in order, once all are taken in."""
+        self.finish()
+        return [self.map.store[key] for key in self._keys.values()]
+
+    def snapshot(self, factor: float, metric: bool) -> SavedMap:
+        """The map to put on disk, once every keyframe is taken in; while localising the one that
+        was loaded. `factor` output units per odometry unit, metres when `metric`.
+
+        Raises InputError for an empty map.
+        """
+        self.finish()
+        if self._saved is not None and self._localises:
+            return self._saved
+        if not len(self.map.store):
+            raise InputError("there is no map yet", "wait until frames are tracked")
+        # a map that was loaded is in output units already, and so is what was joined to it
+        unit = 1.0 if self._of_saved else factor
+        return self.map.saved(unit, metric)
+
     # --- in its thread ----------------------------------------------------------------------------
 
     def _take(self, finished: Finished) -> None:
         try:
-            keyframe = MapKeyframe.of(finished, self._next_key, finished.segment)
-            self._next_key += 1
+            segment = self._first_segment + finished.segment
+            keyframe = MapKeyframe.of(finished, self.map.next_key, segment)
             self._keys[keyframe.frame_id] = keyframe.key
             self._changed_ns = self._changed_ns or keyframe.stamp_ns
-            self.store.add(keyframe)
             adjusted = {
-                self._keys[id_]: pose for id_, pose in finished.adjusted.items()
+                self._keys[id_]: pose
+                for id_, pose in finished.adjusted.items()
                 if id_ in self._keys
-            }  # fmt: skip
-            if self.graph is None:
-                for key, pose in adjusted.items():
-                    self.store.move(key, pose)
-            else:
-                self.graph.add(keyframe.key)
-                self.graph.adjust(adjusted)
-                self._look_for_loop(keyframe, self.graph)
-                self._places.add(keyframe.key, keyframe.descriptors)
-                self._stay_within(self.graph)
+            }
+            self.map.add(keyframe, adjusted)
+            self._rest = max(self._rest - 1, 0)
+            if not self._rest and self.map.close_loop(keyframe.key):
+                self._changed_ns = keyframe.stamp_ns
+                self._rest = REST_AFTER_LOOP + 1
+            self._stay_within()
             self._tell()
         except Exception:
             log.exception("the map could not take in keyframe %d", finished.reference.view.id)
         finally:
             self._room.release()
 
-    def _look_for_loop(self, keyframe: MapKeyframe, graph: KeyframeGraph) -> None:
-        """Close one loop at most, with the candidate that is most alike and passes every gate."""
-        self._rest = max(self._rest - 1, 0)
-        if self._rest:
-            return
-        old = {
-            each.key for each in self.store
-            if each.segment != keyframe.segment or keyframe.stamp_ns - each.stamp_ns > RECENT_NS
-        }  # fmt: skip
-        for key in self._places.alike(keyframe.descriptors, old, CANDIDATES):
-            beside = [self.store.before(key), self.store.after(key)]
-            neighbours = [
-                (each, invert(graph.poses[key]) @ graph.poses[each.key])
-                for each in beside if each is not None
-            ]  # fmt: skip
-            loop = verify(self.store[key], keyframe, neighbours)
-            reason = loop if isinstance(loop, str) else self._taken(loop, graph)
-            if not reason:
-                self._closed += 1
-                self._changed_ns = keyframe.stamp_ns
-                self._rest = REST_AFTER_LOOP + 1
-                return
-            self._refused[reason] += 1
+    def _stay_within(self) -> None:
+        """Thin the map to its bound; while localising, forget old keyframes of this run."""
+        while self._localises and len(self._keys) > LOCAL:
+            self._forget(next(iter(self._keys.values())))
+        while self.map.graph is not None and len(self.map.store) > self._settings.max_keyframes:
+            self._forget(self.map.most_redundant())
 
-    def _taken(self, loop: Loop, graph: KeyframeGraph) -> str:
-        """Take a loop into the graph; else why the map contradicts it."""
-        if graph.disagreement(loop) > GATE:
-            return "contradicts the map"
-        result = graph.with_loop(loop)
-        if not np.isfinite(result.strain) or result.strain > BEND:
-            return "bends the map"
-        graph.take(loop, result)
-        log.info(
-            "loop: keyframes of frames %d and %d, %d of %d matches, likeness %.2f",
-            self.store[loop.first].frame_id, self.store[loop.second].frame_id, loop.inliers,
-            loop.matches, loop.likeness,
-        )  # fmt: skip
-        return ""
-
-    def _stay_within(self, graph: KeyframeGraph) -> None:
-        """Thin the map to its bound."""
-        while len(self.store) > self._settings.max_keyframes:
-            key = most_redundant(self.store, graph)
-            del self._keys[self.store[key].frame_id]
-            graph.remove(key)
-            self._places.remove(key)
-            self.store.remove(key)
+    def _forget(self, key: int) -> None:
+        self._keys = {id_: other for id_, other in self._keys.items() if other != key}
+        self._of_saved.discard(key)
+        self.map.remove(key)
 
     def _tell(self) -> None:
-        located = {
-            each.frame_id: Located(
-                each.T_odom_cam if self.graph is None else self.graph.poses[each.key],
-                each.T_odom_cam,
-                each.segment if self.graph is None else self.graph.island(each.key),
+        saved_islands = {self.map.island(key) for key in self._of_saved}
+        located = {}
+        for id_, key in self._keys.items():
+            island, pose = self.map.island(key), self.map.pose(key)
+            located[id_] = Located(
+                pose, self.map.store[key].T_odom_cam, island, island in saved_islands
             )
-            for each in self.store
-        }
         self.state = MapState(
-            located, self._closed, self._refused.copy(), len(self.store), self._left_out,
-            self._changed_ns,
+            located, self.map.closed, self.map.refused.copy(), len(self.map.store),
+            self._left_out, self._changed_ns,
         )  # fmt: skip

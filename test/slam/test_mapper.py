@@ -9,6 +9,7 @@ import pytest
 
 from flow3r_ros.config import SlamSettings
 from flow3r_ros.geometry.lie import apply, invert, sim3, umeyama
+from flow3r_ros.slam import map as map_module
 from flow3r_ros.slam import mapper as module
 from flow3r_ros.slam.mapper import MAX_WAITING, Mapper, MapState
 from flow3r_ros.types import Float64
@@ -51,7 +52,7 @@ def test_without_loops_the_map_is_the_odometry() -> None:
 
 def test_the_same_corridor_twice_is_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pictures of a second round are those of the first, the way says they are 12 m off."""
-    monkeypatch.setattr(module, "CANDIDATES", 1)
+    monkeypatch.setattr(map_module, "CANDIDATES", 1)
     told = drifting(COUNT, 0.0, 1.0)
     far = [sim3(1.0, np.eye(3), [0.5 * index, 0.0, 0.0]) @ each for index, each in enumerate(told)]
     state = mapped(far)
@@ -87,7 +88,7 @@ def test_adjusted_keyframes_move_and_keep_what_loops_corrected(
         for index, each in enumerate(told):
             mapper.take(finished(index, each))
         before = mapper.finish()
-        monkeypatch.setattr(module, "CANDIDATES", 0)
+        monkeypatch.setattr(map_module, "CANDIDATES", 0)
         again = {index: told[index] for index in range(COUNT - 5, COUNT)}
         last = told[-1] @ invert(way(COUNT - 1)) @ way(COUNT)
         mapper.take(finished(COUNT, last, adjusted=again))
@@ -98,7 +99,7 @@ def test_adjusted_keyframes_move_and_keep_what_loops_corrected(
 
 
 def test_the_map_stays_within_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CANDIDATES", 0)  # the bound alone
+    monkeypatch.setattr(map_module, "CANDIDATES", 0)  # the bound alone
     state = mapped(
         [way(index) for index in range(60)], SlamSettings(enabled=True, max_keyframes=50)
     )
