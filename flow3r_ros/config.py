@@ -154,7 +154,10 @@ class SlamSettings(Settings):
         "`slam` (GTSAM)",
     )
     map: str = Field(
-        "", description="folder of a saved map to find the camera in from the start; empty = none"
+        "",
+        description="folder of a saved map to find the camera in from the start; empty = none; "
+        "~/load_map reads it again",
+        json_schema_extra=RUNTIME,
     )
     mode: Literal["mapping", "localisation"] = Field(
         "mapping",

@@ -172,6 +172,16 @@ class Mapper:
         self.finish()
         self._begin()
 
+    def load(self) -> int:
+        """Begin anew with the map that `slam.map` names, and say how many keyframes it has. Raises
+        InputError where it cannot be loaded; then the map stays as it is."""
+        if not self._settings.map:
+            raise InputError("slam.map names no map", "set it to the folder of one")
+        saved = load_map(Path(self._settings.map).expanduser())
+        self._saved = saved
+        self.reset()
+        return len(saved.keyframes)
+
     def own_keyframes(self) -> list[MapKeyframe]:
         """The keyframes of this run, in order, once all are taken in."""
         self.finish()
