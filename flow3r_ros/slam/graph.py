@@ -34,7 +34,7 @@ GATE = 24.3
 BEND = 3.0
 """chi square a degree of freedom that the odometry's factors may reach: beyond it a loop bends
 the map"""
-HELD, APART = 1e-6, 1e3
+HELD, APART = 1e-4, 30.0
 """units and rad: 1-sigma of where the first keyframe of the map lies, which holds it, and of where
 a later segment begins, which loops alone know"""
 CAUCHY = 2.0
@@ -122,7 +122,7 @@ class KeyframeGraph:
         if self.island(loop.first) != self.island(loop.second):
             return 0.0
         values = self._values(self.poses)
-        marginals = self._gtsam.Marginals(self._factors(self.loops), values)
+        marginals = self._gtsam.Marginals(self._factors(self.poses, self.loops), values)
         keys = self._gtsam.KeyVector([loop.first, loop.second])
         joint = marginals.jointMarginalCovariance(keys).fullMatrix()
         if loop.first > loop.second:  # GTSAM sorts them
@@ -166,12 +166,12 @@ class KeyframeGraph:
         gtsam = self._gtsam
         parameters = gtsam.LevenbergMarquardtParams()
         parameters.setMaxIterations(30)
-        factors = self._factors(loops)
+        factors = self._factors(poses, loops)
         solver = gtsam.LevenbergMarquardtOptimizer(factors, self._values(poses), parameters)
         values = solver.optimize()
-        chain = self._factors([])
-        freedom = max(7 * (chain.size() - len(self._islands())), 1)
         found = {key: _from_gtsam(values.atSimilarity3(key)) for key in poses}
+        chain = self._factors(found, [])
+        freedom = max(7 * (chain.size() - len(self._islands())), 1)
         return Optimised(found, 2.0 * chain.error(values) / freedom)
 
     # --- in GTSAM's words -------------------------------------------------------------------------
@@ -185,8 +185,8 @@ class KeyframeGraph:
             values.insert(key, self._similarity(pose))
         return values
 
-    def _factors(self, loops: Iterable[Loop]) -> Any:
-        """The odometry's factors, one for where each segment begins, and loops."""
+    def _factors(self, poses: dict[int, Float64], loops: Iterable[Loop]) -> Any:
+        """The odometry's factors, one for where each segment begins in `poses`, and loops."""
         gtsam = self._gtsam
         graph = gtsam.NonlinearFactorGraph()
         for keyframe in self._store:
@@ -199,9 +199,9 @@ class KeyframeGraph:
                 graph.add(self._between(before.key, key, step, noise))
                 continue
             first = self.island(key) == keyframe.segment
-            graph.add(self._prior(key, HELD if first else APART))
+            graph.add(self._prior(key, poses[key], HELD if first else APART))
         for key in self._held:
-            graph.add(self._prior(key, HELD))
+            graph.add(self._prior(key, self.poses[key], HELD))
         for loop in loops:
             noise = gtsam.noiseModel.Robust.Create(
                 gtsam.noiseModel.mEstimator.Cauchy.Create(CAUCHY),
@@ -214,9 +214,9 @@ class KeyframeGraph:
         depth = self._store[loop.first].median_depth
         return _sigma(LOOP_TURN, LOOP_SHIFT * depth, LOOP_SCALE)
 
-    def _prior(self, key: int, sigma: float) -> Any:
+    def _prior(self, key: int, pose: Float64, sigma: float) -> Any:
         noise = self._gtsam.noiseModel.Isotropic.Sigma(7, sigma)
-        return self._gtsam.PriorFactorSimilarity3(key, self._similarity(self.poses[key]), noise)
+        return self._gtsam.PriorFactorSimilarity3(key, self._similarity(pose), noise)
 
     def _between(self, first: int, second: int, S: Float64, noise: Any) -> Any:
         return self._gtsam.BetweenFactorSimilarity3(first, second, self._similarity(S), noise)

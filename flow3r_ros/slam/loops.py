@@ -45,6 +45,10 @@ SAME_SHIFT = 0.12
 """of the median depth: the same for translations"""
 MAX_SCALE = 3.0
 """largest ratio of units: two segments took theirs from two answers of the network"""
+UNKNOWN = 1.9
+"""relative sigma of an inverse depth from which on nothing is known of it (`points_at` gives 2).
+The first keyframe of a run has a sigma of 1 everywhere: the median over its features still tells
+the unit"""
 LIKENESS = 0.15
 """correlation of the pictures laid over each other that a loop needs (`verification.LIKENESS` is
 for pictures taken one after the other)"""
@@ -177,10 +181,10 @@ def _ratio_of_units(
     """How many units of the first keyframe are one of the second: the ratio of the distances
     between the same points; None with too few of them."""
     a, b = first.points_at(one), second.points_at(two)
-    sure = (a.sigma < 0.5 * a.inverse) & (b.sigma < 0.5 * b.inverse)
-    if np.count_nonzero(sure) < MIN_INLIERS:
+    known = (a.sigma < UNKNOWN * a.inverse) & (b.sigma < UNKNOWN * b.inverse)
+    if np.count_nonzero(known) < MIN_INLIERS:
         return None
-    p, q = (each.rays[sure] / each.inverse[sure][:, None] for each in (a, b))
+    p, q = (each.rays[known] / each.inverse[known][:, None] for each in (a, b))
     p, q = (each - np.median(each, axis=0) for each in (p, q))
     lengths = np.linalg.norm(q, axis=1)
     far = lengths > np.quantile(lengths, 0.3)

@@ -11,7 +11,7 @@ import pytest
 
 from flow3r_ros.config import SlamSettings
 from flow3r_ros.errors import ConfigError, InputError, OutputError
-from flow3r_ros.geometry.lie import invert, se3_exp
+from flow3r_ros.geometry.lie import invert, rigid, se3_exp, so3_exp
 from flow3r_ros.slam.disk import describe_map, load_map, save_map
 from flow3r_ros.slam.export import cloud, write_colmap
 from flow3r_ros.slam.mapper import Mapper, wants_map
@@ -92,13 +92,13 @@ def test_what_is_wrong_is_named(
 
 def test_a_run_is_found_in_a_saved_map_from_its_first_keyframe(folder: Path) -> None:
     settings = SlamSettings(enabled=True, map=str(folder), mode="localisation")
-    start = ROUND - 3
+    start, elsewhere = ROUND - 3, rigid(so3_exp([0.0, 1.2, 0.0]), [20.0, 0.0, -5.0])
     with Mapper(settings) as mapper:
         before = mapper.snapshot(1.0, False)
         for index in range(start, start + 3):
-            # the run's own world begins where its camera is, in a unit of 1.25 m
-            told = invert(way(start)) @ way(index)
-            told[:3, 3] /= 1.25
+            # the run's own world lies elsewhere, is turned, and has a unit of 1.25 m
+            told = elsewhere @ invert(way(start)) @ way(index)
+            told[:3, 3] = (told[:3, 3] - elsewhere[:3, 3]) / 1.25 + elsewhere[:3, 3]
             mapper.take(finished(index, told, unit=1.25))
         state = mapper.finish()
         assert state.closed >= 1
@@ -107,7 +107,9 @@ def test_a_run_is_found_in_a_saved_map_from_its_first_keyframe(folder: Path) -> 
             assert np.linalg.norm(located.S_map_cam[:3, 3] - way(index)[:3, 3]) < 0.15
         correction = state.map_to_odom(1.0, np.zeros(3))
         assert correction is not None
-        assert np.linalg.norm(correction[:3, 3] - way(start)[:3, 3]) < 0.3
+        newest = elsewhere @ invert(way(start)) @ way(start + 2)
+        newest[:3, 3] = (newest[:3, 3] - elsewhere[:3, 3]) / 1.25 + elsewhere[:3, 3]
+        assert np.linalg.norm((correction @ newest)[:3, 3] - way(start + 2)[:3, 3]) < 0.15
         after = mapper.snapshot(1.0, False)
         assert [each.key for each in after.keyframes] == [each.key for each in before.keyframes]
 
