@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Semaphore
@@ -119,17 +119,18 @@ class Mapper:
     def __init__(self, settings: SlamSettings, live: bool = False) -> None:
         self._settings = settings
         self._live = live
-        self._saved = load_map(Path(settings.map).expanduser()) if settings.map else None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="map")
         self._room = Semaphore(MAX_WAITING)
-        self._waiting: list[Future[None]] = []
-        self._begin()
+        self._epoch = 0
+        self._begin(load_map(Path(settings.map).expanduser()) if settings.map else None)
 
-    def _begin(self) -> None:
+    def _begin(self, saved: SavedMap | None) -> None:
+        """An empty map, or a saved one."""
+        self._saved = saved
         self.map = SlamMap(self._settings.enabled)
         self._of_saved: set[int] = set()
-        if self._saved is not None and self._settings.enabled:
-            self._of_saved = set(self.map.restore(self._saved, self._localises))
+        if saved is not None and self._settings.enabled:
+            self._of_saved = set(self.map.restore(saved, self._localises))
         self._first_segment = self.map.next_segment
         self._keys: dict[int, int] = {}
         self._rest = self._left_out = 0
@@ -155,22 +156,15 @@ class Mapper:
         if not self._room.acquire(blocking=not self._live):
             self._left_out += 1
             return
-        self._waiting = [each for each in self._waiting if not each.done()]
-        self._waiting.append(self._thread.submit(self._take, finished))
+        self._thread.submit(self._take, finished, self._epoch)
 
     def finish(self) -> MapState:
         """Wait until every keyframe is taken in; what is known then."""
-        wait(self._waiting)
-        self._waiting = []
-        return self.state
+        return self._thread.submit(lambda: self.state).result()
 
     def reset(self) -> None:
-        """Forget the map, and the keyframes that wait for it."""
-        for future in self._waiting:
-            if future.cancel():
-                self._room.release()
-        self.finish()
-        self._begin()
+        """Begin anew, with the saved map where one was loaded; keyframes that wait are left out."""
+        self._restart(self._saved)
 
     def load(self) -> int:
         """Begin anew with the map that `slam.map` names, and say how many keyframes it has. Raises
@@ -178,14 +172,17 @@ class Mapper:
         if not self._settings.map:
             raise InputError("slam.map names no map", "set it to the folder of one")
         saved = load_map(Path(self._settings.map).expanduser())
-        self._saved = saved
-        self.reset()
+        self._restart(saved)
         return len(saved.keyframes)
+
+    def _restart(self, saved: SavedMap | None) -> None:
+        self._epoch += 1
+        self._thread.submit(self._begin, saved).result()
 
     def own_keyframes(self) -> list[MapKeyframe]:
         """The keyframes of this run, in order, once all are taken in."""
-        self.finish()
-        return [self.map.store[key] for key in self._keys.values()]
+        keys = self._thread.submit(lambda: list(self._keys.values())).result()
+        return [self.map.store[key] for key in keys]
 
     def snapshot(self, factor: float, metric: bool) -> SavedMap:
         """The map to put on disk, once every keyframe is taken in; while localising the one that
@@ -193,19 +190,23 @@ class Mapper:
 
         Raises InputError for an empty map.
         """
-        self.finish()
+        return self._thread.submit(self._snapshot, factor, metric).result()
+
+    # --- in its thread ----------------------------------------------------------------------------
+
+    def _snapshot(self, factor: float, metric: bool) -> SavedMap:
         if self._saved is not None and self._localises:
             return self._saved
         if not len(self.map.store):
             raise InputError("there is no map yet", "wait until frames are tracked")
-        # a map that was loaded is in output units already, and so is what was joined to it
-        unit = 1.0 if self._of_saved else factor
-        return self.map.saved(unit, metric)
+        if self._saved is None:
+            return self.map.saved(factor, metric)
+        return self.map.saved(1.0, self._saved.metric)  # in the unit of the map that was loaded
 
-    # --- in its thread ----------------------------------------------------------------------------
-
-    def _take(self, finished: Finished) -> None:
+    def _take(self, finished: Finished, epoch: int) -> None:
         try:
+            if epoch != self._epoch:  # of before a restart
+                return
             segment = self._first_segment + finished.segment
             keyframe = MapKeyframe.of(finished, self.map.next_key, segment)
             self._keys[keyframe.frame_id] = keyframe.key
