@@ -155,8 +155,7 @@ class SlamSettings(Settings):
     )
     map: str = Field(
         "",
-        description="folder of a saved map to find the camera in from the start; empty = none; "
-        "~/load_map reads it again",
+        description="folder of a saved map to be found in; empty = none; ~/load_map reads it anew",
         json_schema_extra=RUNTIME,
     )
     mode: Literal["mapping", "localisation"] = Field(

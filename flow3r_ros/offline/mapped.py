@@ -110,7 +110,11 @@ class MapOfRun:
             if each.first in ids and each.second in ids
         ]  # fmt: skip
         say = log.debug if self._quiet else lambda text: log.info("refinement: %s", text)
-        result = refine(views, pairs, say)
+        try:
+            result = refine(views, pairs, say)
+        except (RuntimeError, ValueError) as error:
+            log.warning("refinement failed, the run stays as it is: %s", error)
+            return {}, {"placed": 0, "why": f"it failed: {error}"}
         if not result.poses:
             return {}, {"placed": 0, "why": "too few points are seen by several keyframes"}
         return result.poses, _in_words(result, len(views))

@@ -22,6 +22,10 @@ from flow3r_ros.types import Float64
 
 ROUNDS = 3
 """times that tracks are triangulated and adjusted: better poses find more of them"""
+MIN_POSED = 3
+"""pictures whose pose is known without which there is nothing to adjust: the camera hardly moved"""
+MIN_SHIFT_PX = 2.0
+"""median shift of the matches of a pair below which it says nothing of depth"""
 MOST_PLACINGS = 5
 """times that pictures without a pose are tried: each new one brings points for the next"""
 
@@ -40,6 +44,10 @@ class Refined:
     turn_deg: float
 
 
+NOTHING = Refined({}, 0, 0, 0.0, 0.0, 0.0)
+"""where pictures have too little in common"""
+
+
 def refine(
     views: Sequence[RefineView],
     loops: Iterable[tuple[int, int]] = (),
@@ -48,13 +56,16 @@ def refine(
     """Adjust pictures together.
 
     Args:
-        views: in the order of their frames; two of them at least have a pose.
+        views: in the order of their frames; with fewer than `MIN_POSED` poses nothing is found.
         loops: pairs of frame ids that show one place.
         say: told what is being done.
 
     Raises:
         ConfigError: pycolmap is not installed.
     """
+    posed = [at for at, view in enumerate(views) if view.pose is not None]
+    if len(posed) < MIN_POSED:
+        return NOTHING
     order = {view.frame_id: at for at, view in enumerate(views)}
     say(f"features of {len(views)} pictures")
     features = [features_of(view.gray()) for view in views]
@@ -62,11 +73,13 @@ def refine(
         [view.camera for view in views], [each.pixels for each in features],
         [view.pose for view in views],
     )  # fmt: skip
-    posed = [at for at, view in enumerate(views) if view.pose is not None]
     pairs = pairs_to_match(features, posed, [(order[a], order[b]) for a, b in loops])
     say(f"matches of {len(pairs)} pairs")
     for first, second in pairs:
-        adjustment.add_matches(first, second, matched(features[first], features[second]))
+        rows = matched(features[first], features[second])
+        shift = features[first].pixels[rows[:, 0]] - features[second].pixels[rows[:, 1]]
+        if len(rows) and np.median(np.linalg.norm(shift, axis=1)) > MIN_SHIFT_PX:
+            adjustment.add_matches(first, second, rows)
     adjustment.finish_matches()
     before_px = 0.0
     for turn in range(ROUNDS):
@@ -86,8 +99,8 @@ def _in_place(views: Sequence[RefineView], adjustment: Adjustment, before_px: fl
     found = adjustment.poses()
     given = {at: view.pose for at, view in enumerate(views) if view.pose is not None}
     shared = sorted(found.keys() & given.keys())
-    if len(shared) < 2:
-        return Refined({}, 0, 0, before_px, before_px, 0.0)
+    if len(shared) < MIN_POSED:
+        return NOTHING
     start = np.stack([given[at] for at in shared])
     R, scale, t = _alignment(np.stack([found[at] for at in shared]), start)
     poses = {at: rigid(R @ pose[:3, :3], scale * R @ pose[:3, 3] + t) for at, pose in found.items()}
