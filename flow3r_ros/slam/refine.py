@@ -22,7 +22,7 @@ from flow3r_ros.types import Float64
 
 ROUNDS = 3
 """times that tracks are triangulated and adjusted: better poses find more of them"""
-MIN_POSED = 3
+MIN_POSED = 2
 """pictures whose pose is known without which there is nothing to adjust: the camera hardly moved"""
 MIN_SHIFT_PX = 2.0
 """median shift of the matches of a pair below which it says nothing of depth"""
