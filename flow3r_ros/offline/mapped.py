@@ -116,7 +116,7 @@ class MapOfRun:
             log.warning("refinement failed, the run stays as it is: %s", error)
             return {}, {"placed": 0, "why": f"it failed: {error}"}
         if not result.poses:
-            return {}, {"placed": 0, "why": "too few points are seen by several keyframes"}
+            return {}, {"placed": 0, "why": "the camera hardly moved, or pictures share too little"}
         return result.poses, _in_words(result, len(views))
 
 
