@@ -140,6 +140,32 @@ class CloudSettings(Settings):
     )
 
 
+class SlamSettings(Settings):
+    """The map beyond the window."""
+
+    enabled: bool = Field(
+        False,
+        description="keep a keyframe graph, close loops, publish map -> odom; needs the extra "
+        "`slam` (GTSAM)",
+    )
+    map: str = Field(
+        "",
+        description="folder of a saved map to be found in; empty = none; ~/load_map reads it anew",
+        json_schema_extra=RUNTIME,
+    )
+    mode: Literal["mapping", "localisation"] = Field(
+        "mapping",
+        description="mapping: the map grows; localisation: the one of slam.map stays as it is",
+    )
+    max_keyframes: int = Field(
+        500,
+        ge=50,
+        le=5000,
+        description="keyframes of the map (0.4 MB each); beyond it those go that see what others "
+        "see",
+    )
+
+
 class NodeSettings(Settings):
     """The ROS 2 node: frames, topics, quality of service."""
 
@@ -149,7 +175,7 @@ class NodeSettings(Settings):
         "`image/compressed`, below what `image` is remapped to",
     )
     odom_frame: str = Field("odom", description="parent of the published tf edge")
-    map_frame: str = Field("map", description="parent of odom_frame in whatever publishes it")
+    map_frame: str = Field("map", description="parent of odom_frame when slam.enabled")
     base_frame: str = Field(
         "",
         description="child of the published tf edge; empty = the camera itself; otherwise static "
@@ -159,6 +185,11 @@ class NodeSettings(Settings):
         "", description="optical frame name; empty = header.frame_id of the images"
     )
     publish_tf: bool = Field(True, description="publish the tf edge", json_schema_extra=RUNTIME)
+    publish_map_tf: bool = Field(
+        True,
+        description="publish map_frame -> odom_frame when slam.enabled",
+        json_schema_extra=RUNTIME,
+    )
     invert_tf: bool = Field(
         False, description="publish the edge the other way round, to sit beside another odometry"
     )
@@ -257,6 +288,7 @@ class Config(Settings):
     scale: ScaleSettings = ScaleSettings()
     depth: DepthSettings = DepthSettings()
     cloud: CloudSettings = CloudSettings()
+    slam: SlamSettings = SlamSettings()
     node: NodeSettings = NodeSettings()
     obstacles: ObstacleSettings = ObstacleSettings()
 

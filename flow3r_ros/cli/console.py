@@ -93,6 +93,13 @@ Every = Annotated[int, typer.Option("--every", "-e", min=1, help="use every k-th
 MaxFrames = Annotated[
     int | None, typer.Option("--max-frames", "-n", min=1, help="stop after this many frames")
 ]
+Refine = Annotated[
+    bool,
+    typer.Option(
+        "--refine",
+        help="adjust all keyframes together afterwards; writes trajectory_map.tum (extra `refine`)",
+    ),
+]
 
 
 def examples(*lines: str) -> str:

@@ -19,6 +19,7 @@ from flow3r_ros.cli.console import (
     Every,
     MaxFrames,
     Model,
+    Refine,
     Topic,
     print_result,
     print_rows,
@@ -93,6 +94,7 @@ def run(
     ] = False,
     on_interrupt: Interrupted = OnInterrupt.keep,
     resume: Resume = None,
+    refine: Refine = False,
     config: ConfigFile = None,
     changes: Changes = None,
     as_json: AsJson = False,
@@ -121,6 +123,7 @@ def run(
             save_confidence=save_confidence,
             on_interrupt=on_interrupt.value,
             resume=resume,
+            refine=refine,
             watch=watch,
         )
     _print_summary(summary, output, as_json)
@@ -150,6 +153,7 @@ def replay(
     rerun: Rerun = None,
     on_interrupt: Interrupted = OnInterrupt.keep,
     resume: Resume = None,
+    refine: Refine = False,
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
@@ -165,6 +169,7 @@ def replay(
         "quiet": quiet(as_json),
         "on_interrupt": on_interrupt.value,
         "resume": resume,
+        "refine": refine,
     }
     summaries, failures = replay_bags(
         bags, output, settings_of(config, model, changes), open_predictor, topic, camera, **options

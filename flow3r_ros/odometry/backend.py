@@ -73,11 +73,13 @@ class Order:
 
 @dataclass(frozen=True)
 class Built:
-    """A built keyframe: the `reference` the front end goes on with; its `features`; `seam` and
-    `window` of the network's answer, and whether it `answered`; the milliseconds of each stage."""
+    """A built keyframe: the `reference` the front end goes on with; its `features`; the poses of
+    the keyframes that were `adjusted` with it, by id; `seam` and `window` of the network's answer,
+    and whether it `answered`; the milliseconds of each stage."""
 
     reference: Reference
     features: Features
+    adjusted: dict[int, Float64]
     seam: Seam | None
     window: tuple[int, ...]
     answered: bool
@@ -170,11 +172,14 @@ class Backend:
     def _build(self, order: Order) -> Built:
         clock = _Clock()
         keyframe = self._insert(order)
+        adjusted: dict[int, Float64] = {}
         with_older = len(self._map) > 1
         if with_older:
             find_again(self._map, keyframe)
             clock.lap("find again")
-            adjust_map(self._map, order.sigma_px)
+            outcome = adjust_map(self._map, order.sigma_px)
+            if outcome is not None:
+                adjusted = {id_: self._map.find(id_).pose.copy() for id_ in outcome[1]}
             clock.lap("bundle")
         known = self._measured_depth(keyframe, self._map.keyframes[:-1])
         clock.lap("flow")
@@ -191,6 +196,7 @@ class Backend:
         return Built(
             self._reference(keyframe),
             features,
+            adjusted,
             seam,
             window,
             answer is not None,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any
 
@@ -25,6 +25,7 @@ from flow3r_ros.errors import FrameError
 from flow3r_ros.geometry.correspondence import Matcher
 from flow3r_ros.odometry.backend import Backend, Built
 from flow3r_ros.odometry.cloud import VoxelMap
+from flow3r_ros.odometry.finished import Finished
 from flow3r_ros.odometry.focal import HELD, find_camera, with_camera
 from flow3r_ros.odometry.frontend import FrontEnd
 from flow3r_ros.odometry.input import Input, same_picture
@@ -45,20 +46,28 @@ JOIN_AFTER = 12
 """frames after a keyframe at which its result is taken in: .4 s of a 30 Hz camera, which the back
 end needs on two shared cores"""
 
-GIVEN = ("predictor", "config", "_back")
-"""what a snapshot of the engine leaves out: the first two are given, the last has its own"""
+GIVEN = ("predictor", "config", "_listener", "_back")
+"""what a snapshot of the engine leaves out: the first three are given, the last has its own"""
 
 
 class Engine:
     """Monocular odometry around a geometry network; a context manager that ends its threads.
 
     `frames_in`, `drops` (reason -> count), `seams`, `seams_refused`, `windows_failed`,
-    `relocalisations`, `tracking_states` and `pose_sources` count what happened.
+    `relocalisations`, `tracking_states` and `pose_sources` count what happened. `listener` is told
+    of every keyframe that is taken in, in this thread: what it does with it is kept away from the
+    odometry, and should be short.
     """
 
-    def __init__(self, predictor: Predictor, config: Config | None = None) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        config: Config | None = None,
+        listener: Callable[[Finished], None] | None = None,
+    ) -> None:
         self.predictor = predictor
         self.config = config = config or Config()
+        self._listener = listener
         self._input = Input(config.tracking.depth_width)
         self._front = FrontEnd(config)
         self._back = Backend(predictor, config)
@@ -263,3 +272,7 @@ class Engine:
             self.seams += built.seam.accepted
             self.seams_refused += not built.seam.accepted
         self._front.join(built)
+        if self._listener is not None:
+            self._listener(
+                Finished(built.reference, built.features, built.adjusted, self._output.segment)
+            )

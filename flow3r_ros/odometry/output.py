@@ -97,6 +97,11 @@ class Output:
         self._last: Estimate | None = None
         self._begun = "start"
 
+    @property
+    def segment(self) -> int:
+        """Number of the segment that the next estimate belongs to."""
+        return len(self.segments) - (not self._begun)
+
     def begin_segment(self, reason: str, stamp_ns: int) -> None:
         """The next estimate, at `stamp_ns`, is the first of a new segment."""
         self._begun = reason

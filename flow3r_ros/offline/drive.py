@@ -41,9 +41,10 @@ def drive(
     timing: Timing | None = None,
     skip: int = 0,
     stop: Callable[[int], bool] | None = None,
+    see: Callable[[Frame], None] = lambda _: None,
 ) -> Timing:
     """Every frame of an open source through the engine, in order, nothing dropped; `take` gets each
-    estimate.
+    estimate, and `see` each frame before it goes in.
 
     Odometry samples of the source go to the engine at their place in the stream. `timing` is filled
     as the run goes, and returned. The first `skip` events of the source, which the engine knows
@@ -75,6 +76,7 @@ def drive(
             start = perf_counter()
             timing.wait_s += start - ready
             if isinstance(event, Frame):
+                see(event)
                 given[event.id] = start
                 settle(engine.feed(event))
             elif isinstance(event, FrameError):

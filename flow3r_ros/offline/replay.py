@@ -22,6 +22,7 @@ from flow3r_ros.errors import Flow3rError
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.bag_recorder import ASIDE, BagRecorder, holds, put_aside
 from flow3r_ros.offline.drive import Timing, drive
+from flow3r_ros.offline.mapped import MapOfRun, map_of_run
 from flow3r_ros.offline.rerun_log import RerunLog
 from flow3r_ros.offline.results import write_summary
 from flow3r_ros.offline.resume import Keeper, OnInterrupt, load_state
@@ -44,13 +45,15 @@ def replay(
     timing: Timing | None = None,
     on_interrupt: OnInterrupt = "discard",
     state: dict[str, Any] | None = None,
+    mapped: MapOfRun | None = None,
 ) -> dict[str, Any]:
     """Drive an open bag through the engine into the rosbag2 folder `output` (a path, or a folder
     reserved before), with `summary.json` and `report.html` inside it.
 
     `arguments` is what `run.yaml` records beside the engine's configuration; `rerun` names a
     recording to write; `timing` is filled as the run goes; `on_interrupt` and `state` are those of
-    `offline.run.run`. Returns the summary. Raises OutputError
+    `offline.run.run`; `mapped` is the map that the engine's keyframes go to, where one is wanted.
+    Returns the summary. Raises OutputError
     when the folder exists or cannot be written, InputError when no frame could be used, and what
     the bag raises.
     """
@@ -80,7 +83,11 @@ def replay(
                 "timing": timing,
             }
             skip = remembered.get("events", 0)
-            drive(source, engine, recorder.take, quiet, timing, skip, keeper.stop)
+            if mapped is None:
+                drive(source, engine, recorder.take, quiet, timing, skip, keeper.stop)
+            else:
+                both = mapped.beside(recorder.take)
+                drive(source, engine, both, quiet, timing, 0, keeper.stop, mapped.see)
         timing.behind_s = recorder.behind.busy_s
         for file in sorted(bag.iterdir()):
             file.rename(unfinished.path / file.name)
@@ -89,6 +96,8 @@ def replay(
         _log.info("%s: camera %s", source.path.name, camera_in_words(summary["camera"]))
         if keeper.stopped:
             summary["partial"] = {"frames": len(record), "reason": keeper.stopped}
+        if mapped is not None:
+            summary |= mapped.write(unfinished.path, engine.scale, record)
         write_summary(
             unfinished.path,
             summary,
@@ -116,6 +125,7 @@ def replay_bags(
     quiet: bool = False,
     on_interrupt: OnInterrupt = "discard",
     resume: bool | None = None,
+    refine: bool = False,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """`flow3r replay`: one bag into `output`, or each of several into a folder of its name below
     `output`.
@@ -123,7 +133,8 @@ def replay_bags(
     Returns the summaries and the failures (one line each), both by output folder; several bags go
     on past a bad one, a single bad bag raises. With several bags, `rerun` gets the bag's name
     appended. `on_interrupt` and `resume` are those of `offline.run.run_to_folder`; of several bags,
-    complete ones are left alone when resumed. Raises Flow3rError subclasses only.
+    complete ones are left alone when resumed. `refine` adjusts all
+    keyframes together after each. Raises Flow3rError subclasses only.
     """
     targets = {output: bags[0]} if len(bags) == 1 else _targets(bags, output)
     if resume and len(bags) > 1:
@@ -144,6 +155,7 @@ def replay_bags(
                 "start": start,
                 "duration": duration,
                 "every": every,
+                "refine": refine,
             }
             recording = (
                 rerun
@@ -156,7 +168,8 @@ def replay_bags(
                     BagSource(
                         bag, topic, camera_file, every, None, start, duration, with_odometry
                     ) as source,
-                    Engine(predictor, settings) as engine,
+                    map_of_run(settings.slam, refine, quiet, bool(resume)) as mapped,
+                    Engine(predictor, settings, mapped.mapper.take if mapped else None) as engine,
                 ):
                     engine.reset()
                     state = _state_of(folders[target], engine, arguments) if resume else None
@@ -169,6 +182,7 @@ def replay_bags(
                         quiet,
                         on_interrupt=on_interrupt,
                         state=state,
+                        mapped=mapped,
                     )
                 if "partial" in summaries[str(target)]:
                     break

@@ -12,6 +12,7 @@ from flow3r_ros.datasets.sources import Source, open_source
 from flow3r_ros.odometry.cloud import worth_showing
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.drive import Timing, drive
+from flow3r_ros.offline.mapped import MapOfRun, map_of_run
 from flow3r_ros.offline.rerun_log import RerunLog
 from flow3r_ros.offline.results import RunFolder
 from flow3r_ros.offline.resume import Keeper, OnInterrupt, load_state
@@ -37,6 +38,7 @@ def run(
     on_interrupt: OnInterrupt = "discard",
     state: dict[str, Any] | None = None,
     watch: RerunLog | None = None,
+    mapped: MapOfRun | None = None,
 ) -> dict[str, Any]:
     """Drive an open source through the engine and write the run folder `output` (a path, or a
     folder reserved before), complete or not at all.
@@ -44,9 +46,10 @@ def run(
     `arguments` is what `run.yaml` records beside the engine's configuration; `save_confidence` also
     writes `confidence/`. With `on_interrupt` keep, checkpoints are written, and Ctrl-C ends the run
     with a folder that is complete up to there and says `partial` in its summary; `state`
-    (`resume.load_state`) goes on from one. `watch` shows every estimate as it comes. Returns the
-    content of `summary.json`. Raises OutputError when the folder exists or cannot be written,
-    InputError when no frame could be used, and what the source raises.
+    (`resume.load_state`) goes on from one.
+    `watch` shows every estimate as it comes; `mapped` is the map that the engine's keyframes go to,
+    where one is wanted. Returns the content of `summary.json`. Raises OutputError when the folder
+    exists or cannot be written, InputError when no frame could be used, and what the source raises.
     """
     remembered = state or {}
     record = remembered.get("record") or _begin_record(source.path)
@@ -76,8 +79,15 @@ def run(
                 watch.add(estimate, worth_showing(estimate, cloud.edge_ratio))
 
         try:
-            drive(source, engine, take, quiet, timing, skip, keeper.stop)
+            if mapped is None:
+                drive(source, engine, take, quiet, timing, skip, keeper.stop)
+            else:
+                drive(
+                    source, engine, mapped.beside(take), quiet, timing, 0, keeper.stop, mapped.see
+                )
             summary = summarise(source, engine, record, timing)
+            if mapped is not None:
+                summary |= mapped.write(unfinished.path, engine.scale, record)
             log.info("%s: camera %s", source.path.name, camera_in_words(summary["camera"]))
             if keeper.stopped:
                 summary["partial"] = {"frames": len(record), "reason": keeper.stopped}
@@ -105,11 +115,12 @@ def run_to_folder(
     on_interrupt: OnInterrupt = "discard",
     resume: bool | None = None,
     watch: RerunLog | None = None,
+    refine: bool = False,
 ) -> dict[str, Any]:
     """`flow3r run`: open everything that `settings` name, run, and return the summary.
 
     `resume` True goes on with what an interrupted run left on this output, False replaces it, None
-    refuses. Raises Flow3rError subclasses only.
+    refuses; `refine` adjusts all keyframes together afterwards. Raises Flow3rError subclasses only.
     """
     with_odometry = settings.scale.source == "odometry"
     folder = OutputFolder(output, resume=resume)
@@ -126,8 +137,14 @@ def run_to_folder(
             "every": every,
             "max_frames": max_frames,
             "save_confidence": save_confidence,
+            "refine": refine,
         }
-        with Engine(open_predictor(settings.model), settings) as engine:
+        with (
+            map_of_run(settings.slam, refine, quiet, bool(resume)) as mapped,
+            Engine(
+                open_predictor(settings.model), settings, mapped.mapper.take if mapped else None
+            ) as engine,
+        ):
             state = None
             if resume and folder.interrupted is not None:
                 state = load_state(folder.interrupted, identity_of(engine, arguments))
@@ -143,6 +160,7 @@ def run_to_folder(
                 on_interrupt,
                 state,
                 watch,
+                mapped,
             )
 
 

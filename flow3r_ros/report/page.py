@@ -18,6 +18,7 @@ from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.geometry.motion import path_length
 from flow3r_ros.geometry.trajectory_alignment import align_poses, associate
 from flow3r_ros.mappings import read_mapping
+from flow3r_ros.report.mapped import map_card
 from flow3r_ros.report.panels import Comparison, compare, maps, over_time, strips, timings
 from flow3r_ros.report.record import RunRecord, Summary
 from flow3r_ros.report.scene import scene
@@ -47,6 +48,7 @@ def write_report(
     if len(record):
         body += [scene(record), strips(record), over_time(record, comparison)]
         body.append(maps(record, comparison))
+        body.append(map_card(record))
     body += [_happened(record), timings(record), _counts(record), _settings(record)]
     return _write(path, page(record.title, "".join(body)))
 

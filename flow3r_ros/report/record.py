@@ -57,13 +57,15 @@ class RunRecord:
     """The numbers of one run, in the order the estimates came out.
 
     `summary` holds the keys of `summary.json` (contracts), `settings` the configuration tree,
-    `reference` an optional ground truth, `history` what happened (segments, lost spans).
+    `reference` an optional ground truth, `mapped` the trajectory in the map (after loops and
+    refinement) where there is one, `history` what happened (segments, lost spans).
     """
 
     title: str
     summary: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     reference: Trajectory | None = None
+    mapped: Trajectory | None = None
     thumbnails: list[Thumbnail] = field(default_factory=list)
     stage_ms: dict[str, array[float]] = field(default_factory=dict)
     scale_states: Counter[str] = field(default_factory=Counter)
@@ -181,6 +183,8 @@ class RunRecord:
                 "reference_stamps": self.reference.stamps_ns,
                 "reference_poses": self.reference.poses,
             }
+        if self.mapped is not None:
+            arrays |= {"mapped_stamps": self.mapped.stamps_ns, "mapped_poses": self.mapped.poses}
         for i, thumbnail in enumerate(self.thumbnails):
             arrays |= {
                 f"rgb{i}": thumbnail.rgb,
@@ -253,13 +257,8 @@ class RunRecord:
             _check(data, f"moving{i}", "b", size)
             images = (data[f"{name}{i}"] for name in ("rgb", "depth", "confidence", "moving"))
             record.thumbnails.append(Thumbnail(index, stamp_ns, *images))
-        if "reference_stamps" in data:
-            count = len(data["reference_stamps"])
-            _check(data, "reference_stamps", "i", (count,))
-            _check(data, "reference_poses", "f", (count, 4, 4))
-            record.reference = Trajectory(
-                data["reference_stamps"], data["reference_poses"], "reference"
-            )
+        record.reference = _stored_trajectory(data, "reference")
+        record.mapped = _stored_trajectory(data, "mapped")
         return record
 
 
@@ -300,6 +299,15 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise ValueError(f"it unpacks to {size >> 20} MB")
     with np.load(path, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
+
+
+def _stored_trajectory(data: dict[str, NDArray[Any]], name: str) -> Trajectory | None:
+    if f"{name}_stamps" not in data:
+        return None
+    count = len(data[f"{name}_stamps"])
+    _check(data, f"{name}_stamps", "i", (count,))
+    _check(data, f"{name}_poses", "f", (count, 4, 4))
+    return Trajectory(data[f"{name}_stamps"], data[f"{name}_poses"], name)
 
 
 def _check(data: dict[str, NDArray[Any]], name: str, kind: str, shape: tuple[int, ...]) -> None:

@@ -27,7 +27,7 @@ from flow3r_ros.wire.frames import Say
 from flow3r_ros.wire.obstacles import why_no_obstacles
 from flow3r_ros.wire.outputs import TOPICS, Outputs, RunStatus
 
-LIGHT = frozenset({"~/odometry", "~/status", "~/path", "/tf"})
+LIGHT = frozenset({"~/odometry", "~/pose", "~/status", "~/path", "/tf"})
 APART = frozenset({"~/map", "~/flow"})
 """not of one estimate"""
 WAITING = 64

@@ -36,6 +36,7 @@ from flow3r_ros.wire.path import PathBytes
 
 TOPICS: dict[str, str] = {
     "~/odometry": "nav_msgs/msg/Odometry",
+    "~/pose": "geometry_msgs/msg/PoseWithCovarianceStamped",
     "~/path": "nav_msgs/msg/Path",
     "~/depth/image": "sensor_msgs/msg/Image",
     "~/depth/camera_info": "sensor_msgs/msg/CameraInfo",
@@ -57,8 +58,8 @@ _SCALES = {state: code for code, state in enumerate(ScaleState)}
 @dataclass(frozen=True)
 class RunStatus:
     """Figures of `~/status` and `/diagnostics` that one estimate does not know; counts are since
-    start or reset, times in milliseconds; the age of `map -> odom` in seconds, NaN without
-    a map."""
+    start or reset, times in milliseconds. With a map, `T_map_odom` `[4, 4]` is the pose of the
+    odometry's optical world in the map's, output units, and its age in seconds."""
 
     received: int = 0
     estimated: int = 0
@@ -72,6 +73,7 @@ class RunStatus:
     weights_license: str = ""
     loops_closed: int = 0
     map_to_odom_age_s: float = float("nan")
+    T_map_odom: Float64 | None = None
 
 
 class Outputs:
@@ -124,8 +126,9 @@ class Outputs:
         """Messages by topic of `TOPICS`, `~/map` and `~/flow` excepted; only topics in `wanted`
         cost anything. `~/path` is bytes, the message in CDR.
 
-        While LOST or RELOCALIZING there is no tf, no new path pose and no cloud, and the odometry's
-        covariance is huge. A new segment begins a new path. `~/obstacles` needs metres and a base.
+        While LOST or RELOCALIZING there is no tf below odom, no new path pose and no cloud, and
+        the odometry's covariance is huge. A new segment begins a new path. `~/obstacles` needs
+        metres and a base.
         """
         make, settings = self._make, self._settings
         camera_frame = settings.camera_frame or estimate.source_frame
@@ -142,8 +145,15 @@ class Outputs:
             self._segment = estimate.segment
         if not lost:
             self._path.append(estimate.stamp_ns, T)
-            if "/tf" in wanted and settings.publish_tf:
-                messages["/tf"] = self._tf(*self._ahead(estimate, T), child)
+        T_map_odom = self._map_to_odom(status)
+        if "~/pose" in wanted and T_map_odom is not None and not lost:
+            messages["~/pose"] = self._pose_in_map(estimate, T_map_odom, T, covariance)
+        stamp_ns, ahead = (estimate.stamp_ns, T) if lost else self._ahead(estimate, T)
+        edges = [] if lost or not settings.publish_tf else [self._edge_of(child, ahead)]
+        if T_map_odom is not None and settings.publish_map_tf:
+            edges.insert(0, (settings.map_frame, settings.odom_frame, T_map_odom))
+        if "/tf" in wanted and edges:
+            messages["/tf"] = transforms.tf_edges(make, stamp_ns, edges)
         if "~/path" in wanted and len(self._path):
             messages["~/path"] = self._path.message(estimate.stamp_ns)
         if "~/depth/image" in wanted:
@@ -211,11 +221,30 @@ class Outputs:
         moved = estimate.T_odom_cam @ se3_exp(ahead * estimate.twist)
         return estimate.stamp_ns + round(ahead * 1e9), odom_from_optical(moved, self._extrinsics)
 
-    def _tf(self, ns: int, T: Float64, child: str) -> Any:
+    def _edge_of(self, child: str, T: Float64) -> tuple[str, str, Float64]:
         parent = self._settings.odom_frame
-        if self._settings.invert_tf:
-            return transforms.tf_message(self._make, ns, child, parent, invert(T))
-        return transforms.tf_message(self._make, ns, parent, child, T)
+        return (child, parent, invert(T)) if self._settings.invert_tf else (parent, child, T)
+
+    def _map_to_odom(self, status: RunStatus) -> Float64 | None:
+        """Pose of `odom` in the map frame, whose axes are those of `odom`."""
+        if status.T_map_odom is None:
+            return None
+        world = self._world_in_odom()
+        return np.asarray(world @ status.T_map_odom @ invert(world))
+
+    def _pose_in_map(
+        self, estimate: Estimate, T_map_odom: Float64, T: Float64, covariance: Float64
+    ) -> Any:
+        """`~/pose`: the child of `odom` in the map, with the odometry's covariance turned to its
+        axes."""
+        turn = np.kron(np.eye(2), T_map_odom[:3, :3])
+        pose = self._make(
+            "geometry_msgs/msg/PoseWithCovariance",
+            pose=transforms.pose_of(self._make, T_map_odom @ T),
+            covariance=(turn @ covariance @ turn.T).reshape(-1).copy(),
+        )
+        header = transforms.header_of(self._make, estimate.stamp_ns, self._settings.map_frame)
+        return self._make("geometry_msgs/msg/PoseWithCovarianceStamped", header=header, pose=pose)
 
     def _pose_covariance(self, estimate: Estimate) -> Float64:
         """Covariance `[6, 6]` of the child's pose in odom, what is not known of the unit

@@ -21,6 +21,8 @@ HEIGHT, WIDTH = 12, 16
 APART = {"~/map", "~/flow"}
 """topics of a map and of a pair of keyframes"""
 CAMERA = Camera(WIDTH, HEIGHT, 14.0, 15.0, 7.4, 5.6)
+TURNED = rigid(so3_exp([0.0, 0.3, 0.0]), [1.0, 0.0, 2.0])
+IN_MAP = RunStatus(loops_closed=3, map_to_odom_age_s=1.5, T_map_odom=TURNED)
 STATUS = RunStatus(7, 5, {"busy": 2, "bad_step": 1}, 3, 1.5, 2.5, "nano", "ab" * 32, "Apache-2.0")
 E_BASE_OPTICAL = rigid(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), (0.3, 0.1, 0.6))
 
@@ -57,8 +59,8 @@ def estimate(index: int = 0, T: np.ndarray | None = None, **changes: Any) -> Est
     return replace(made, **changes)
 
 
-def build(outputs: Outputs, made: Estimate) -> dict[str, Any]:
-    messages = outputs.build(made, TOPICS, STATUS)
+def build(outputs: Outputs, made: Estimate, status: RunStatus = STATUS) -> dict[str, Any]:
+    messages = outputs.build(made, TOPICS, status)
     messages["~/path"] = ros2_types().deserialize_cdr(messages["~/path"], TOPICS["~/path"])
     return messages
 
@@ -66,7 +68,7 @@ def build(outputs: Outputs, made: Estimate) -> dict[str, Any]:
 def test_every_topic_has_stamp_and_frame_of_the_source() -> None:
     outputs = Outputs(make, NodeSettings())
     messages = build(outputs, estimate(1))
-    assert set(messages) == set(TOPICS) - APART - {"~/obstacles"}  # a base is not known
+    assert set(messages) == set(TOPICS) - APART - {"~/obstacles", "~/pose"}  # no base, no map
     for topic, message in messages.items():
         header = message.transforms[0].header if topic == "/tf" else message.header
         assert header.stamp.sec * 10**9 + header.stamp.nanosec == estimate(1).stamp_ns, topic
@@ -268,7 +270,7 @@ def test_rclpy_and_rosbags_serialize_the_same_bytes() -> None:
             maker, NodeSettings(base_frame="base"), lambda kept: ~kept.moving, E_BASE_OPTICAL
         )
         build(outputs, estimate(0))
-        built[name] = build(outputs, estimate(1, se3_exp([0.5, 0.1, -0.2, 0.1, 0.2, 0.3])))
+        built[name] = build(outputs, estimate(1, se3_exp([0.5, 0.1, -0.2, 0.1, 0.2, 0.3])), IN_MAP)
         made = estimate(1)
         built[name]["~/map"] = outputs.map_message(
             7, made.points()[0], made.rgb[0], made.confidence[0]
@@ -344,3 +346,27 @@ def test_metres_are_known_as_well_as_their_scale_and_other_units_exactly() -> No
     )
     anchored = build(outputs, replace(true, scale_state=ScaleState.ANCHORED))["~/odometry"]
     assert np.max(anchored.pose.covariance) < 1e-9
+
+
+@pytest.mark.parametrize("extrinsics", [None, E_BASE_OPTICAL])
+def test_with_a_map_there_are_two_edges_that_lead_to_the_pose_in_it(
+    extrinsics: np.ndarray | None,
+) -> None:
+    settings = NodeSettings(base_frame="base" if extrinsics is not None else "", map_frame="site")
+    T = se3_exp([0.5, 0.1, -0.2, 0.1, 0.2, 0.3])
+    messages = build(Outputs(make, settings, None, extrinsics), estimate(1, T), IN_MAP)
+    first, second = messages["/tf"].transforms
+    assert (first.header.frame_id, first.child_frame_id) == ("site", "odom")
+    assert second.header.frame_id == "odom"
+    pose = matrix_of_pose(messages["~/pose"].pose.pose)
+    assert messages["~/pose"].header.frame_id == "site"
+    # the map's edge moves the pose as the correction moves the optical world
+    elsewhere = build(Outputs(make, settings, None, extrinsics), estimate(1, TURNED @ T))
+    assert np.allclose(pose, matrix_of_pose(elsewhere["~/odometry"].pose.pose))
+    silent = settings.model_copy(update={"publish_map_tf": False})
+    alone = build(Outputs(make, silent, None, extrinsics), estimate(1, T), IN_MAP)
+    assert len(alone["/tf"].transforms) == 1
+    lost = estimate(1, T, tracking_state=TrackingState.LOST)
+    left = Outputs(make, settings, None, extrinsics).build(lost, TOPICS, IN_MAP)
+    assert [edge.child_frame_id for edge in left["/tf"].transforms] == ["odom"]
+    assert "~/pose" not in left
