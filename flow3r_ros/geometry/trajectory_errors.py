@@ -49,8 +49,8 @@ def measure_trajectory(
     Returns:
         `ate_rmse, ate_mean, ate_median, ate_max` (metres of the reference), `rpe_trans_rmse`
         (metres), `rpe_rot_deg_rmse`, `scale` applied to the estimate, `matched`, `matched_share`
-        of the shorter trajectory's poses, `est_frames`, `ref_frames`, `unmatched`, `gaps` (holes in the
-        matched stamps wider than 1.5 median steps; RPE pairs span them), `rpe_pairs`,
+        of the shorter trajectory's poses, `est_frames`, `ref_frames`, `unmatched`, `gaps` (holes in
+        the matched stamps wider than 1.5 median steps; RPE pairs span them), `rpe_pairs`,
         `path_length` (metres, reference), `align`, `offset_s`, `suggested_offset_s` (where the
         motions agree clearly better at another time offset; it is never applied by itself).
 
