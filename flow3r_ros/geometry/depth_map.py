@@ -64,6 +64,12 @@ class DepthMap:
         return inverse.astype(np.float64), sigma.astype(np.float64)
 
 
+def relative_sigma(confidence: Float32) -> Float32:
+    """Relative 1-sigma of depths whose confidence in (0, 1) is known: `DepthMap.confidence` the
+    other way round."""
+    return np.asarray(HALF_SIGMA * np.sqrt(1.0 / confidence - 1.0), np.float32)
+
+
 def unknown(height: int, width: int) -> DepthMap:
     """A map that knows nothing."""
     return DepthMap(

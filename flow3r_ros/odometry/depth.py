@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 
 from flow3r_ros.geometry.correspondence import Correspondence
-from flow3r_ros.geometry.depth_map import DepthMap
+from flow3r_ros.geometry.depth_map import DepthMap, relative_sigma
 from flow3r_ros.geometry.flow import pixel_grid, sample, squared_length
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.geometry.triangulation import triangulate
 from flow3r_ros.types import Camera, Float32, Float64
 
-NETWORK_SIGMA = 0.3
-"""relative sigma of a fully confident network depth"""
+SUREST, LEAST_SURE = 0.98, 0.02
+"""bounds of the probability that a network may claim for a depth: relative sigmas of 2 % and 1"""
 SIGMA_FLOOR = 0.01
 """relative sigma below which no triangulated depth is believed: flow errors of neighbouring frames
 are not independent"""
@@ -36,8 +36,8 @@ GATE = 3.0
 def from_network(
     depth: Float32, confidence: Float32, scale: float, width: int, height: int
 ) -> DepthMap:
-    """The network's depth `[h', w']` times `scale` on the depth grid; its sigma grows as confidence
-    falls.
+    """The network's depth `[h', w']` times `scale` on the depth grid; its sigma follows from its
+    confidence, the probability that it is within 10 %.
 
     Interpolates inverse depth; invalid pixels (not finite, not in front of the camera, no
     confidence) stay unknown.
@@ -55,9 +55,8 @@ def from_network(
     known = weight > 0.5
     safe = np.where(known, weight, 1.0)
     rho = np.where(known, large / safe, np.nan).astype(np.float32)
-    sigma = np.where(known, NETWORK_SIGMA * rho / np.maximum(sure / safe, 0.05), np.inf).astype(
-        np.float32
-    )
+    chance = np.clip(sure / safe, LEAST_SURE, SUREST).astype(np.float32)
+    sigma = np.where(known, rho * relative_sigma(chance), np.inf).astype(np.float32)
     return DepthMap(rho, sigma)
 
 
@@ -108,21 +107,18 @@ def carry(source: DepthMap, T_a_b: Float64, camera: Camera) -> tuple[DepthMap, F
 
 
 def fuse(maps: list[DepthMap]) -> DepthMap:
-    """Gaussian fusion in inverse depth; where two sources contradict each other by more than `GATE`
-    sigmas the surer one stays."""
+    """Mean in inverse depth by information, as sure as the surer source: they share poses and flow,
+    and the network was told the others, so agreement proves nothing. Where two contradict each
+    other by more than `GATE` sigmas the surer one stays."""
     rho, information = _information(maps[0])
     for other in maps[1:]:
         b, more = _information(other)
-        total, gap = information + more, rho - b
-        mean = (rho * information + b * more) / np.maximum(total, np.float32(1e-30))
-        clash = (gap * information) * (gap * more) > GATE**2 * total
+        both, gap = information + more, rho - b
+        mean = (rho * information + b * more) / np.maximum(both, np.float32(1e-30))
+        clash = (gap * information) * (gap * more) > GATE**2 * both
         if clash.any():
-            surer = more > information
-            mean, total = (
-                np.where(clash, np.where(surer, b, rho), mean),
-                np.where(clash, np.where(surer, more, information), total),
-            )
-        rho, information = mean, total
+            mean = np.where(clash, np.where(more > information, b, rho), mean)
+        rho, information = mean, np.maximum(information, more)
     known = information > 0
     with np.errstate(divide="ignore"):
         sigma = 1.0 / np.sqrt(information)
@@ -141,7 +137,7 @@ def _information(map_: DepthMap) -> tuple[Float32, Float32]:
 
 def fit_to(source: DepthMap, target: DepthMap) -> DepthMap:
     """`source` brought onto `target` by scale and shift in inverse depth, robustly, where both are
-    known; its sigma is re-measured.
+    known; its sigma is what it was or, where that is more, what the two differ by.
 
     The shift is fitted only where it is observable and is kept small by a prior; with too little in
     common the source returns as is.
@@ -174,11 +170,10 @@ def fit_to(source: DepthMap, target: DepthMap) -> DepthMap:
         scale, shift = (sxy * s_prior - sx * sy) / determinant, (sxx * sy - sx * sxy) / determinant
     if not 0.05 < scale < 20.0:
         return source
-    relative = 1.4826 * float(np.median(np.abs(y - scale * x - shift) / y))
+    differs = 1.4826 * float(np.median(np.abs(y - scale * x - shift) / y))
     rho = scale * source.inverse + shift
     rho = np.where(rho > 0.02 * mean, rho, 0.02 * mean)
-    certainty = np.clip(source.inverse / np.maximum(source.sigma, 1e-12) * NETWORK_SIGMA, 0.05, 1.0)
-    sigma = rho * max(relative, 0.02) / certainty
+    sigma = rho * np.maximum(differs, source.sigma / source.inverse)
     known = np.isfinite(source.inverse)
     return DepthMap(
         np.where(known, rho, np.nan).astype(np.float32),
