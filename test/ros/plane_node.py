@@ -59,7 +59,8 @@ class WallPredictor:
 
 def load(config: Config, seconds: float) -> Loaded:
     engine, mapper = engine_of(WallPredictor(seconds), config)
-    return Loaded(engine, "wall", "0" * 64, "Apache-2.0", "cpu", lambda: 0.0, engine.close, mapper)
+    card = ("wall", "0" * 64, "Apache-2.0", "cpu")
+    return Loaded(engine, *card, lambda: 0.0, engine.close, mapper=mapper)
 
 
 if __name__ == "__main__":
