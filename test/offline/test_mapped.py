@@ -76,12 +76,12 @@ def test_what_is_not_installed_is_said_before_the_run(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "gtsam", None)
     monkeypatch.setitem(sys.modules, "pycolmap", None)
     with (
-        pytest.raises(ConfigError, match="needs GTSAM.*pip install"),
+        pytest.raises(ConfigError, match=r"needs GTSAM.*pip install"),
         map_of_run(SlamSettings(enabled=True), False, True),
     ):
         pass
     with (
-        pytest.raises(ConfigError, match="needs pycolmap.*pip install"),
+        pytest.raises(ConfigError, match=r"needs pycolmap.*pip install"),
         map_of_run(SlamSettings(), True, True),
     ):
         pass
