@@ -119,8 +119,11 @@ def fit_camera_pose(
     information = np.zeros((6, 6))
     whitened = np.zeros((len(points), 2))
     for left in range(iterations, -1, -1):
+        # far off, fitted depths would settle on any motion: they come in once the pose is near
         rounds = DEPTH_ROUNDS if guessed and left <= iterations // 2 else 0
-        whitened, jacobian = _linearised(points, observed, camera, T_cam_ref, sigma_px, rounds)
+        inverse, line = _explained(points, observed, camera, T_cam_ref, sigma_px, rounds)
+        whitened = _whitened(points, inverse, line, sigma_px)
+        jacobian = _derivative(points, inverse, line, camera, sigma_px)
         weight = 1.0 / (1.0 + whitened**2 / ROBUST**2) ** 2
         weight[:, 0] *= weight[:, 1]  # off the line, nothing is known of the depth
         weighted = jacobian * weight[:, :, None]
@@ -145,15 +148,21 @@ def judge_camera_pose(
 ) -> Float64:
     """Mahalanobis length of each reprojection residual `[N]` at a pose that is not fitted to
     them."""
-    whitened, _ = _linearised(points, observed, camera, invert(T), sigma_px, DEPTH_ROUNDS)
+    inverse, line = _explained(points, observed, camera, invert(T), sigma_px, DEPTH_ROUNDS)
+    whitened = _whitened(points, inverse, line, sigma_px)
     return np.asarray(np.sqrt(np.sum(whitened**2, axis=1)))
 
 
 def depths_from(
     points: DepthPoints, observed: Float64, camera: Camera, T: Float64, sigma_px: float
 ) -> tuple[DepthPoints, Float64]:
-    """Points with what their observations in a camera at `T` `[4, 4]` say of their depth, and how
-    many pixels `[N]` each moves there as its inverse depth doubles or so (its parallax)."""
+    """Points with what their observations say of their depth, and the parallax of each, `[N]`: the
+    pixels that it moves in the picture per unit of the logarithm of its inverse depth.
+
+    Args:
+        observed: pixels `[N, 2]` in a camera at `T` `[4, 4]` in the reference.
+        sigma_px: 1-sigma of an observation, pixels.
+    """
     inverse, line = _explained(points, observed, camera, invert(T), sigma_px, DEPTH_ROUNDS)
     reach = np.where(line.front, line.length * inverse, 0.0)
     information = (points.inverse / points.sigma) ** 2 + (reach / sigma_px) ** 2
@@ -188,40 +197,36 @@ def pose_without_depth(points: DepthPoints, observed: Float64, camera: Camera) -
     return invert(rigid(rotation, direction * length))
 
 
-def _linearised(
-    points: DepthPoints,
-    observed: Float64,
-    camera: Camera,
-    T_cam_ref: Float64,
-    sigma_px: float,
-    rounds: int,
-) -> tuple[Float64, Float64]:
-    """Whitened residuals `[N, 2]` and their derivative `[N, 2, 6]` by a twist in camera axes.
-
-    Both are taken at the inverse depth that explains the observation best. At the expected one the
-    turn of the epipolar line with the motion is missing from the derivative of what is across it,
-    in proportion to how wrong the depth is: with depths that are wrong together the fit then ends
-    beside its own minimum (Golub & Pereyra, "Separable nonlinear least squares", 2003).
-    """
-    inverse, line = _explained(points, observed, camera, T_cam_ref, sigma_px, rounds)
-    relative = points.sigma / points.inverse
+def _whitened(points: DepthPoints, inverse: Float64, line: _Lines, sigma_px: float) -> Float64:
+    """Residuals along and across the epipolar line over their sigmas, `[N, 2]`. The one along it is
+    that at the expected depth, to first order in the logarithm of `inverse`."""
     reach = line.length * inverse
-    along = 1.0 / np.sqrt(sigma_px**2 + (reach * relative) ** 2)
-    across = 1.0 / sigma_px
-    q, z, front = line.q, line.q[:, 2], line.front
-    shift = line.along - reach * np.log(inverse / points.inverse)
-    whitened = np.stack([shift * along, line.across * across], axis=1)
+    along = line.along - reach * np.log(inverse / points.inverse)
+    spread = np.hypot(sigma_px, reach * points.sigma / points.inverse)
+    whitened = np.stack([along / spread, line.across / sigma_px], axis=1)
+    return np.where(line.front[:, None], whitened, 100.0)
+
+
+def _derivative(
+    points: DepthPoints, inverse: Float64, line: _Lines, camera: Camera, sigma_px: float
+) -> Float64:
+    """Of the whitened residuals by a twist in camera axes, `[N, 2, 6]`.
+
+    Taken at the inverse depth that explains the observation best. At the expected one the turn of
+    the epipolar line with the motion is missing from what is across it, in proportion to how wrong
+    the depth is: with depths that are wrong together the fit then ends beside its own minimum
+    (Golub & Pereyra, "Separable nonlinear least squares", 2003).
+    """
+    q, z = line.q, line.q[:, 2]
+    spread = np.hypot(sigma_px, line.length * inverse * points.sigma / points.inverse)
     turn = np.empty((len(q), 2, 2))
-    turn[:, 0] = line.direction * along[:, None]
-    turn[:, 1, 0], turn[:, 1, 1] = -line.direction[:, 1] * across, line.direction[:, 0] * across
+    turn[:, 0] = line.direction / spread[:, None]
+    turn[:, 1] = line.direction[:, ::-1] * np.array([-1.0, 1.0]) / sigma_px
     projection = np.zeros((len(q), 2, 3))
     projection[:, 0, 0], projection[:, 1, 1] = camera.fx / z, camera.fy / z
     projection[:, :, 2] = -projection[:, [0, 1], [0, 1]] * q[:, :2] / z[:, None]
     moved = np.concatenate([inverse[:, None, None] * np.eye(3)[None], -hat(q)], axis=2)
-    jacobian = turn @ (projection @ moved)
-    whitened = np.where(front[:, None], whitened, 100.0)
-    jacobian = np.where(front[:, None, None], jacobian, 0.0)
-    return whitened, jacobian
+    return np.where(line.front[:, None, None], turn @ (projection @ moved), 0.0)
 
 
 def _explained(

@@ -26,8 +26,8 @@ FLOOR = 0.02
 """relative sigma below which a depth counts no more than at it"""
 GUESSED, UNSURE, PER_PIXEL = 0.1, 2.3, 0.007
 """relative sigma of a depth that only its surroundings tell: at least, times the scatter of what
-they say, and more for each pixel to the next known one (of a 336-pixel image). Together with
-`UNSURE` fitted by maximum likelihood of "within 10 %" on six held-out factory clips, through the
+they say, and more for each pixel to the next known one (of a 336-pixel image); all three
+fitted by maximum likelihood of "within 10 %" on six held-out factory clips, through the
 engine at every fourth frame"""
 SUPPORT = 4.0
 """pixels of certainty 1 (relative sigma at `FLOOR`) that a window must hold to be believed"""
@@ -71,7 +71,7 @@ def fill_depth(
 
 
 def _of_guesses(known: Bool, spread: Float32) -> Float32:
-    """Relative sigma of what is told by surroundings that scatter by `spread`, all `[h, w]`."""
+    """Relative sigma of depths guessed from surroundings that scatter by `spread`, `[h, w]`."""
     if known.all():
         return spread
     away = cv2.distanceTransform((~known).view(np.uint8), cv2.DIST_L2, 3)

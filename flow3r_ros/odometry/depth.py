@@ -108,8 +108,8 @@ def carry(source: DepthMap, T_a_b: Float64, camera: Camera) -> tuple[DepthMap, F
 
 def fuse(maps: list[DepthMap]) -> DepthMap:
     """Mean in inverse depth by information, as sure as the surer source: they share poses and flow,
-    and the network was told the others, so agreement proves nothing. Where two contradict each
-    other by more than `GATE` sigmas the surer one stays."""
+    and the network had the others as evidence, so agreement proves nothing. Where two contradict
+    each other by more than `GATE` sigmas the surer one stays."""
     rho, information = _information(maps[0])
     for other in maps[1:]:
         b, more = _information(other)

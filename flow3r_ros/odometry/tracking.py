@@ -165,16 +165,14 @@ class Tracker:
         guess, followed = self._followed(before, view)
         starts = [start, self._last]
         if not _sure_ones(reference, followed & ~reference.held_back)[1]:
-            essential = self._essential(guess, followed, view)
-            starts += [] if essential is None else [essential]
+            starts += self._essential(guess, followed, view)
         rough, sure = _rough_pose(
             reference, guess, followed, starts, view.lens, self.sigma_px, prior
         )
         if not sure and before is not None:
             home, returned = follow_patches(view.tracking, before.tracking, guess)
             followed &= returned & (np.linalg.norm(home - self._pixels, axis=1) < MAX_RETURN_PX)
-            essential = self._essential(guess, followed, view)
-            starts = [start, self._last, np.eye(4), *([] if essential is None else [essential])]
+            starts = [start, self._last, np.eye(4), *self._essential(guess, followed, view)]
             rough, sure = _rough_pose(reference, guess, followed, starts, view.lens, self.sigma_px)
         there = project_points(reference.points, rough, view.lens)
         known = np.asarray(np.all(np.isfinite(there), axis=1))
@@ -186,15 +184,15 @@ class Tracker:
         return tracked
 
     def learn(self, tracked: Tracked) -> None:
-        """Take what a believed pose says of the corners' depths. One observation counts, that with
-        the widest parallax: those of one patch share their error."""
+        """Take what a believed pose says of the depths of the corners it was found with; those that
+        judge must not take their depth from the judged. One observation counts, that with the
+        widest parallax: those of one patch share their error."""
         assert self.reference is not None
         assert self._expected is not None
         lens, observed = self.reference.view.lens, tracked.pixels.astype(np.float64)
-        seen, parallax = depths_from(
-            self._expected, observed, lens, tracked.T_ref_cam, self.judged_px
-        )
-        wider = tracked.agreed & (parallax > self._parallax)
+        T = tracked.T_ref_cam
+        seen, parallax = depths_from(self._expected, observed, lens, T, self.judged_px)
+        wider = tracked.agreed & ~self.reference.held_back & (parallax > self._parallax)
         self._parallax = np.where(wider, parallax, self._parallax)
         known = self.reference.points
         inverse = np.where(wider, seen.inverse, known.inverse)
@@ -203,16 +201,18 @@ class Tracker:
 
     @property
     def parallax_px(self) -> float:
-        """Median over the corners of the widest parallax seen, pixels; 0 without any."""
-        return float(np.median(self._parallax)) if len(self._parallax) else 0.0
+        """Median, over the corners that give poses, of the widest parallax seen, pixels."""
+        gives = np.empty(0, np.bool_) if self.reference is None else ~self.reference.held_back
+        return float(np.median(self._parallax[gives])) if gives.any() else 0.0
 
-    def _essential(self, guess: Float32, followed: Bool, view: View) -> Float64 | None:
-        """Pose `[4, 4]` in the keyframe from the corners that were followed, without their
-        depths."""
+    def _essential(self, guess: Float32, followed: Bool, view: View) -> list[Float64]:
+        """Pose `[4, 4]` in the keyframe from the corners that were followed, without their depths,
+        where they give one."""
         assert self.reference is not None
         used = followed & ~self.reference.held_back
         points = self.reference.points.only(used)
-        return pose_without_depth(points, guess[used].astype(np.float64), view.lens)
+        pose = pose_without_depth(points, guess[used].astype(np.float64), view.lens)
+        return [] if pose is None else [pose]
 
     def _measure(self, tracked: Tracked) -> None:
         """Follow the noise of the corners that agree: 1.48 times the median across their epipolar
@@ -233,7 +233,7 @@ class Tracker:
     @property
     def judged_px(self) -> float:
         """1-sigma of a corner's position that poses are judged with."""
-        return max(self.sigma_px, JUDGED_PX)
+        return _judged_px(self.sigma_px)
 
     def look(self, view: View, reference: Reference, T_ref_cam: Float64) -> Tracked:
         """What the corners of some keyframe say about a frame that is thought to be at `T_ref_cam`
@@ -258,6 +258,10 @@ class Tracker:
         if before is None or before.tracking.shape != view.tracking.shape or not len(self._pixels):
             return self._pixels, np.zeros(len(self._pixels), np.bool_)
         return follow_patches(before.tracking, view.tracking, self._pixels)
+
+
+def _judged_px(sigma_px: float) -> float:
+    return max(sigma_px, JUDGED_PX)
 
 
 def _sure_ones(reference: Reference, usable: Bool) -> tuple[Bool, bool]:
@@ -329,7 +333,7 @@ def _posed(
     with np.errstate(invalid="ignore"):
         edge = np.array([lens.width, lens.height]) - WINDOW / 2.0
         inside = np.all((belongs > WINDOW / 2.0) & (belongs < edge), axis=1)
-    distance = judge_camera_pose(reference.points, observed, lens, T, max(sigma_px, JUDGED_PX))
+    distance = judge_camera_pose(reference.points, observed, lens, T, _judged_px(sigma_px))
     agreed = found & (distance < AGREED)
     asked = inside & reference.held_back
     where = np.where(np.isfinite(belongs), belongs, observed)

@@ -41,7 +41,7 @@ def drive(
     timing: Timing | None = None,
     skip: int = 0,
     stop: Callable[[int], bool] | None = None,
-    see: Callable[[Frame], None] = lambda _: None,
+    see: Callable[[Frame], None] | None = None,
 ) -> Timing:
     """Every frame of an open source through the engine, in order, nothing dropped; `take` gets each
     estimate, and `see` each frame before it goes in.
@@ -76,7 +76,8 @@ def drive(
             start = perf_counter()
             timing.wait_s += start - ready
             if isinstance(event, Frame):
-                see(event)
+                if see is not None:
+                    see(event)
                 given[event.id] = start
                 settle(engine.feed(event))
             elif isinstance(event, FrameError):

@@ -83,11 +83,9 @@ def replay(
                 "timing": timing,
             }
             skip = remembered.get("events", 0)
-            if mapped is None:
-                drive(source, engine, recorder.take, quiet, timing, skip, keeper.stop)
-            else:
-                both = mapped.beside(recorder.take)
-                drive(source, engine, both, quiet, timing, 0, keeper.stop, mapped.see)
+            take = recorder.take
+            both, see = (mapped.beside(take), mapped.see) if mapped else (take, None)
+            drive(source, engine, both, quiet, timing, skip, keeper.stop, see)
         timing.behind_s = recorder.behind.busy_s
         for file in sorted(bag.iterdir()):
             file.rename(unfinished.path / file.name)

@@ -46,10 +46,10 @@ def run(
     `arguments` is what `run.yaml` records beside the engine's configuration; `save_confidence` also
     writes `confidence/`. With `on_interrupt` keep, checkpoints are written, and Ctrl-C ends the run
     with a folder that is complete up to there and says `partial` in its summary; `state`
-    (`resume.load_state`) goes on from one.
-    `watch` shows every estimate as it comes; `mapped` is the map that the engine's keyframes go to,
-    where one is wanted. Returns the content of `summary.json`. Raises OutputError when the folder
-    exists or cannot be written, InputError when no frame could be used, and what the source raises.
+    (`resume.load_state`) goes on from one, which a run with a map cannot. `watch` shows every
+    estimate as it comes; `mapped` is the map that the engine's keyframes go to, where one is
+    wanted. Returns the content of `summary.json`. Raises OutputError when the folder exists or
+    cannot be written, InputError when no frame could be used, and what the source raises.
     """
     remembered = state or {}
     record = remembered.get("record") or _begin_record(source.path)
@@ -79,12 +79,8 @@ def run(
                 watch.add(estimate, worth_showing(estimate, cloud.edge_ratio))
 
         try:
-            if mapped is None:
-                drive(source, engine, take, quiet, timing, skip, keeper.stop)
-            else:
-                drive(
-                    source, engine, mapped.beside(take), quiet, timing, 0, keeper.stop, mapped.see
-                )
+            both, see = (mapped.beside(take), mapped.see) if mapped else (take, None)
+            drive(source, engine, both, quiet, timing, skip, keeper.stop, see)
             summary = summarise(source, engine, record, timing)
             if mapped is not None:
                 summary |= mapped.write(unfinished.path, engine.scale, record)

@@ -124,10 +124,13 @@ def test_corners_learn_their_depth_from_the_widest_parallax() -> None:
     tracker.learn(tracked)
     assert tracker.reference is not None
     learned, parallax = tracker.reference.points, tracker.parallax_px
-    error = np.abs(learned.inverse / right.points.inverse - 1.0)[tracked.agreed]
+    gave = tracked.agreed & ~right.held_back
+    error = np.abs(learned.inverse / right.points.inverse - 1.0)[gave]
     assert np.median(error) < 0.05
-    assert np.all(learned.sigma[tracked.agreed] < wrong.points.sigma[tracked.agreed])
+    assert np.all(learned.sigma[gave] < wrong.points.sigma[gave])
+    judges = right.held_back
+    assert np.array_equal(learned.inverse[judges], wrong.points.inverse[judges]), "no witness"
+    assert np.array_equal(learned.sigma[judges], wrong.points.sigma[judges])
     tracker.learn(tracker.look(seen_at(1), right, relative(0, 1)))
     assert tracker.parallax_px == parallax
-    kept = tracker.reference.points.inverse[tracked.agreed]
-    assert np.array_equal(kept, learned.inverse[tracked.agreed])
+    assert np.array_equal(tracker.reference.points.inverse[gave], learned.inverse[gave])
