@@ -6,7 +6,7 @@ there reads the input up to that frame again and gives the same bytes as a run t
 stopped (`test/offline/test_resume.py`).
 
 The state is pickled. An output folder may come from elsewhere, so it is read by an unpickler that
-makes plain data and the classes of our own rooms, and calls nothing else.
+makes plain data and those of our own classes that only hold something, and calls nothing else.
 """
 
 from __future__ import annotations
@@ -41,7 +41,18 @@ STATE, BEFORE, IDENTITY = "state", "state_before", "run.json"
 OnInterrupt = Literal["keep", "discard"]
 """what becomes of a run that is interrupted"""
 
-_ROOMS = ("types", "config", "geometry", "odometry", "report", "offline", "slam", "wire")
+_OURS = (
+    "types",
+    "config",
+    "geometry",
+    "odometry",
+    "offline.drive",
+    "report.history",
+    "report.record",
+    "report.row",
+    "wire.path",
+)
+"""rooms and modules whose classes hold what is remembered: none of them writes a file"""
 _PLAIN = {
     "array": ("array", "_array_reconstructor"),
     "builtins": ("set", "frozenset", "slice", "complex", "range", "bytearray"),
@@ -181,13 +192,13 @@ class _Signals:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Plain data, arrays, and classes of our own rooms."""
+    """Plain data, arrays, and those of our own classes that only hold something."""
 
     def find_class(self, module: str, name: str) -> Any:
         if name in _PLAIN.get(module, ()):
             return getattr(import_module(module), name)
         package, _, rest = module.partition(".")
-        if package == "flow3r_ros" and rest.split(".")[0] in _ROOMS:
+        if package == "flow3r_ros" and f"{rest}.".startswith(tuple(f"{each}." for each in _OURS)):
             found = getattr(import_module(module), name, None)
             if isinstance(found, type) and found.__module__ == module:
                 return found

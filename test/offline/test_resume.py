@@ -20,6 +20,7 @@ from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline import resume
 from flow3r_ros.offline.from_video import bag_from_video
 from flow3r_ros.offline.replay import replay_bags
+from flow3r_ros.offline.results import RunFolder
 from flow3r_ros.offline.resume import load_state
 from flow3r_ros.offline.run import run_to_folder
 from flow3r_ros.paths import RESUME, OutputFolder, remove_leftovers
@@ -206,17 +207,25 @@ def test_a_state_that_cannot_be_kept_costs_nothing_else(
 
 
 class Hostile:
-    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
-        return os.system, ("touch owned",)
+    def __init__(self, call: Callable[..., object], *arguments: object) -> None:
+        self._reduced = call, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self._reduced
 
 
 def test_a_state_from_elsewhere_calls_nothing(tmp_path: Path) -> None:
     folder = tmp_path / RESUME
     folder.mkdir()
     (folder / "run.json").write_text(json.dumps({"version": resume.__version__}))
-    (folder / "state").write_bytes(pickle.dumps(Hostile()))
+    (folder / "state").write_bytes(pickle.dumps(Hostile(os.system, "touch owned")))
     with pytest.raises(OutputError, match="it wants posix"):
         load_state(tmp_path, {})
+    writes = Hostile(RunFolder, tmp_path / "owned", None)
+    (folder / "state").write_bytes(pickle.dumps(writes))
+    with pytest.raises(OutputError, match=r"it wants flow3r_ros\.offline\.results"):
+        load_state(tmp_path, {})
+    assert not (tmp_path / "owned").exists()
     (folder / "state").write_bytes(b"\x80")
     with pytest.raises(OutputError, match="damaged"):
         load_state(tmp_path, {})
