@@ -76,12 +76,13 @@ def replay(
                 _log.info("going on after frame %d", len(record))
                 engine.restore(remembered["engine"])
                 recorder.restore(remembered["recorder"], earlier)
-            keeper.state = lambda: {
-                "engine": engine.snapshot(),
-                "recorder": recorder.snapshot(),
-                "record": record,
-                "timing": timing,
-            }
+            if mapped is None:  # a map is not kept
+                keeper.state = lambda: {
+                    "engine": engine.snapshot(),
+                    "recorder": recorder.snapshot(),
+                    "record": record,
+                    "timing": timing,
+                }
             skip = remembered.get("events", 0)
             take = recorder.take
             both, see = (mapped.beside(take), mapped.see) if mapped else (take, None)

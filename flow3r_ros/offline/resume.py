@@ -71,14 +71,15 @@ class Keeper:
         identity: what has to be the same for a resumed run: input, options, settings, weights.
         on_interrupt: with discard nothing is kept, and signals do what they did before.
 
-    `state` has to be set: what there is to remember, as objects that pickle. `changes` counts what
-    no older state survives. `stopped` names the signal that ended the work early.
+    `state` is what there is to remember, as objects that pickle; None where the work cannot be gone
+    on with. `changes` counts what no older state survives. `stopped` names the signal that ended
+    the work early.
     """
 
     def __init__(
         self, folder: Path, identity: Mapping[str, Any], on_interrupt: OnInterrupt
     ) -> None:
-        self.state: Callable[[], Mapping[str, Any]] = dict
+        self.state: Callable[[], Mapping[str, Any]] | None = None
         self.changes: Callable[[], int] = int
         self.stopped = ""
         self._keep = on_interrupt == "keep"
@@ -105,8 +106,8 @@ class Keeper:
         if not self._keep:
             return False
         due = monotonic() >= self._next or self._seen != self.changes()
-        if due or self._signals.asked:
-            self._write(events)
+        if self.state is not None and (due or self._signals.asked):
+            self._write(events, self.state)
         self.stopped = self._signals.asked
         return bool(self.stopped)
 
@@ -115,12 +116,12 @@ class Keeper:
         if not self.stopped:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _write(self, events: int) -> None:
+    def _write(self, events: int, state: Callable[[], Mapping[str, Any]]) -> None:
         begun = monotonic()
         self._seen, self._next = self.changes(), begun + PERIOD_S
         buffer = io.BytesIO()
         try:
-            pickle.dump({"events": events, **self.state()}, buffer, protocol=5)
+            pickle.dump({"events": events, **state()}, buffer, protocol=5)
         except Exception as error:  # a back end that failed, or a part that does not pickle
             log.warning("the state at event %d is not kept (%s)", events, error)
             return

@@ -65,12 +65,13 @@ def run(
             log.info("going on after frame %d", len(record))
             engine.restore(remembered["engine"])
         keeper.changes = lambda: folder.conversions
-        keeper.state = lambda: {
-            "engine": engine.snapshot(),
-            "record": record,
-            "results": folder.snapshot(),
-            "timing": timing,
-        }
+        if mapped is None:  # a map is not kept
+            keeper.state = lambda: {
+                "engine": engine.snapshot(),
+                "record": record,
+                "results": folder.snapshot(),
+                "timing": timing,
+            }
 
         def take(estimate: Estimate) -> None:
             folder.add(estimate)

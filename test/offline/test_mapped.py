@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from flow3r_ros.errors import ConfigError
 from flow3r_ros.geometry.camera_file import save_camera
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.mapped import MAP_FILE, map_of_run
+from flow3r_ros.offline.resume import Keeper
 from flow3r_ros.offline.run import run
+from flow3r_ros.paths import RESUME
 from flow3r_ros.wire.tum import read_tum
 from test.odometry.plane import CAMERA, Network, picture, settings
 from test.offline.factory import write_pictures
@@ -85,3 +89,16 @@ def test_what_is_not_installed_is_said_before_the_run(monkeypatch: pytest.Monkey
         map_of_run(SlamSettings(), True, True),
     ):
         pass
+
+
+def test_a_run_with_a_map_is_not_gone_on_with(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConfigError, match="--resume: the map of an interrupted run is not kept"),
+        map_of_run(SlamSettings(enabled=True), False, True, resumed=True),
+    ):
+        pass
+    with Keeper(tmp_path, {}, "keep") as keeper:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert keeper.stop(1)
+    assert keeper.stopped == "Ctrl-C"
+    assert not (tmp_path / RESUME).exists(), "nothing that --resume would look for"
