@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from flow3r_ros.errors import ConfigError, Flow3rError
@@ -66,7 +66,13 @@ class EngineSettings(Settings):
         description="how often the network is asked: keyframes for a CPU; every_frame where a GPU "
         "answers within the time of a frame, for denser depth",
     )
-    window: int = Field(4, ge=2, le=64, description="keyframes per forward, the newest included")
+    window: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="keyframes per forward, the newest included, at least 2; 0 = as the model's "
+        "manifest says (`input.window`)",
+    )
     keyframes: int = Field(
         120, ge=20, le=2000, description="keyframes remembered; the oldest go first"
     )
@@ -84,18 +90,35 @@ class EngineSettings(Settings):
         5, ge=1, description="frames without a trusted pose before the state is LOST"
     )
 
+    @field_validator("window")
+    @classmethod
+    def _two_frames_at_least(cls, value: int) -> int:
+        return _zero_or_from(2, value)
+
 
 class TrackingSettings(Settings):
     """The front end."""
 
     corners: int = Field(320, ge=80, le=2000, description="corners followed at a time")
     depth_width: int = Field(
-        336,
-        ge=112,
+        0,
+        ge=0,
         le=1280,
-        description="width in pixels (of a 4:3 image) that depth is estimated at; the height "
-        "follows the aspect ratio",
+        description="width in pixels (of a 4:3 image) that depth is estimated at, at least 112; "
+        "the height follows the aspect ratio; 0 = 336, or the width of the model's input where "
+        "that is larger",
     )
+
+    @field_validator("depth_width")
+    @classmethod
+    def _wide_enough(cls, value: int) -> int:
+        return _zero_or_from(112, value)
+
+
+def _zero_or_from(least: int, value: int) -> int:
+    if 0 < value < least:
+        raise ValueError(f"must be 0 (the model's own) or at least {least}")
+    return value
 
 
 class ScaleSettings(Settings):

@@ -27,6 +27,7 @@ from flow3r_ros.odometry.cloud import VoxelMap
 from flow3r_ros.odometry.focal import HELD, find_camera, with_camera
 from flow3r_ros.odometry.frontend import FrontEnd
 from flow3r_ros.odometry.input import Input, same_picture
+from flow3r_ros.odometry.model_defaults import fitted_to
 from flow3r_ros.odometry.output import Output
 from flow3r_ros.odometry.scale import Scale
 from flow3r_ros.odometry.verification import informative
@@ -51,7 +52,7 @@ class Engine:
 
     def __init__(self, predictor: Predictor, config: Config) -> None:
         self.predictor = predictor
-        self.config = config
+        self.config = config = fitted_to(predictor, config)
         self._input = Input(config.tracking.depth_width)
         self._front = FrontEnd(config)
         self._back = Backend(predictor, config)
