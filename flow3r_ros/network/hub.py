@@ -164,9 +164,7 @@ def _look_up(folder: Path) -> _Source:
     except Exception as error:
         raise _not_fetched(endpoint, error) from error
     etag = "".join(letter for letter in (metadata.etag or "unknown").lower() if letter.isalnum())
-    return _Source(
-        endpoint, url, size, etag if len(etag) == 64 else "", folder / f"{etag}.part"
-    )
+    return _Source(endpoint, url, size, etag if len(etag) == 64 else "", folder / f"{etag}.part")
 
 
 def _download(source: _Source) -> Path:

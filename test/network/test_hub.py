@@ -131,9 +131,7 @@ def test_fetched_model_is_complete_verified_and_found(server: Hub, tmp_path: Pat
     assert len(server.ranges) == asked, "what is there is not downloaded again"
 
 
-def test_nothing_is_downloaded_before_the_licence_is_agreed_to(
-    server: Hub, tmp_path: Path
-) -> None:
+def test_nothing_is_downloaded_before_the_licence_is_agreed_to(server: Hub, tmp_path: Path) -> None:
     shown: list[hub.Offer] = []
 
     def refuse(offer: hub.Offer) -> bool:
@@ -152,9 +150,7 @@ def test_nothing_is_downloaded_before_the_licence_is_agreed_to(
     assert find_model("tiny").weights is None
 
 
-def test_the_command_asks_and_takes_yes(
-    server: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_asks_and_takes_yes(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, "-m", "flow3r_ros.cli", "models", "fetch", "tiny", "--json"]
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     asked = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
