@@ -11,7 +11,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from flow3r_ros.bags.writer import BagWriter
-from flow3r_ros.offline.replay import bag_topic
+from flow3r_ros.offline.bag_recorder import bag_topic
 from flow3r_ros.ros.messages import class_of
 from flow3r_ros.wire.outputs import TOPICS
 

@@ -16,7 +16,7 @@ from flow3r_ros.bags.types import ros2_types
 from flow3r_ros.errors import EvaluationError
 from flow3r_ros.evaluation.trajectory import evaluate_trajectory
 from flow3r_ros.geometry.frames import optical_from_odom
-from flow3r_ros.offline.replay import bag_topic
+from flow3r_ros.offline.bag_recorder import bag_topic
 from flow3r_ros.report.page import write_report
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.types import Estimate, PoseSource, ScaleState, TrackingState

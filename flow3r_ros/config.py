@@ -7,27 +7,17 @@ descriptors are rendered from it. Fields marked `runtime=True` may change while 
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
-from flow3r_ros.errors import ConfigError, Flow3rError
+from flow3r_ros.errors import ConfigError
+from flow3r_ros.mappings import read_mapping
 
 RUNTIME: dict[str, Any] = {"runtime": True}
-
-MAX_FILE_BYTES = 1 << 18
-"""largest settings, manifest or camera file that is read; the largest of ours has 6 kB"""
-MAX_NESTING = 50
-"""most brackets open at once in such a file; ours have 4"""
-MAX_VALUES = 20_000
-"""most values in such a file, parts that YAML repeats by reference counted each time (ten lines
-of those make a billion)"""
 
 
 class Settings(BaseModel):
@@ -137,17 +127,22 @@ class ScaleSettings(Settings):
     )
 
 
-class CloudSettings(Settings):
-    """Clouds and the voxel map."""
+class DepthSettings(Settings):
+    """The depth of a frame."""
 
     min_confidence: float = Field(
         0.08,
         ge=0,
         le=1,
-        description="points below this confidence are left out of clouds and map; 0.08 is a "
-        "relative sigma of 50 %",
+        description="depth below this confidence (the probability that it is right within 10 %) is "
+        "NaN, in the depth image, clouds and map alike; 0 = keep all",
         json_schema_extra=RUNTIME,
     )
+
+
+class CloudSettings(Settings):
+    """Clouds and the voxel map."""
+
     edge_ratio: float = Field(
         0.05,
         gt=0,
@@ -168,6 +163,32 @@ class CloudSettings(Settings):
     )
 
 
+class SlamSettings(Settings):
+    """The map beyond the window."""
+
+    enabled: bool = Field(
+        False,
+        description="keep a keyframe graph, close loops, publish map -> odom; needs the extra "
+        "`slam` (GTSAM)",
+    )
+    map: str = Field(
+        "",
+        description="folder of a saved map to be found in; empty = none; ~/load_map reads it anew",
+        json_schema_extra=RUNTIME,
+    )
+    mode: Literal["mapping", "localisation"] = Field(
+        "mapping",
+        description="mapping: the map grows; localisation: the one of slam.map stays as it is",
+    )
+    max_keyframes: int = Field(
+        500,
+        ge=50,
+        le=5000,
+        description="keyframes of the map (0.4 MB each); beyond it those go that see what others "
+        "see",
+    )
+
+
 class NodeSettings(Settings):
     """The ROS 2 node: frames, topics, quality of service."""
 
@@ -177,6 +198,7 @@ class NodeSettings(Settings):
         "`image/compressed`, below what `image` is remapped to",
     )
     odom_frame: str = Field("odom", description="parent of the published tf edge")
+    map_frame: str = Field("map", description="parent of odom_frame when slam.enabled")
     base_frame: str = Field(
         "",
         description="child of the published tf edge; empty = the camera itself; otherwise static "
@@ -186,8 +208,21 @@ class NodeSettings(Settings):
         "", description="optical frame name; empty = header.frame_id of the images"
     )
     publish_tf: bool = Field(True, description="publish the tf edge", json_schema_extra=RUNTIME)
+    publish_map_tf: bool = Field(
+        True,
+        description="publish map_frame -> odom_frame when slam.enabled",
+        json_schema_extra=RUNTIME,
+    )
     invert_tf: bool = Field(
         False, description="publish the edge the other way round, to sit beside another odometry"
+    )
+    tf_predict: float = Field(
+        0.0,
+        ge=0,
+        le=0.2,
+        description="seconds that the tf edge is carried ahead by the measured velocity, and "
+        "stamped so, for planners that ask for the present; 0: the edge of the image",
+        json_schema_extra=RUNTIME,
     )
     points_frame: Literal["camera", "odom"] = Field("camera", description="frame of ~/points")
     max_path: int = Field(1000, ge=2, le=100_000, description="poses kept in ~/path")
@@ -196,6 +231,42 @@ class NodeSettings(Settings):
         2.0,
         gt=0,
         description="seconds without images before diagnostics warn",
+        json_schema_extra=RUNTIME,
+    )
+    idle_rate: float = Field(
+        5.0,
+        ge=0,
+        le=1000,
+        description="images a second that are estimated while nobody subscribes to anything (tf "
+        "counts while it is published); 0: all of them",
+        json_schema_extra=RUNTIME,
+    )
+    drop_share_warn: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="share of the last images not estimated from which diagnostics warn",
+        json_schema_extra=RUNTIME,
+    )
+    drop_share_error: float = Field(
+        0.8,
+        ge=0,
+        le=1,
+        description="share of the last images not estimated from which diagnostics call it an "
+        "error",
+        json_schema_extra=RUNTIME,
+    )
+    age_warn: float = Field(
+        0.5,
+        gt=0,
+        description="seconds from an image's stamp to its result from which diagnostics warn",
+        json_schema_extra=RUNTIME,
+    )
+    age_error: float = Field(
+        2.0,
+        gt=0,
+        description="seconds from an image's stamp to its result from which diagnostics call it an "
+        "error",
         json_schema_extra=RUNTIME,
     )
     image_qos: Literal["auto", "reliable", "best_effort"] = Field(
@@ -207,6 +278,30 @@ class NodeSettings(Settings):
     save_dir: str = Field("~/.ros/flow3r", description="folder ~/save_map writes to")
 
 
+class ObstacleSettings(Settings):
+    """`~/obstacles`, in metres of `node.base_frame`."""
+
+    min_height: float = Field(
+        0.1, description="lowest point that is an obstacle, above it", json_schema_extra=RUNTIME
+    )
+    max_height: float = Field(
+        2.0, description="highest point that is an obstacle", json_schema_extra=RUNTIME
+    )
+    max_range: float = Field(
+        5.0,
+        gt=0,
+        description="horizontal distance up to which points are obstacles",
+        json_schema_extra=RUNTIME,
+    )
+    min_confidence: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="points below this confidence are no obstacles",
+        json_schema_extra=RUNTIME,
+    )
+
+
 class Config(Settings):
     """Everything that can be set."""
 
@@ -214,8 +309,11 @@ class Config(Settings):
     engine: EngineSettings = EngineSettings()
     tracking: TrackingSettings = TrackingSettings()
     scale: ScaleSettings = ScaleSettings()
+    depth: DepthSettings = DepthSettings()
     cloud: CloudSettings = CloudSettings()
+    slam: SlamSettings = SlamSettings()
     node: NodeSettings = NodeSettings()
+    obstacles: ObstacleSettings = ObstacleSettings()
 
 
 def load_config(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Config:
@@ -237,57 +335,6 @@ def load_config(path: Path | None = None, overrides: dict[str, Any] | None = Non
         raise ConfigError(
             f"{where}: {first_fault(error)}", "see docs/parameters.md for names and ranges"
         ) from error
-
-
-def read_mapping(path: Path, refuse: type[Flow3rError], cure: str) -> dict[str, Any]:
-    """The mapping at the top of a JSON (`.json`) or YAML file; an empty YAML file is an empty one.
-
-    Not more than MAX_FILE_BYTES are read, not more than MAX_VALUES accepted. Raises `refuse`,
-    naming the file, with `cure`, whatever is wrong with it.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise ValueError(f"it is larger than {MAX_FILE_BYTES >> 10} kB")
-        text = data.decode("utf-8-sig")
-        if _nesting(text) > MAX_NESTING:
-            raise RecursionError
-        tree = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text) or {}
-        if _values(tree, {}) > MAX_VALUES:
-            raise ValueError(f"it holds more than {MAX_VALUES} values")
-    except UnicodeDecodeError as error:
-        raise refuse(f"{path}: is not UTF-8 text", cure) from error
-    except RecursionError as error:
-        raise refuse(f"{path}: is nested too deeply", cure) from error
-    except OSError as error:
-        raise refuse(f"{path}: cannot be read ({error.strerror})", cure) from error
-    except (ValueError, OverflowError, yaml.YAMLError) as error:
-        kind = "JSON" if path.suffix == ".json" else "YAML"
-        reason = " ".join(str(error).split())[:200]
-        raise refuse(f"{path}: cannot be read as {kind} ({reason})", cure) from error
-    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
-        raise refuse(f"{path}: the top level is not a mapping of names", cure)
-    return tree
-
-
-def _nesting(text: str) -> int:
-    """Most brackets open at once; asked before parsing, which takes seconds for thousands."""
-    opened = most = 0
-    for bracket in re.findall(r"[\[\]{}]", text):
-        opened += 1 if bracket in "[{" else -1
-        most = max(most, opened)
-    return most
-
-
-def _values(tree: Any, known: dict[int, int]) -> int:
-    """Values in a tree; a part that contains itself raises RecursionError."""
-    if not isinstance(tree, (dict, list, tuple, set)):
-        return 1
-    if id(tree) not in known:
-        parts = [*tree.keys(), *tree.values()] if isinstance(tree, dict) else list(tree)
-        known[id(tree)] = 1 + sum(_values(part, known) for part in parts)
-    return known[id(tree)]
 
 
 def first_fault(error: ValidationError) -> str:

@@ -7,6 +7,7 @@ counts it, and goes on.
 from __future__ import annotations
 
 import unicodedata
+from importlib.metadata import PackageNotFoundError, requires
 
 
 def printable(text: object) -> str:
@@ -18,6 +19,23 @@ def printable(text: object) -> str:
         if letter.isprintable() or unicodedata.category(letter) == "Zs"
         else letter.encode("unicode_escape").decode("ascii")
         for letter in str(text)
+    )
+
+
+def install_extra(extra: str) -> str:
+    """The command that brings the packages of an optional extra of ours. It names them one by one,
+    so it works in a checkout, beside a wheel and in a colcon workspace: our own name is on no
+    index."""
+    try:
+        wanted = [
+            requirement.partition(";")[0].strip()
+            for requirement in requires("flow3r_ros") or ()
+            if f'extra == "{extra}"' in requirement
+        ]
+    except PackageNotFoundError:
+        wanted = []
+    return (
+        f"pip install {' '.join(wanted)}" if wanted else f"pip install '.[{extra}]' in a checkout"
     )
 
 

@@ -20,6 +20,8 @@ from flow3r_ros.errors import OutputError
 PACKAGE = Path(__file__).resolve().parent
 """folder of the Python package"""
 
+RESUME = "flow3r_resume"
+"""folder inside work that can be gone on with, and what that takes; such work is never swept"""
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.flow3r-(?:partial-\d+|old|lock)", re.DOTALL)
 """hidden siblings of an output: work under way, the folder being replaced, the lock"""
 
@@ -85,15 +87,26 @@ class OutputFolder:
     beside them. Raises OutputError when the final name is taken or being written, or cannot be
     written, also for a full disk inside the block.
 
+    Work that holds a folder `RESUME` outlives errors and killed writers: under its hidden name, or
+    under the final one where it was finished as a part. `interrupted` is where it lies.
+
     Args:
         final: the folder to make.
         keep: asked about a real folder that stands there already: empty when it is ours to
             replace, else why it stays. Without it nothing is ever replaced. A link never is.
+        resume: what becomes of interrupted work: True goes on in it, False replaces it, None
+            refuses to write.
     """
 
-    def __init__(self, final: Path, keep: Callable[[Path], str] | None = None) -> None:
+    def __init__(
+        self,
+        final: Path,
+        keep: Callable[[Path], str] | None = None,
+        resume: bool | None = None,
+    ) -> None:
         self.final = final.absolute()
         self._keep = keep
+        self._resume = resume
         self._reserved = False
         self._stack = ExitStack()
         self.path = _beside(self.final, f"partial-{os.getpid()}")
@@ -104,6 +117,9 @@ class OutputFolder:
             raise OutputError(f"{self.final} is no name for a folder", "choose another --output")
         if not os.path.lexists(self.final):
             return
+        if is_interrupted(self.final):
+            self._refuse_interrupted()
+            return
         reason = ""
         if self._keep is not None and self.final.is_dir() and not self.final.is_symlink():
             reason = self._keep(self.final)
@@ -113,6 +129,12 @@ class OutputFolder:
             f"{self.final} exists already{f' and {reason}' if reason else ''}",
             "choose another --output or --name, or move it away",
         )
+
+    @property
+    def interrupted(self) -> Path | None:
+        """The folder of interrupted work on this output: the hidden one of a killed writer, else
+        the final one where it holds a part; None when there is none."""
+        return next(filter(is_interrupted, (*_partials(self.final), self.final)), None)
 
     @contextmanager
     def reserve(self) -> Iterator[None]:
@@ -137,6 +159,8 @@ class OutputFolder:
                 _clear(self.final)
                 remove_leftovers(self.final.parent)
             self.check()
+            if self.interrupted is not None:
+                self._refuse_interrupted()
             self._reserved = True
             try:
                 yield
@@ -147,8 +171,13 @@ class OutputFolder:
         with ExitStack() as stack:
             stack.enter_context(self.reserve())
             try:
-                shutil.rmtree(self.path, ignore_errors=True)
-                self.path.mkdir()
+                found = self.interrupted
+                if self._resume and found is not None:
+                    found.rename(self.path)
+                else:
+                    for path in (self.path, *_partials(self.final)):
+                        shutil.rmtree(path, ignore_errors=True)
+                    self.path.mkdir()
             except OSError as error:
                 raise self._cannot(error) from error
             self._stack = stack.pop_all()
@@ -166,9 +195,17 @@ class OutputFolder:
             except OSError as failed:
                 error = failed
             finally:
-                shutil.rmtree(self.path, ignore_errors=True)
+                if not is_interrupted(self.path):
+                    shutil.rmtree(self.path, ignore_errors=True)
             if isinstance(error, OSError):
                 raise self._cannot(error) from error
+
+    def _refuse_interrupted(self) -> None:
+        if self._resume is None:
+            raise OutputError(
+                f"{self.final}: an interrupted run is kept there",
+                "go on with --resume, begin anew with --restart, or choose another --output",
+            )
 
     def _take_name(self) -> None:
         if not self.final.exists():
@@ -261,10 +298,22 @@ def _clear(final: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
         else:
             old.rename(final)
-    prefix = f".{final.name}.flow3r-partial-"
-    for path in final.parent.iterdir():
-        if path.name.startswith(prefix) and not path.is_symlink():
+    for path in _partials(final):
+        if not path.is_symlink() and not is_interrupted(path):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def is_interrupted(folder: Path) -> bool:
+    """Whether a folder, no link, is work of ours that can be gone on with."""
+    return not folder.is_symlink() and (folder / RESUME / "run.json").is_file()
+
+
+def _partials(final: Path) -> list[Path]:
+    """Hidden folders of work on an output, this process's too."""
+    prefix = f".{final.name}.flow3r-partial-"
+    if not final.parent.is_dir():
+        return []
+    return sorted(path for path in final.parent.iterdir() if path.name.startswith(prefix))
 
 
 def _make_folders(folder: Path) -> list[Path]:

@@ -1,104 +1,86 @@
-r"""A bag through the live node, recorded on request.
+"""A bag through the live node, recorded on request.
 
-    ros2 launch flow3r_ros replay.launch.py bag:=/data/drive image:=/camera/image_raw
-        camera_info:=/camera/camera_info \ record:=/data/drive_flow3r
+ros2 launch flow3r_ros replay.launch.py bag:=/data/drive image:=/camera/image_raw
+camera_info:=/camera/camera_info record:=/data/drive_flow3r
 
-`flow3r replay` does the same without DDS, drops nothing, and gives the same answer every time.
+Starts the bag when the node is active, and ends after it. `flow3r replay` does the same without
+DDS, drops nothing, and gives the same answer every time.
 """
 
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
-    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+    Shutdown,
     TimerAction,
 )
-from launch.conditions import IfCondition
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
-from launch_ros.substitutions import FindPackageShare
+from launch.event_handlers import OnProcessExit
+from launch.substitutions import LaunchConfiguration
+from launch_ros.event_handlers import OnStateTransition
+
+from flow3r_ros.ros import launching
 
 ARGUMENTS = {
-    "bag": (None, "bag to play"),
     "rate": ("1.0", "speed of the playback"),
     "record": ("", "bag to write the node's outputs to; empty: none"),
-    "start_delay": ("10.0", "seconds until the bag starts, for the model to load"),
-    "namespace": ("", "namespace of the node and its topics"),
-    "image": (
-        "image",
-        "image topic of the bag; for compressed images without the /compressed suffix",
-    ),
-    "image_transport": ("raw", "raw or compressed"),
-    "camera_info": ("camera_info", "CameraInfo topic of the bag"),
-    "base_frame": ("", "child of the tf edge, e.g. base_link; empty: the camera itself"),
-    "model": ("flow3r_nano", "model: a name under models/ or a path"),
-    "device": ("auto", "auto, cpu, cuda or cuda:N"),
+    "linger": ("3.0", "seconds after the bag's end, for the last results"),
     "rviz": ("false", "open RViz with the shipped view"),
 }
-RECORDED = "(.*/flow3r/.*)|/tf|/tf_static|/diagnostics"
-PASSED_ON = (
-    "namespace",
-    "image",
-    "image_transport",
-    "camera_info",
-    "base_frame",
-    "model",
-    "device",
-    "rviz",
-)
+DECIDED = {"use_sim_time": "true", "respawn": "false"}
+"""arguments of the node that a replay decides: one that died has lost its part of the bag"""
 
 
 def generate_launch_description() -> LaunchDescription:
-    """The robot's launch file on simulated time, `ros2 bag play --clock`, and `ros2 bag record` on
-    request."""
-    arguments = [
-        DeclareLaunchArgument(
-            name, description=description, **({} if default is None else {"default_value": default})
-        )
-        for name, (default, description) in ARGUMENTS.items()
-    ]
-    robot = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(
-            PathJoinSubstitution([FindPackageShare("flow3r_ros"), "launch", "robot.launch.py"])
-        ),
-        launch_arguments=[
-            ("use_sim_time", "true"),
-            *((name, LaunchConfiguration(name)) for name in PASSED_ON),
-        ],
-    )
-    play = ExecuteProcess(
-        cmd=[
-            "ros2",
-            "bag",
-            "play",
-            LaunchConfiguration("bag"),
-            "--clock",
-            "200",
-            "--rate",
-            LaunchConfiguration("rate"),
-        ],
-        output="screen",
-    )
-    record = ExecuteProcess(
-        cmd=[
-            "ros2",
-            "bag",
-            "record",
-            "--storage",
-            "mcap",
-            "--output",
-            LaunchConfiguration("record"),
-            "--regex",
-            RECORDED,
-        ],
-        condition=IfCondition(PythonExpression(["'", LaunchConfiguration("record"), "' != ''"])),
-        output="screen",
-    )
+    """The node on simulated time, `ros2 bag play --clock` once it is active, `ros2 bag record` on
+    request; ends after the bag."""
     return LaunchDescription(
         [
-            *arguments,
-            robot,
-            record,
-            TimerAction(period=LaunchConfiguration("start_delay"), actions=[play]),
+            DeclareLaunchArgument("bag", description="bag to play"),
+            *launching.node_arguments(leave_out=DECIDED),
+            *launching.declare(ARGUMENTS),
+            launching.needs("rviz2", wanted_by="rviz"),
+            OpaqueFunction(function=_start),
+            launching.rviz(condition="rviz", use_sim_time="true"),
         ]
     )
+
+
+def _start(context: LaunchContext) -> list:
+    values = {
+        name: LaunchConfiguration(name).perform(context)
+        for name in ("bag", "rate", "record", "linger", "namespace", "name")
+    }
+    node = launching.node(context, **DECIDED)
+    command = ["ros2", "bag", "play", values["bag"], "--clock", "200", "--rate", values["rate"]]
+    play = ExecuteProcess(cmd=command, output="screen", name="bag_play")
+
+    def after_play(event, context: LaunchContext) -> list:
+        if event.returncode != 0:
+            return [launching.failure(f"ros2 bag play ended with exit code {event.returncode}")]
+        ended = Shutdown(reason="the bag has ended")
+        return [TimerAction(period=float(values["linger"]), actions=[ended])]
+
+    return [
+        *(_record(values) if values["record"] else []),
+        RegisterEventHandler(OnProcessExit(target_action=play, on_exit=after_play)),
+        RegisterEventHandler(
+            OnStateTransition(
+                target_lifecycle_node=node,
+                goal_state="active",
+                entities=[play],
+                handle_once=True,
+            )
+        ),
+        node,
+    ]
+
+
+def _record(values: dict[str, str]) -> list:
+    """`ros2 bag record` of what the node of this namespace and name publishes, on its time."""
+    prefix = f"/{values['namespace'].strip('/')}".rstrip("/")
+    topics = f"({prefix}/{values['name']}/.*)|({prefix})?/tf|({prefix})?/tf_static|/diagnostics"
+    command = ["ros2", "bag", "record", "--storage", "mcap", "--use-sim-time"]
+    command += ["--output", values["record"], "--regex", topics]
+    return [ExecuteProcess(cmd=command, output="screen", name="bag_record")]

@@ -1,7 +1,7 @@
 """What the set-up needs to know about ROS 2 from PyPI; called by scripts/setup.sh with the virtual
 environment's Python.
 
-ros_packages.py wheels DISTRO            requirements: the ROS packages to install from PyPI
+ros_packages.py wheels                    requirements: the ROS packages to install from PyPI
 ros_packages.py fix-wheels               point the wheels' CMake files at this interpreter
 ros_packages.py write-tf2-msgs FOLDER    a source package of tf2_msgs (in no wheel; on a robot it
 comes from apt)
@@ -29,17 +29,12 @@ GENERATORS = (
     "ament-cmake",
     "ament-package",
     "ament-cmake-include-directories",
+    "ament-cmake-gmock",
+    "ament-cmake-gtest",
+    "ament-cmake-pytest",
+    "ament-cmake-ros",
+    "python-cmake-module",
 )
-EXTRA = {
-    "jazzy": (
-        "ament-cmake-gmock",
-        "ament-cmake-gtest",
-        "ament-cmake-pytest",
-        "ament-cmake-ros",
-        "python-cmake-module",
-    ),
-    "kilted": ("ament-cmake-ros-core",),
-}
 
 TF2_CMAKE = """cmake_minimum_required(VERSION 3.20)
 project(tf2_msgs)
@@ -68,10 +63,10 @@ TF2_PACKAGE = """<?xml version="1.0"?>
 """
 
 
-def print_wheels(distro: str) -> None:
-    """One requirement per line; versions are pinned by the constraints files."""
-    for package in RUNTIME + GENERATORS + EXTRA[distro]:
-        print(f"ros-{distro}-{package}")
+def print_wheels() -> None:
+    """One requirement per line; versions are pinned by constraints.txt."""
+    for package in RUNTIME + GENERATORS:
+        print(f"ros-jazzy-{package}")
     print("catkin-pkg")
 
 
@@ -104,8 +99,8 @@ def write_tf2_msgs(folder: Path) -> None:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["wheels", distro]:
-            print_wheels(distro)
+        case ["wheels"]:
+            print_wheels()
         case ["fix-wheels"]:
             fix_wheels()
         case ["write-tf2-msgs", folder]:

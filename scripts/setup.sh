@@ -3,27 +3,20 @@
 # compares a fingerprint and returns at once.
 #
 #   scripts/setup.sh                  ROS 2 Jazzy in .venv
-#   DISTRO=kilted scripts/setup.sh    ROS 2 Kilted in .venv-kilted (the two distributions cannot share an environment)
 #   VENV=/some/where scripts/setup.sh
 #
 # Needs Python 3.10-3.13 on x86_64 with glibc 2.28 or newer. Downloads come from PyPI (and Debian's archive for a missing compiler).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-DISTRO=${DISTRO:-jazzy}
-case $DISTRO in
-  jazzy) default_venv=.venv ;;
-  kilted) default_venv=.venv-kilted ;;
-  *) echo "setup: DISTRO=$DISTRO is unknown; use jazzy or kilted" >&2; exit 2 ;;
-esac
-VENV=$(realpath -m "${VENV:-$default_venv}")
+VENV=$(realpath -m "${VENV:-.venv}")
 PYTHON=${PYTHON:-python3}
 STAMP=$VENV/.flow3r_setup
 
 say() { echo "setup: $*"; }
 
 fingerprint() {
-  { echo "$DISTRO $PWD"; cat scripts/setup.sh scripts/ros_packages.py constraints*.txt pyproject.toml setup.py CMakeLists.txt package.xml msg/*.msg; } \
+  { echo "$PWD"; cat scripts/setup.sh scripts/ros_packages.py constraints.txt pyproject.toml setup.py CMakeLists.txt package.xml msg/*.msg; } \
     | sha256sum
 }
 
@@ -48,17 +41,9 @@ install_system_packages() {
 install_python_packages() {
   [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
   say "installing Python packages into $VENV"
-  local constraints=$VENV/constraints.txt extras=viz,train,fleet,hub,ros,dev
-  if [ "$DISTRO" = jazzy ]; then
-    cp constraints.txt "$constraints"
-  else
-    # The ROS wheels of the two distributions share names: Kilted's pins take the place of Jazzy's.
-    grep -v '^ros-' constraints.txt | cat - constraints-kilted.txt >"$constraints"
-    extras=ros,dev
-  fi
-  "$VENV/bin/python" scripts/ros_packages.py wheels "$DISTRO" >"$VENV/ros-requirements.txt"
-  "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --constraint "$constraints" \
-    --requirement "$VENV/ros-requirements.txt" --editable ".[$extras]"
+  "$VENV/bin/python" scripts/ros_packages.py wheels >"$VENV/ros-requirements.txt"
+  "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
+    --requirement "$VENV/ros-requirements.txt" --editable ".[viz,train,fleet,hub,slam,refine,ros,docs,dev]"
 }
 
 build_interfaces() {
@@ -93,4 +78,4 @@ install_python_packages
 build_interfaces
 (cd / && "$VENV/bin/python" -c 'from flow3r_ros.msg import TrackingStatus; from tf2_msgs.msg import TFMessage; import rclpy')
 echo "$now" >"$STAMP"
-say "done: $VENV (ROS 2 $DISTRO)"
+say "done: $VENV (ROS 2 Jazzy)"

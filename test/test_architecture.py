@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "flow3r_ros"
 
 ARROWS = """\
-types errors config paths <- every room
+types errors config mappings paths <- every room
 geometry <- network odometry wire slam bags datasets report offline evaluation training ros
 odometry <- slam report offline evaluation ros
 slam <- offline evaluation ros
@@ -28,7 +28,7 @@ datasets <- offline evaluation training
 report <- offline evaluation
 offline <- evaluation
 evaluation <- training
-every room <- bench cli
+every room <- bench cli library
 """
 """read `a <- b`: b may import a"""
 
@@ -42,9 +42,9 @@ ONLY_IN: dict[str, set[str]] = {
     "huggingface_hub": {"network"},
     "rosbags": {"bags", "wire"},
 }
-"""third-party packages that belong to some rooms alone (bench and cli see everything)"""
-FREE = {"bench", "cli"}
-EVERYWHERE = {"types", "errors", "config", "paths"}
+"""third-party packages that belong to some rooms alone (bench, cli and library see everything)"""
+FREE = {"bench", "cli", "library"}
+EVERYWHERE = {"types", "errors", "config", "mappings", "paths"}
 LIGHT = ("geometry", "odometry", "wire", "bags", "datasets", "offline", "report", "evaluation")
 """rooms that import without torch and ROS"""
 

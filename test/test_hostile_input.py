@@ -26,9 +26,10 @@ import torch
 from safetensors.torch import save_file
 
 from flow3r_ros.cli.main import main
-from flow3r_ros.config import MAX_FILE_BYTES, load_config
+from flow3r_ros.config import load_config
 from flow3r_ros.errors import ConfigError, Flow3rError, ModelError, OutputError, printable
 from flow3r_ros.geometry.camera_file import load_camera
+from flow3r_ros.mappings import MAX_FILE_BYTES
 from flow3r_ros.network.catalog import find_model, list_models, read_folder, user_models
 from flow3r_ros.network.checkpoint import import_model, read_weights
 from flow3r_ros.network.config import load_architecture
@@ -782,10 +783,10 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 reasons, frames = [], 0
 if way == "live":
     said = lambda key, text: None
-    framing = Framing(NodeSettings(), "/image", lambda: False, said, said, lambda: start)
+    framing = Framing(NodeSettings(), "/image", lambda: False, said, said)
     for index in range(5):
         try:
-            framing.frame(compressed(index, start + index * 10**8), index, index / 10)
+            framing.frame(compressed(index, start + index * 10**8), index, index / 10, start)
         except FrameError as error:
             reasons += [error.reason] * (error.reason != "waiting_for_camera_info")
     frames = 5 - len(reasons)

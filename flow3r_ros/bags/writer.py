@@ -115,14 +115,19 @@ class WriteBehind:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._thread.shutdown(cancel_futures=kind is not None)
-        while kind is None and self._waiting:
-            self._waiting.popleft().result()
+        if kind is None:
+            self.flush()
 
     def write(self, topic: str, stamp_ns: int, message: Any) -> None:
         """As `BagWriter.write`; nobody may change the message afterwards."""
         while self._waiting and (len(self._waiting) >= self.DEPTH or self._waiting[0].done()):
             self._waiting.popleft().result()
         self._waiting.append(self._thread.submit(self._write, topic, stamp_ns, message))
+
+    def flush(self) -> None:
+        """Wait until everything given is with the writer."""
+        while self._waiting:
+            self._waiting.popleft().result()
 
     def _write(self, topic: str, stamp_ns: int, message: Any) -> None:
         start = perf_counter()

@@ -14,7 +14,7 @@ from flow3r_ros.errors import EvaluationError, Flow3rError
 from flow3r_ros.evaluation.faults import Verdict, run_faults
 from flow3r_ros.evaluation.faults_clips import read_clip, splices
 from flow3r_ros.geometry.trajectory import Trajectory
-from flow3r_ros.offline.run import title_of
+from flow3r_ros.offline.summary import title_of
 from flow3r_ros.types import Frame, Predictor
 from flow3r_ros.wire.tum import read_tum
 

@@ -18,7 +18,7 @@ import numpy as np
 from flow3r_ros.bench.plane_scene import CAMERA, PlanePredictor, PlaneScene, plane_picture
 from flow3r_ros.config import Config
 from flow3r_ros.geometry.camera import scaled
-from flow3r_ros.offline.run import peak_rss_mb
+from flow3r_ros.offline.summary import peak_rss_mb
 from flow3r_ros.types import UInt8
 
 SMALL = scaled(CAMERA, 320, 240)

@@ -114,7 +114,7 @@ def plain() -> int:
     outputs = Outputs(
         _make_with_setters,
         config.node,
-        lambda kept: worth_showing(kept, config.cloud.min_confidence, config.cloud.edge_ratio),
+        lambda kept: worth_showing(kept, config.cloud.edge_ratio),
     )
     path: deque[Any] = deque(maxlen=config.node.max_path)
     maker = FrameMaker(lambda key, text: None)

@@ -36,7 +36,7 @@ from flow3r_ros.datasets.sources import BagSource
 from flow3r_ros.errors import Flow3rError
 from flow3r_ros.evaluation.trajectory import evaluate_trajectory
 from flow3r_ros.odometry.engine import Engine
-from flow3r_ros.offline import run
+from flow3r_ros.offline import drive
 from flow3r_ros.offline.from_video import bag_from_video
 from flow3r_ros.offline.replay import replay
 from flow3r_ros.report.page import load_record
@@ -127,7 +127,7 @@ def _replay_rows(predictor: Predictor, clip: Path, folder: Path) -> list[dict[st
     bag_from_video(clip, bag, compressed=True, quiet=True)
     rows, figures = [], {}
     for mode in ("keyframes", "every_frame"):
-        output, timing = folder / f"replay_{mode}", run.Timing()
+        output, timing = folder / f"replay_{mode}", drive.Timing()
         config = load_config(None, {"engine.network": mode})
         with BagSource(bag) as source, Engine(predictor, config) as engine:
             engine.reset()
@@ -162,7 +162,7 @@ def _replay_rows(predictor: Predictor, clip: Path, folder: Path) -> list[dict[st
     ]
 
 
-def _share_rows(timing: run.Timing, decode_s: float, network_s: float) -> list[dict[str, Any]]:
+def _share_rows(timing: drive.Timing, decode_s: float, network_s: float) -> list[dict[str, Any]]:
     def share(name: str, seconds: float, note: str = "") -> dict[str, Any]:
         return {
             "name": f"share of the wall time: {name}",

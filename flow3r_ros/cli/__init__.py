@@ -1,5 +1,1 @@
 """`flow3r`: the command line; thin, imports lazily."""
-
-from flow3r_ros.cli.main import main
-
-__all__ = ["main"]

@@ -1,6 +1,8 @@
 """`python -m flow3r_ros.cli`."""
 
-from flow3r_ros.cli.main import main
+import sys
+
+from flow3r_ros.cli.programs import flow3r
 
 if __name__ == "__main__":
-    main()
+    sys.exit(flow3r())

@@ -10,11 +10,26 @@ from typing import Annotated
 
 import typer
 
-from flow3r_ros.cli.console import AsJson, ConfigFile, Model, Topic, print_result, settings_of
+from flow3r_ros.cli.console import (
+    AsJson,
+    Changes,
+    ConfigFile,
+    MaxFrames,
+    Model,
+    Topic,
+    examples,
+    print_result,
+    print_written,
+    settings_of,
+)
 
 evaluate_app = typer.Typer(
     help="Compare a trajectory, a recording or a model with the truth.", no_args_is_help=True
 )
+
+
+FEW = 0.5
+"""share of the poses that have to match before a comparison stands for the trajectory"""
 
 
 class Alignment(str, Enum):
@@ -33,7 +48,9 @@ class DeltaUnit(str, Enum):
     metres = "metres"
 
 
-@evaluate_app.command()
+@evaluate_app.command(
+    epilog=examples("flow3r evaluate trajectory out/trajectory.tum truth.tum --align sim3")
+)
 def trajectory(
     estimate: Annotated[Path, typer.Argument(metavar="EST.tum")],
     reference: Annotated[Path, typer.Argument(metavar="REF.tum")],
@@ -48,9 +65,15 @@ def trajectory(
             help="seconds added to the estimate's stamps, for a reference in another time base"
         ),
     ] = 0.0,
+    allow_partial: Annotated[
+        bool,
+        typer.Option(
+            "--allow-partial", help="exit with 0 also where fewer than half of the poses match"
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """ATE and RPE of a TUM trajectory against a reference."""
+    """ATE and RPE of a TUM trajectory against a reference; lengths in the reference's unit."""
     from flow3r_ros.evaluation.trajectory import evaluate_trajectory
 
     result = evaluate_trajectory(
@@ -60,9 +83,18 @@ def trajectory(
     if result["suggested_offset_s"] is not None:
         hint = "the motions agree clearly better at another time offset; if the clocks differ, try"
         print(f"flow3r: {hint} --offset {result['suggested_offset_s']:.3f}", file=sys.stderr)
+    if result["matched_share"] < FEW:
+        print(
+            f"flow3r: only {result['matched']} poses match, {result['matched_share']:.0%} of what "
+            f"{estimate} ({result['est_frames']} poses) and {reference} ({result['ref_frames']}) "
+            "could share: the errors stand for that part alone; check stamps and --offset, or "
+            "say --allow-partial",
+            file=sys.stderr,
+        )
+        raise typer.Exit(0 if allow_partial else 1)
 
 
-@evaluate_app.command()
+@evaluate_app.command(epilog=examples("flow3r evaluate benchmark sintel --data downloads/sintel"))
 def benchmark(
     name: Annotated[
         str,
@@ -74,18 +106,19 @@ def benchmark(
     data: Annotated[Path, typer.Option("--data", help="folder of the download")],
     model: Model = None,
     config: ConfigFile = None,
+    changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a model on a benchmark, beside the published rows."""
     from flow3r_ros.evaluation.benchmarks.run import evaluate_benchmark, render_benchmark
     from flow3r_ros.network.runner import open_predictor
 
-    settings = settings_of(config, model)
+    settings = settings_of(config, model, changes)
     result = evaluate_benchmark(name, data, open_predictor(settings.model), settings)
     print(json.dumps(result, default=str) if as_json else render_benchmark(result))
 
 
-@evaluate_app.command()
+@evaluate_app.command(epilog=examples("flow3r evaluate scenes --data scenes"))
 def scenes(
     data: Annotated[
         Path,
@@ -93,21 +126,24 @@ def scenes(
     ],
     model: Model = None,
     config: ConfigFile = None,
+    changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a network by itself on held-out synthetic scenes, beside what costs nothing."""
     from flow3r_ros.training.scenes.scores import evaluate_on_scenes
 
-    print_result(evaluate_on_scenes(settings_of(config, model).model, data), as_json)
+    print_result(evaluate_on_scenes(settings_of(config, model, changes).model, data), as_json)
 
 
-@evaluate_app.command()
+@evaluate_app.command(epilog=examples("flow3r evaluate recording bag --output page.html"))
 def recording(
     source: Annotated[
         Path,
-        typer.Argument(metavar="BAG_OR_DIR", help="rosbag, video, image folder or clip folder"),
+        typer.Argument(metavar="INPUT", help="rosbag, video, image folder or clip folder"),
     ],
-    output: Annotated[Path | None, typer.Option("--output", help="HTML page to write")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="HTML page to write")
+    ] = None,
     reference: Annotated[Path | None, typer.Option(help="TUM file of true camera poses")] = None,
     truth_topic: Annotated[
         str | None, typer.Option(help="topic of the bag with true poses")
@@ -116,9 +152,7 @@ def recording(
         str | None, typer.Option(help="topic of the bag with true depth")
     ] = None,
     camera: Annotated[Path | None, typer.Option(help="camera.json")] = None,
-    max_frames: Annotated[
-        int | None, typer.Option(min=1, help="stop after this many frames")
-    ] = None,
+    max_frames: MaxFrames = None,
     offset: Annotated[
         float,
         typer.Option(
@@ -128,6 +162,7 @@ def recording(
     model: Model = None,
     topic: Topic = None,
     config: ConfigFile = None,
+    changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a recording of yours against its truth, or against its own pictures where it has
@@ -136,7 +171,7 @@ def recording(
     from flow3r_ros.evaluation.recording_checks import check_rows, render_rows
     from flow3r_ros.network.runner import open_predictor
 
-    settings = settings_of(config, model)
+    settings = settings_of(config, model, changes)
     predictor = open_predictor(settings.model)
     result = evaluate_recording(
         source,
@@ -152,3 +187,5 @@ def recording(
         offset,
     )
     print(json.dumps(result, default=str) if as_json else render_rows(check_rows(result)))
+    if output is not None and not as_json:
+        print_written((output, "opens in any browser, without network"))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from flow3r_ros.cli.console import AsJson, print_result
+from flow3r_ros.cli.console import AsJson, examples, print_result, print_table, print_written
 from flow3r_ros.errors import printable
 
 models_app = typer.Typer(
@@ -17,7 +17,7 @@ models_app = typer.Typer(
 )
 
 
-@models_app.command("list")
+@models_app.command("list", epilog=examples("flow3r models list"))
 def models_list(as_json: AsJson = False) -> None:
     """Every model folder and whether its weights are here."""
     from flow3r_ros.network.catalog import describe, list_models
@@ -26,21 +26,20 @@ def models_list(as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps({"models": found}, default=str))
         return
+    rows = [
+        [
+            entry["name"],
+            f"{entry['parameters']:,}",
+            "here" if entry["weights"] else f"flow3r models fetch {entry['name']}",
+        ]
+        for entry in found
+    ]
+    print_table(["model", "parameters", "weights"], rows)
     for entry in found:
-        weights = (
-            "weights here"
-            if entry["weights"]
-            else f"no weights: flow3r models fetch {entry['name']}"
-        )
-        print(
-            printable(
-                f"{entry['name']:<16} {entry['parameters']:>13,} parameters  {weights}  "
-                f"{entry['license_note']}"
-            )
-        )
+        print(printable(f"{entry['name']}: {entry['license_note']}"))
 
 
-@models_app.command("info")
+@models_app.command("info", epilog=examples("flow3r models info flow3r_nano"))
 def models_info(
     name: Annotated[str, typer.Argument(help="model name or folder")], as_json: AsJson = False
 ) -> None:
@@ -50,7 +49,9 @@ def models_info(
     print_result(describe(find_model(name)), as_json)
 
 
-@models_app.command("import")
+@models_app.command(
+    "import", epilog=examples("flow3r models import flow3r.bin --name flow3r_large")
+)
 def models_import(
     file: Annotated[
         Path,
@@ -66,10 +67,13 @@ def models_import(
     from flow3r_ros.network.catalog import describe
     from flow3r_ros.network.checkpoint import import_model
 
-    print_result(describe(import_model(file, name, replace=replace)), as_json)
+    folder = import_model(file, name, replace=replace)
+    print_result(describe(folder), as_json)
+    if not as_json:
+        print_written((folder.path, f"--model {folder.manifest.name} uses it"))
 
 
-@models_app.command("fetch")
+@models_app.command("fetch", epilog=examples("flow3r models fetch flow3r_large"))
 def models_fetch(
     name: Annotated[str, typer.Argument(help="model name")] = "flow3r_large",
     yes: Annotated[
@@ -89,10 +93,13 @@ def models_fetch(
             raise typer.BadParameter("there is no terminal to ask at: read the above, give --yes")
         return yes or typer.confirm("Download it under this licence?", err=True)
 
-    print_result(describe(fetch(name, agree=agree)), as_json)
+    folder = fetch(name, agree=agree)
+    print_result(describe(folder), as_json)
+    if not as_json:
+        print_written((folder.path, f"--model {folder.manifest.name} uses it"))
 
 
-@models_app.command("verify")
+@models_app.command("verify", epilog=examples("flow3r models verify flow3r_nano"))
 def models_verify(
     name: Annotated[str, typer.Argument(help="model name or folder")], as_json: AsJson = False
 ) -> None:

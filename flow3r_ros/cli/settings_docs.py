@@ -42,7 +42,8 @@ def render_markdown() -> str:
         "flow3r_ros.cli.settings_docs`; do not edit by hand. The same names are YAML keys",
         "(`engine: {window: 4}`), ROS parameters (`engine.window`) and what `--config "
         "FILE` of every command reads.",
-        "Parameters marked *live* may change while the node runs.",
+        "Parameters marked *live* may change while the node runs, the others until it is "
+        "configured.",
     ]
     last = ""
     for group, name, field in walk():

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from flow3r_ros.cli.console import AsJson, Topic, print_result, progress
+from flow3r_ros.cli.console import AsJson, Topic, print_result, print_written, progress, quiet
 
 
 class Experiment(str, Enum):
@@ -32,7 +32,7 @@ def label(
         typer.Argument(metavar="BAG_OR_VIDEO...", help="rosbags, video files or image folders"),
     ],
     output: Annotated[
-        Path, typer.Option("--output", help="label cache; an existing one is continued")
+        Path, typer.Option("--output", "-o", help="label cache; an existing one is continued")
     ],
     teacher: Annotated[
         str, typer.Option(help="dis, raft, ufm, or an installed one; A+B: where both agree")
@@ -57,7 +57,7 @@ def label(
     settings = LabelSettings(
         teacher=teacher, teacher_options={"weights": str(weights)} if weights else {}
     )
-    with progress("labelling", as_json) as advance:
+    with progress("labelling", quiet(as_json)) as advance:
         report = label_recordings(
             sources,
             output,
@@ -69,6 +69,8 @@ def label(
             lambda r: advance(f"{r.labelled} pairs"),
         )
     print_result(report.as_dict(), as_json)
+    if not as_json:
+        print_written((output, "flow3r train --data takes it"))
     for source, reason in report.failed.items():
         print(f"flow3r: {source}: {reason}", file=sys.stderr)
     raise typer.Exit(1 if report.failed else 0)
@@ -76,13 +78,15 @@ def label(
 
 def train(
     output: Annotated[
-        Path, typer.Option("--output", help="run folder: checkpoints/, metrics.csv, model/")
+        Path, typer.Option("--output", "-o", help="run folder: checkpoints/, metrics.csv, model/")
     ],
     config: Annotated[
-        Path | None, typer.Option("--config", help="YAML file of training settings (config/train/)")
+        Path | None,
+        typer.Option("--config", "-c", help="YAML file of training settings (config/train/)"),
     ] = None,
     data: Annotated[
-        list[Path] | None, typer.Option("--data", help="bags, videos, label caches or scene shards")
+        list[Path] | None,
+        typer.Option("--data", "-d", help="bags, videos, label caches or scene shards"),
     ] = None,
     more_data: Annotated[
         list[Path] | None, typer.Argument(metavar="[DATA]...", help="what follows the first --data")
@@ -133,3 +137,5 @@ def train(
 
     result = train_model(config, data, output, max_steps, resume, licences or [])
     print_result({"model": str(result.model), **result.metrics}, as_json)
+    if not as_json:
+        print_written((result.model, "--model takes it"), (output, "checkpoints, metrics.csv"))

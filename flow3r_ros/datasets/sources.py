@@ -249,9 +249,9 @@ def _of_file(path: Path, size: tuple[int, int] | None = None) -> CameraChoice:
 
 
 def open_source(
-    path: Path,
+    path: str | Path,
     topic: str | None = None,
-    camera: Path | None = None,
+    camera: str | Path | None = None,
     every: int = 1,
     max_frames: int | None = None,
     odometry: bool = False,
@@ -268,7 +268,8 @@ def open_source(
 
     Raises InputError (BagError for bags) when there is nothing to read.
     """
-    found = identify(Path(path))
+    path, camera = Path(path), None if camera is None else Path(camera)
+    found = identify(path)
     if found.kind == "bag":
         return BagSource(found.path, topic, camera, every, max_frames, odometry=odometry)
     if topic is not None:
@@ -280,7 +281,7 @@ def open_source(
         reader: video.Video | pictures.Pictures = video.Video(found.path, every)
     else:
         reader = pictures.Pictures(found.path, every, found.listing)
-    inside = Path(path) if Path(path).is_dir() else Path(path).absolute().parent
+    inside = path if path.is_dir() else path.absolute().parent
     beside = (inside, found.path.absolute().parent, found.path)
     own = next(
         (folder / CAMERA_FILE for folder in beside if (folder / CAMERA_FILE).is_file()), None

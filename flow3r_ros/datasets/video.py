@@ -62,7 +62,8 @@ class Video:
 
     def __enter__(self) -> Video:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        if hasattr(cv2.utils, "logging"):  # not in OpenCV 4.6, which Debian 12 and Ubuntu have
+            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         size = self.path.stat().st_size if self.path.is_file() else 0
         address = str(self.path.absolute())  # a bare `2024-05-01T10:22.mp4` names a protocol
         index = read_mp4_index(self.path)

@@ -34,7 +34,7 @@ from flow3r_ros.evaluation.trajectory import evaluate_trajectory
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.geometry.motion import moves, path_length, rotation_angle
 from flow3r_ros.geometry.trajectory import Trajectory
-from flow3r_ros.offline.run import peak_rss_mb
+from flow3r_ros.offline.summary import peak_rss_mb
 from flow3r_ros.paths import write_atomically
 from flow3r_ros.report.page import RECORD_FILE
 from flow3r_ros.report.record import RunRecord
@@ -221,6 +221,8 @@ def _run_odometry(
         str(output),
         "--config",
         str(settings),
+        "--on-interrupt",
+        "discard",
         "--json",
     ]
     command += ["--max-frames", str(max_frames)] if max_frames else []

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow3r_ros.errors import EvaluationError
+from flow3r_ros.errors import EvaluationError, install_extra
 from flow3r_ros.geometry.lie import apply, umeyama
 from flow3r_ros.types import Float64
 
@@ -143,8 +143,6 @@ def _nearest(points: Float64, targets: Float64) -> tuple[Float64, NDArray[np.int
     try:
         from scipy.spatial import cKDTree
     except ImportError as error:
-        raise EvaluationError(
-            "cloud metrics need SciPy", "pip install 'flow3r_ros[train]'"
-        ) from error
+        raise EvaluationError("cloud metrics need SciPy", install_extra("train")) from error
     distance, index = cKDTree(targets).query(points)
     return np.asarray(distance, np.float64), np.asarray(index, np.int64)

@@ -22,7 +22,8 @@ from flow3r_ros.geometry.motion import path_length
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.odometry.model_defaults import fitted_to
-from flow3r_ros.offline.run import drive, summarise, title_of
+from flow3r_ros.offline.drive import drive
+from flow3r_ros.offline.summary import summarise, title_of
 from flow3r_ros.report.page import write_report
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.types import Estimate, Float32, Predictor

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from flow3r_ros.config import read_mapping
 from flow3r_ros.errors import CameraError
 from flow3r_ros.geometry.camera import check_camera
+from flow3r_ros.mappings import read_mapping
 from flow3r_ros.types import Camera
 
 
-def load_camera(path: Path, size: tuple[int, int] | None = None) -> Camera | None:
+def load_camera(path: str | Path, size: tuple[int, int] | None = None) -> Camera | None:
     """Read a camera.json; None when its intrinsics are null (unknown).
 
     Args:
@@ -21,6 +21,7 @@ def load_camera(path: Path, size: tuple[int, int] | None = None) -> Camera | Non
     Raises CameraError for unreadable JSON, missing keys, another image size, non-finite values or
     an unknown distortion model.
     """
+    path = Path(path)
     try:
         data = read_mapping(path, CameraError, "give width, height, fx, fy, cx, cy as in docs")
         width, height = int(data["width"]), int(data["height"])

@@ -18,13 +18,17 @@ from numpy.typing import NDArray
 
 from flow3r_ros.geometry.epipolar import inverse_depths
 from flow3r_ros.geometry.lie import hat, invert, rigid, rigidified, se3_exp, se3_log
-from flow3r_ros.types import Camera, Float64
+from flow3r_ros.types import Bool, Camera, Float64
 
 ROBUST = 3.0
 """whitened residuals beyond it count as outliers (Geman-McClure: they
 lose all weight)"""
 
 
+DEPTH_ROUNDS = 2
+"""steps in which a point's inverse depth is fitted to its observation"""
+MOST_CHANGE = 2.3
+"""most that the logarithm of a fitted depth differs from the expected one"""
 MIN_POINTS = 12
 """points without which no essential matrix is looked for"""
 
@@ -64,7 +68,7 @@ class PoseFit:
     @property
     def cost(self) -> float:
         """Mean robust cost of a residual."""
-        squared = np.sum(self.whitened**2, axis=1)
+        squared = self.whitened**2
         return float(np.mean(squared / (ROBUST**2 + squared))) if len(squared) else float("inf")
 
     @property
@@ -112,9 +116,11 @@ def fit_camera_pose(
     information = np.zeros((6, 6))
     whitened = np.zeros((len(points), 2))
     for left in range(iterations, -1, -1):
-        whitened, jacobian = _linearised(points, observed, camera, T_cam_ref, sigma_px)
-        weight = 1.0 / (1.0 + np.sum(whitened**2, axis=1) / ROBUST**2) ** 2
-        weighted = jacobian * weight[:, None, None]
+        rounds = DEPTH_ROUNDS if left <= iterations // 2 else 0
+        whitened, jacobian = _linearised(points, observed, camera, T_cam_ref, sigma_px, rounds)
+        weight = 1.0 / (1.0 + whitened**2 / ROBUST**2) ** 2
+        weight[:, 0] *= weight[:, 1]  # off the line, nothing is known of the depth
+        weighted = jacobian * weight[:, :, None]
         information = np.einsum("nij,nik->jk", weighted, jacobian)
         if not left:
             break
@@ -136,8 +142,19 @@ def judge_camera_pose(
 ) -> Float64:
     """Mahalanobis length of each reprojection residual `[N]` at a pose that is not fitted to
     them."""
-    whitened, _ = _linearised(points, observed, camera, invert(T), sigma_px)
+    whitened, _ = _linearised(points, observed, camera, invert(T), sigma_px, DEPTH_ROUNDS)
     return np.asarray(np.sqrt(np.sum(whitened**2, axis=1)))
+
+
+def depths_from(
+    points: DepthPoints, observed: Float64, camera: Camera, T: Float64, sigma_px: float
+) -> tuple[DepthPoints, Float64]:
+    """Points with what their observations in a camera at `T` `[4, 4]` say of their depth, and how
+    many pixels `[N]` each moves there as its inverse depth doubles or so (its parallax)."""
+    inverse, line = _explained(points, observed, camera, invert(T), sigma_px, DEPTH_ROUNDS)
+    reach = np.where(line.front, line.length * inverse, 0.0)
+    information = (points.inverse / points.sigma) ** 2 + (reach / sigma_px) ** 2
+    return DepthPoints(points.rays, inverse, inverse / np.sqrt(information)), reach
 
 
 def pose_without_depth(points: DepthPoints, observed: Float64, camera: Camera) -> Float64 | None:
@@ -169,39 +186,94 @@ def pose_without_depth(points: DepthPoints, observed: Float64, camera: Camera) -
 
 
 def _linearised(
-    points: DepthPoints, observed: Float64, camera: Camera, T_cam_ref: Float64, sigma_px: float
+    points: DepthPoints,
+    observed: Float64,
+    camera: Camera,
+    T_cam_ref: Float64,
+    sigma_px: float,
+    rounds: int,
 ) -> tuple[Float64, Float64]:
-    """Whitened residuals `[N, 2]` and their derivative `[N, 2, 6]` by a twist in camera axes."""
-    R, t = T_cam_ref[:3, :3], T_cam_ref[:3, 3]
-    q = points.rays @ R.T + points.inverse[:, None] * t
-    front = q[:, 2] > 1e-3
-    z = np.where(front, q[:, 2], 1.0)
-    u, v = q[:, 0] / z, q[:, 1] / z
-    residual = np.stack(
-        [
-            camera.fx * u + camera.cx - observed[:, 0],
-            camera.fy * v + camera.cy - observed[:, 1],
-        ],
-        axis=1,
-    )
-    gx, gy = camera.fx / z * (t[0] - u * t[2]), camera.fy / z * (t[1] - v * t[2])
-    length = np.hypot(gx, gy)
-    safe = np.where(length > 1e-12, length, 1.0)
-    along_x, along_y = (
-        np.where(length > 1e-12, gx / safe, 1.0),
-        np.where(length > 1e-12, gy / safe, 0.0),
-    )
-    along = 1.0 / np.sqrt(sigma_px**2 + (length * points.sigma) ** 2)
+    """Whitened residuals `[N, 2]` and their derivative `[N, 2, 6]` by a twist in camera axes.
+
+    Both are taken at the inverse depth that explains the observation best. At the expected one the
+    turn of the epipolar line with the motion is missing from the derivative of what is across it,
+    in proportion to how wrong the depth is: with depths that are wrong together the fit then ends
+    beside its own minimum (Golub & Pereyra, "Separable nonlinear least squares", 2003).
+    """
+    inverse, line = _explained(points, observed, camera, T_cam_ref, sigma_px, rounds)
+    relative = points.sigma / points.inverse
+    reach = line.length * inverse
+    along = 1.0 / np.sqrt(sigma_px**2 + (reach * relative) ** 2)
     across = 1.0 / sigma_px
+    q, z, front = line.q, line.q[:, 2], line.front
+    shift = line.along - reach * np.log(inverse / points.inverse)
+    whitened = np.stack([shift * along, line.across * across], axis=1)
     turn = np.empty((len(q), 2, 2))
-    turn[:, 0, 0], turn[:, 0, 1] = along_x * along, along_y * along
-    turn[:, 1, 0], turn[:, 1, 1] = -along_y * across, along_x * across
+    turn[:, 0] = line.direction * along[:, None]
+    turn[:, 1, 0], turn[:, 1, 1] = -line.direction[:, 1] * across, line.direction[:, 0] * across
     projection = np.zeros((len(q), 2, 3))
     projection[:, 0, 0], projection[:, 1, 1] = camera.fx / z, camera.fy / z
-    projection[:, 0, 2], projection[:, 1, 2] = -camera.fx * u / z, -camera.fy * v / z
-    moved = np.concatenate([points.inverse[:, None, None] * np.eye(3)[None], -hat(q)], axis=2)
-    whitened = np.einsum("nij,nj->ni", turn, residual)
+    projection[:, :, 2] = -projection[:, [0, 1], [0, 1]] * q[:, :2] / z[:, None]
+    moved = np.concatenate([inverse[:, None, None] * np.eye(3)[None], -hat(q)], axis=2)
     jacobian = turn @ (projection @ moved)
     whitened = np.where(front[:, None], whitened, 100.0)
     jacobian = np.where(front[:, None, None], jacobian, 0.0)
     return whitened, jacobian
+
+
+def _explained(
+    points: DepthPoints,
+    observed: Float64,
+    camera: Camera,
+    T_cam_ref: Float64,
+    sigma_px: float,
+    rounds: int,
+) -> tuple[Float64, _Lines]:
+    """Inverse depths `[N]` that explain observations best, near the expected ones as far as their
+    sigma says, and the points' epipolar lines there."""
+    inverse, relative = points.inverse, points.sigma / points.inverse
+    line = _epipolar_lines(points.rays, inverse, observed, camera, T_cam_ref)
+    for _ in range(rounds):
+        reach = line.length * inverse
+        variance = (reach * relative) ** 2
+        shift = line.along - reach * np.log(inverse / points.inverse)  # at the expected depth
+        change = -variance / (sigma_px**2 + variance) * shift / np.maximum(reach, 1e-9)
+        inverse = points.inverse * np.exp(np.clip(change, -MOST_CHANGE, MOST_CHANGE))
+        line = _epipolar_lines(points.rays, inverse, observed, camera, T_cam_ref)
+    return inverse, line
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Points as a camera sees them, `q` `[N, 3]`, where in `front` of it (z is 1 elsewhere), and
+    their epipolar lines there: unit `direction` `[N, 2]` in which a point moves as its inverse
+    depth grows, by `length` pixels a unit; the residual `along` and `across` it, pixels."""
+
+    q: Float64
+    front: Bool
+    direction: Float64
+    length: Float64
+    along: Float64
+    across: Float64
+
+
+def _epipolar_lines(
+    rays: Float64, inverse: Float64, observed: Float64, camera: Camera, T_cam_ref: Float64
+) -> _Lines:
+    R, t = T_cam_ref[:3, :3], T_cam_ref[:3, 3]
+    q = rays @ R.T + inverse[:, None] * t
+    front = np.asarray(q[:, 2] > 1e-3)
+    q = np.where(front[:, None], q, np.array([0.0, 0.0, 1.0]))
+    focal, centre = np.array([camera.fx, camera.fy]), np.array([camera.cx, camera.cy])
+    seen = q[:, :2] / q[:, 2:]
+    residual = seen * focal + centre - observed
+    # the derivative by inverse depth moves along the line whatever the depth
+    slope = focal / q[:, 2:] * (t[:2] - seen * t[2])
+    length = np.hypot(slope[:, 0], slope[:, 1])
+    known = length > 1e-12
+    direction = np.where(
+        known[:, None], slope / np.where(known, length, 1.0)[:, None], np.array([1.0, 0.0])
+    )
+    along = np.sum(direction * residual, axis=1)
+    across = direction[:, 0] * residual[:, 1] - direction[:, 1] * residual[:, 0]
+    return _Lines(q, front, direction, length, along, across)

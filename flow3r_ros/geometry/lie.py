@@ -105,6 +105,12 @@ def sim3_parts(S: ArrayLike) -> tuple[float, Float64, Float64]:
     return scale, matrix[:3, :3] / scale, matrix[:3, 3].copy()
 
 
+def rigid_part(S: ArrayLike) -> Float64:
+    """The pose `[4, 4]` of a camera whose pose is the similarity `S`: where it stands and looks."""
+    _, R, t = sim3_parts(S)
+    return rigid(R, t)
+
+
 def invert(T: ArrayLike) -> Float64:
     """Inverse of rigid motions or similarities `[..., 4, 4]`."""
     matrix = np.asarray(T, dtype=np.float64)

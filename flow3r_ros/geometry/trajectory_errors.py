@@ -48,11 +48,11 @@ def measure_trajectory(
 
     Returns:
         `ate_rmse, ate_mean, ate_median, ate_max` (metres of the reference), `rpe_trans_rmse`
-        (metres), `rpe_rot_deg_rmse`, `scale` applied to the estimate, `matched`, `est_frames`,
-        `ref_frames`, `unmatched`, `gaps` (holes in the matched stamps wider than 1.5 median steps;
-        RPE pairs span them), `rpe_pairs`, `path_length` (metres, reference), `align`, `offset_s`,
-        `suggested_offset_s` (where the motions agree clearly better at another time offset; it is
-        never applied by itself).
+        (metres), `rpe_rot_deg_rmse`, `scale` applied to the estimate, `matched`, `matched_share`
+        of the shorter trajectory's poses, `est_frames`, `ref_frames`, `unmatched`, `gaps` (holes in
+        the matched stamps wider than 1.5 median steps; RPE pairs span them), `rpe_pairs`,
+        `path_length` (metres, reference), `align`, `offset_s`, `suggested_offset_s` (where the
+        motions agree clearly better at another time offset; it is never applied by itself).
 
     Raises:
         EvaluationError: no overlap in time (the offset is reported), fewer than 3 matches, or a
@@ -88,6 +88,7 @@ def measure_trajectory(
         "rpe_rot_deg_rmse": _rmse(np.degrees(rotation)),
         "scale": alignment.scale,
         "matched": len(est_ids),
+        "matched_share": len(est_ids) / min(len(est.stamps_ns), len(ref.stamps_ns)),
         "est_frames": len(est.stamps_ns),
         "ref_frames": len(ref.stamps_ns),
         "unmatched": len(est.stamps_ns) - len(est_ids),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flow3r_ros.errors import ModelError
+from flow3r_ros.errors import ModelError, install_extra
 from flow3r_ros.network.catalog import (
     ModelFolder,
     file_sha256,
@@ -151,9 +151,7 @@ def _look_up(folder: Path) -> _Source:
     try:
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
     except ImportError as error:
-        raise ModelError(
-            "huggingface_hub is not installed", "pip install 'flow3r_ros[hub]'"
-        ) from error
+        raise ModelError("huggingface_hub is not installed", install_extra("hub")) from error
     endpoint = os.environ.get("HF_ENDPOINT", PUBLIC_HUB)
     try:
         url = hf_hub_url(REPOSITORY, FILE, endpoint=endpoint)

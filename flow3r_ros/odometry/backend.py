@@ -49,6 +49,10 @@ MIN_SHARE = 0.15
 """covisible share below which a dense match is not used"""
 
 
+Links = dict[tuple[int, int], Correspondence]
+"""(older, newer) keyframe -> dense matches between them"""
+
+
 @dataclass(frozen=True)
 class Order:
     """A keyframe to build: its `view` and `pose` `[4, 4]` as the front end found it; `ids` and
@@ -69,11 +73,13 @@ class Order:
 
 @dataclass(frozen=True)
 class Built:
-    """A built keyframe: the `reference` the front end goes on with; its `features`; `seam` and
-    `window` of the network's answer, and whether it `answered`; the milliseconds of each stage."""
+    """A built keyframe: the `reference` the front end goes on with; its `features`; the poses of
+    the keyframes that were `adjusted` with it, by id; `seam` and `window` of the network's answer,
+    and whether it `answered`; the milliseconds of each stage."""
 
     reference: Reference
     features: Features
+    adjusted: dict[int, Float64]
     seam: Seam | None
     window: tuple[int, ...]
     answered: bool
@@ -89,7 +95,7 @@ class Backend:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="back end")
         self._matcher = Matcher(config.tracking.depth_width, sparse_fallback=False)
         self._map = KeyframeMap(config.engine.keyframes)
-        self._links: dict[tuple[int, int], Correspondence] = {}
+        self._links: Links = {}
         self._future: Future[Built] | None = None
 
     def __enter__(self) -> Backend:
@@ -134,6 +140,19 @@ class Backend:
             self._links = {}
             return None
 
+    def snapshot(self) -> tuple[KeyframeMap, Links, Built | None]:
+        """Keyframes, dense links, and the keyframe that waits to be taken, once it is built; raises
+        what building it raised, TimeoutError when it is not built in time."""
+        built = None if self._future is None else self._future.result(BUILD_TIMEOUT_S)
+        return self._map, self._links, built
+
+    def restore(self, snapshot: tuple[KeyframeMap, Links, Built | None]) -> None:
+        """Go on from what `snapshot` gave."""
+        self._map, self._links, built = snapshot
+        self._future = None if built is None else Future()
+        if self._future is not None and built is not None:
+            self._future.set_result(built)
+
     def look(self, view: View, pose: Float64) -> tuple[DepthMap, Bool]:
         """Depth and moving pixels of a frame at `pose` `[4, 4]`, as the network sees it beside the
         keyframes; waits for it, and for a keyframe being built."""
@@ -153,11 +172,14 @@ class Backend:
     def _build(self, order: Order) -> Built:
         clock = _Clock()
         keyframe = self._insert(order)
+        adjusted: dict[int, Float64] = {}
         with_older = len(self._map) > 1
         if with_older:
             find_again(self._map, keyframe)
             clock.lap("find again")
-            adjust_map(self._map, order.sigma_px)
+            outcome = adjust_map(self._map, order.sigma_px)
+            if outcome is not None:
+                adjusted = {id_: self._map.find(id_).pose.copy() for id_ in outcome[1]}
             clock.lap("bundle")
         known = self._measured_depth(keyframe, self._map.keyframes[:-1])
         clock.lap("flow")
@@ -174,6 +196,7 @@ class Backend:
         return Built(
             self._reference(keyframe),
             features,
+            adjusted,
             seam,
             window,
             answer is not None,

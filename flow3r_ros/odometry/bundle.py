@@ -120,7 +120,15 @@ def _residuals(problem: Problem) -> tuple[Float64, Float64, Float64, Float64]:
 def _cost(problem: Problem) -> float:
     squared = np.sum(_residuals(problem)[0] ** 2, axis=1)
     robust = float(np.sum(problem.weight * CAUCHY**2 * np.log1p(squared / CAUCHY**2)))
-    return robust + float(np.sum(((problem.inverse - problem.prior) / problem.prior_sigma) ** 2))
+    return robust + float(np.sum(_off_prior(problem)[0] ** 2))
+
+
+def _off_prior(problem: Problem) -> tuple[Float64, Float64]:
+    """How far inverse depths are from what was known before, in sigmas of its logarithm, `[P]`, and
+    the derivative by inverse depth. By the logarithm half as near is as likely as twice as near;
+    by inverse depth itself, points that are wrong together would pull their unit up."""
+    sharp = problem.prior / problem.prior_sigma
+    return sharp * np.log(problem.inverse / problem.prior), sharp / problem.inverse
 
 
 def _normal_equations(problem: Problem) -> _System:
@@ -155,10 +163,10 @@ def _normal_equations(problem: Problem) -> _System:
     _add(poses, (order[host[both]], order[target[both]]), cross)
     _add(poses, (order[target[both]], order[host[both]]), np.swapaxes(cross, 1, 2))
 
-    prior = 1.0 / problem.prior_sigma**2
-    own = np.bincount(point, weight * np.sum(by_inverse**2, axis=1), size) + prior
+    off, slope = _off_prior(problem)
+    own = np.bincount(point, weight * np.sum(by_inverse**2, axis=1), size) + slope**2
     seen = np.bincount(point, weight * np.sum(by_inverse * residual, axis=1), size)
-    pull = np.asarray(seen + prior * (problem.inverse - problem.prior), dtype=np.float64)
+    pull = np.asarray(seen + slope * off, dtype=np.float64)
     matrix = poses.transpose(0, 2, 1, 3).reshape(6 * count, 6 * count)
     return _System(matrix, gradient.ravel(), coupling.reshape(6 * count, size), own, pull)
 

@@ -1,10 +1,10 @@
 """Clouds and the bounded voxel map.
 
-A pixel becomes a point when it is confident, does not move, does not lie on a depth edge (where
-interpolated depth hangs between two surfaces), is not alone at its depth and not on a surface seen
-so flatly that a small error of depth moves it far. The map keeps one running mean per voxel in flat
-arrays sorted by a packed voxel key, so insertion is a merge of two sorted lists; over capacity the
-least recently seen voxels go.
+A pixel becomes a point when its depth is sure enough to have one, does not move, does not lie on a
+depth edge (where interpolated depth hangs between two surfaces), is not alone at its depth and not
+on a surface seen so flatly that a small error of depth moves it far. The map keeps one running mean
+per voxel in flat arrays sorted by a packed voxel key, so insertion is a merge of two sorted lists;
+over capacity the least recently seen voxels go.
 """
 
 from __future__ import annotations
@@ -73,24 +73,21 @@ def seen_flatly(depth: Float32, camera: Camera) -> Bool:
     return np.asarray(normal2 * ray2 > 1 / FLATTEST**2)
 
 
-def worth_showing(estimate: Estimate, min_confidence: float, edge_ratio: float) -> Bool:
-    """Pixels worth a point, bool `[h, w]`: confident, not moving, not on a depth edge, not alone,
-    not seen flatly."""
+def worth_showing(estimate: Estimate, edge_ratio: float) -> Bool:
+    """Pixels worth a point, bool `[h, w]`: with a depth (what is not sure enough has none), not
+    moving, not on a depth edge, not alone, not seen flatly."""
     return np.asarray(
-        (estimate.confidence >= min_confidence)
-        & ~estimate.moving
+        ~estimate.moving
         & ~depth_edges(estimate.depth, edge_ratio)
         & ~alone(estimate.depth, estimate.camera)
         & ~seen_flatly(estimate.depth, estimate.camera)
     )
 
 
-def select_points(
-    estimate: Estimate, min_confidence: float, edge_ratio: float
-) -> tuple[Float32, UInt8, Float32]:
+def select_points(estimate: Estimate, edge_ratio: float) -> tuple[Float32, UInt8, Float32]:
     """Points of one estimate worth showing: xyz float32 `[n, 3]` in the optical frame, rgb uint8
     `[n, 3]`, confidence float32 `[n]`."""
-    keep = worth_showing(estimate, min_confidence, edge_ratio)
+    keep = worth_showing(estimate, edge_ratio)
     return estimate.points()[keep], estimate.rgb[keep], estimate.confidence[keep]
 
 
@@ -113,9 +110,9 @@ class VoxelMap:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def insert(self, estimate: Estimate, min_confidence: float, edge_ratio: float) -> None:
+    def insert(self, estimate: Estimate, edge_ratio: float) -> None:
         """Add an estimate's points; voxels it sees count as seen now."""
-        xyz, rgb, confidence = select_points(estimate, min_confidence, edge_ratio)
+        xyz, rgb, confidence = select_points(estimate, edge_ratio)
         if len(xyz) == 0:
             return
         self._time += 1

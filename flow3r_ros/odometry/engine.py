@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from flow3r_ros.errors import FrameError
 from flow3r_ros.geometry.correspondence import Matcher
 from flow3r_ros.odometry.backend import Backend, Built
 from flow3r_ros.odometry.cloud import VoxelMap
+from flow3r_ros.odometry.finished import Finished
 from flow3r_ros.odometry.focal import HELD, find_camera, with_camera
 from flow3r_ros.odometry.frontend import FrontEnd
 from flow3r_ros.odometry.input import Input, same_picture
@@ -38,21 +40,35 @@ log = logging.getLogger(__name__)
 
 FAILED = "the back end failed at the first keyframe and starts anew"
 """why a first frame has no keyframe"""
+FIRST_JOINS, FIRST_JOIN_AFTER = 2, 1
+"""keyframes at the start of a segment that are waited for, and how soon: until then dense depth is
+a guess from one picture"""
 JOIN_AFTER = 12
 """frames after a keyframe at which its result is taken in: .4 s of a 30 Hz camera, which the back
 end needs on two shared cores"""
+
+GIVEN = ("predictor", "config", "_listener", "_back")
+"""what a snapshot of the engine leaves out: the first three are given, the last has its own"""
 
 
 class Engine:
     """Monocular odometry around a geometry network; a context manager that ends its threads.
 
     `frames_in`, `drops` (reason -> count), `seams`, `seams_refused`, `windows_failed`,
-    `relocalisations`, `tracking_states` and `pose_sources` count what happened.
+    `relocalisations`, `tracking_states` and `pose_sources` count what happened. `listener` is told
+    of every keyframe that is taken in, in this thread: what it does with it is kept away from the
+    odometry, and should be short.
     """
 
-    def __init__(self, predictor: Predictor, config: Config) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        config: Config | None = None,
+        listener: Callable[[Finished], None] | None = None,
+    ) -> None:
         self.predictor = predictor
-        self.config = config = fitted_to(predictor, config)
+        self.config = config = fitted_to(predictor, config or Config())
+        self._listener = listener
         self._input = Input(config.tracking.depth_width)
         self._front = FrontEnd(config)
         self._back = Backend(predictor, config)
@@ -154,6 +170,23 @@ class Engine:
         self.predictor.reset()
         self._begin()
 
+    def snapshot(self) -> dict[str, Any]:
+        """Everything remembered but predictor and settings, as objects that pickle: an engine with
+        those two that `restore`s it goes on with the same estimates.
+
+        A keyframe that is being built is waited for, not taken in. The objects are the engine's
+        own: write them before the next frame. Raises what building the keyframe raised.
+        """
+        kept = {name: value for name, value in vars(self).items() if name not in GIVEN}
+        return kept | {"_back": self._back.snapshot()}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from what `snapshot` gave."""
+        back = snapshot.pop("_back")
+        self.reset()
+        vars(self).update(snapshot)
+        self._back.restore(back)
+
     def add_odometry(self, stamp_ns: int, T_odom_base: np.ndarray) -> None:
         """A wheel-odometry pose `[4, 4]` in metres, later than every frame given; used when
         `scale.source` is `odometry`."""
@@ -198,7 +231,8 @@ class Engine:
                 return estimate
         self._previous = view
         self._since_keyframe += 1
-        if self._back.busy and (self._front.wants_join or self._since_keyframe >= JOIN_AFTER):
+        due = FIRST_JOIN_AFTER if self._front.keyframes <= FIRST_JOINS else JOIN_AFTER
+        if self._back.busy and (self._front.wants_join or self._since_keyframe >= due):
             self._join(stages)
         if self._front.gives_up:
             self._begin_segment(
@@ -239,3 +273,7 @@ class Engine:
             self.seams += built.seam.accepted
             self.seams_refused += not built.seam.accepted
         self._front.join(built)
+        if self._listener is not None:
+            self._listener(
+                Finished(built.reference, built.features, built.adjusted, self._output.segment)
+            )

@@ -50,6 +50,9 @@ KEYFRAME_LIKENESS = 0.35
 a pose is no longer believed (`verification.LIKENESS`)"""
 MIN_GAP = 4
 """frames from one keyframe to the next, unless corners run out"""
+START_PARALLAX_PX = 4.0
+"""pixels of parallax after which a segment's second keyframe is due: with one keyframe alone dense
+depth is a guess from one picture"""
 GIVE_UP_AFTER = 20
 """frames without a believed pose, while pictures show something, after which a new segment
 begins"""
@@ -58,7 +61,8 @@ REST_SPEED, REST_TURN = 0.02, 0.02
 
 
 class FrontEnd:
-    """See the module; `relocalisations` counts recognised places, `wants_join` is whether the next
+    """See the module; `relocalisations` counts recognised places, `keyframes` those of the segment,
+    `wants_join` is whether the next
     keyframe waits for the one being built."""
 
     def __init__(self, config: Config) -> None:
@@ -86,7 +90,7 @@ class FrontEnd:
         self._tracked: Tracked | None = None
         self._covariance = lost()
         self._place = self._motion.pose[:3, 3]
-        self._next_id = self._since = self._unseen_informative = self._keyframes = 0
+        self._next_id = self._since = self._unseen_informative = self.keyframes = 0
         self._unseen_s = 0.0
         self.wants_join = False
         self._trouble = ""
@@ -170,6 +174,7 @@ class FrontEnd:
         fresh = self._verifier.unbelieved > 0
         state = self._verifier.accept(verdict)
         self._motion = at_rest(pose, stamp) if fresh else self._motion.through(pose, stamp)
+        self._tracker.learn(tracked)
         self._tracked, self._unseen_informative, self._unseen_s = tracked, 0, 0.0
         typical = reference.median_depth
         measured = (self._tracker.noise_px / self._tracker.sigma_px) ** 2
@@ -186,11 +191,11 @@ class FrontEnd:
         wanted = self._wants_keyframe(tracked, reference, verdict.likeness)
         self.wants_join = wanted and busy
         keyframe = wanted and not busy
-        self._keyframes += keyframe
+        self.keyframes += keyframe
         return Settled(
             view, pose, self._covariance, step, self._motion.velocity * 1e9, seconds, depth,
             seen_through(reference.moving, came_from), state, PoseSource.PNP, reason, keyframe,
-            self._keyframes,
+            self.keyframes,
         )  # fmt: skip
 
     def _bridged(
@@ -222,7 +227,7 @@ class FrontEnd:
             view, pose, lost() if state is TrackingState.LOST else covariance,
             unseen(seconds, typical), None, seconds, depth,
             seen_through(reference.moving, came_from), state, PoseSource.PREDICTED, verdict.reason,
-            keyframes=self._keyframes,
+            keyframes=self.keyframes,
         )  # fmt: skip
 
     def _recognised(
@@ -274,13 +279,14 @@ class FrontEnd:
         )
         turned = rotation_angle(T[:3, :3]) > np.radians(settings.keyframe_angle)
         differs = likeness < KEYFRAME_LIKENESS
-        return bool(few or ((moved or turned or differs) and self._since >= MIN_GAP))
+        second = self.keyframes == 1 and self._tracker.parallax_px > START_PARALLAX_PX
+        return bool(few or second or ((moved or turned or differs) and self._since >= MIN_GAP))
 
     def order(self, view: View) -> Order:
         """The keyframe of a frame that was just settled; the front end goes on from it at once,
         with what it knows."""
         reference, tracked, sigma_px = (
-            self._tracker.reference, self._tracked, self._tracker.sigma_px,
+            self._tracker.reference, self._tracked, self._tracker.judged_px,
         )  # fmt: skip
         if reference is None or tracked is None:
             order = first_order(view, self._motion.pose, self._corners, sigma_px)
@@ -298,7 +304,7 @@ class FrontEnd:
         reference, followed = built.reference, self._tracker.reference
         self._relocaliser.remember(reference, built.features)
         if followed is None:
-            self._keyframes = 1
+            self.keyframes = 1
             self._tracker.follow(reference, np.eye(4))
         elif followed.view.id == reference.view.id:  # else another place is followed meanwhile
             T_ref_cam = invert(followed.pose) @ self._motion.pose

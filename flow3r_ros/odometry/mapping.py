@@ -15,7 +15,7 @@ import numpy as np
 from flow3r_ros.geometry.camera_pose import project_points
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.odometry.bundle import Adjusted, Problem, adjust
-from flow3r_ros.odometry.keyframes import Ids, Keyframe, KeyframeMap, Points
+from flow3r_ros.odometry.keyframes import Ids, Keyframe, KeyframeMap
 from flow3r_ros.odometry.patches import WINDOW, find_patches, plane_homography
 from flow3r_ros.types import Float32, Float64
 
@@ -31,6 +31,8 @@ MAX_TURN = 0.7
 """rad between two keyframes beyond which patches do not look alike"""
 MAX_SHIFT_PX = 25.0
 """pixels from its projection within which a point is found again"""
+LEAST_WAY = 0.02
+"""median depths that keyframes must be away from the first one to say what the unit is"""
 OUTLIER = 4.0
 """whitened residual after an adjustment beyond which an observation is taken away"""
 SIGMA_FLOOR = 0.005
@@ -148,7 +150,7 @@ def adjust_map(map_: KeyframeMap, sigma_px: float) -> tuple[Adjusted, list[int]]
     )
     result = adjust(problem)
     if np.count_nonzero(~problem.free) < 2:
-        result = _at_scale_of(result, problem, points)
+        result = _at_scale_of(result, problem)
     for keyframe, pose in zip(views, result.poses, strict=True):
         if keyframe.id in free_ids:
             keyframe.pose = pose
@@ -160,13 +162,18 @@ def adjust_map(map_: KeyframeMap, sigma_px: float) -> tuple[Adjusted, list[int]]
     return result, [keyframe.id for keyframe in views if keyframe.id in free_ids]
 
 
-def _at_scale_of(result: Adjusted, problem: Problem, before: Points) -> Adjusted:
-    """The outcome in the unit of the points before: with one fixed keyframe nothing holds it, and a
-    unit that changes with every adjustment would bend the trajectory."""
-    relative = before.sigma / before.inverse
-    sure = relative <= np.quantile(relative, 0.5)
-    ratio = float(np.median(result.inverse[sure] / before.inverse[sure]))
+def _at_scale_of(result: Adjusted, problem: Problem) -> Adjusted:
+    """The outcome at the unit of the poses before: with one fixed keyframe nothing but the points'
+    first depths holds it, and a unit that changes with every adjustment would bend the
+    trajectory. A camera that has only turned keeps what the depths say."""
     centre = problem.poses[~problem.free][0][:3, 3]
+    way_before, way = (
+        float(np.linalg.norm(poses[:, :3, 3] - centre, axis=1).sum())
+        for poses in (problem.poses, result.poses)
+    )
+    if min(way_before, way) < LEAST_WAY / float(np.median(result.inverse)):
+        return result
+    ratio = way_before / way
     poses = result.poses.copy()
     poses[:, :3, 3] = centre + ratio * (poses[:, :3, 3] - centre)
     units = np.tile([ratio] * 3 + [1.0] * 3, int(problem.free.sum()))

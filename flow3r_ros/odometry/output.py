@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 import numpy as np
 
 from flow3r_ros.config import Config
 from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.odometry.cloud import VoxelMap
+from flow3r_ros.odometry.frame_depth import FrameDepth
 from flow3r_ros.odometry.scale import Scale
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import (
@@ -27,8 +29,10 @@ from flow3r_ros.types import (
     TrackingState,
 )
 
-UNVERIFIED_CONFIDENCE = 0.25
-"""factor on the depth confidence of frames whose pose nothing confirmed"""
+UNVERIFIED_CONFIDENCE = 0.2
+"""factor on the depth confidence of frames whose pose nothing confirmed: at the default of
+`depth.min_confidence` they have no depth"""
+_NAN = np.float32(np.nan)
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,13 @@ class Output:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.scale = Scale(config.scale)
+        self._depth = FrameDepth()
         self.reset()
 
     def reset(self) -> None:
         """Forget scale, map, segments and counters."""
         self.scale.reset()
+        self._depth.reset()
         self.tracking_states: Counter[str] = Counter()
         self.pose_sources: Counter[str] = Counter()
         self.segments: list[Segment] = []
@@ -91,18 +97,28 @@ class Output:
         self._last: Estimate | None = None
         self._begun = "start"
 
+    @property
+    def segment(self) -> int:
+        """Number of the segment that the next estimate belongs to."""
+        return len(self.segments) - (not self._begun)
+
     def begin_segment(self, reason: str, stamp_ns: int) -> None:
         """The next estimate, at `stamp_ns`, is the first of a new segment."""
         self._begun = reason
         self._last = None
+        self._depth.reset()
         self.scale.restart_span(stamp_ns)
 
     def publish(self, settled: Settled, stage_ms: dict[str, float]) -> Estimate:
         """Estimate of one settled frame; keyframes feed the map."""
-        depth, confidence = settled.depth.depth(), settled.depth.confidence()
-        if settled.state is not TrackingState.TRACKING:
+        view, pose = settled.view, settled.pose if settled.state.has_pose else None
+        settling = perf_counter()
+        settled_depth = self._depth.settle(view, pose, settled.depth, settled.moving)
+        depth, confidence = settled_depth.depth(), settled_depth.confidence()
+        if settled.state not in (TrackingState.TRACKING, TrackingState.INITIALIZING):
             confidence = confidence * np.float32(UNVERIFIED_CONFIDENCE)
-        view, known = settled.view, np.isfinite(depth)
+        stage_ms = {**stage_ms, "frame depth": 1e3 * (perf_counter() - settling)}
+        known = np.isfinite(depth)
         typical = float(np.median(depth[known][::7])) if known.any() else 1.0
         if settled.state.has_pose:
             self.scale.observe_pose(view.frame.stamp_ns, settled.pose, typical)
@@ -120,7 +136,9 @@ class Output:
             source_frame=view.frame.source_frame,
             T_odom_cam=self.scale.output_pose(settled.pose),
             covariance=settled.covariance * (units if settled.state.has_pose else 1.0),
-            depth=depth if factor == 1.0 else depth * np.float32(factor),
+            depth=np.where(
+                confidence >= self.config.depth.min_confidence, depth * np.float32(factor), _NAN
+            ),
             confidence=confidence,
             moving=settled.moving,
             rgb=view.rgb,
@@ -177,7 +195,7 @@ class Output:
             known = np.isfinite(estimate.depth).any()
             unit = 1.0 if metric or not known else float(np.nanmedian(estimate.depth))
             self.map = VoxelMap(self.config.cloud.voxel * unit, self.config.cloud.max_voxels)
-        self.map.insert(estimate, self.config.cloud.min_confidence, self.config.cloud.edge_ratio)
+        self.map.insert(estimate, self.config.cloud.edge_ratio)
 
     def _count(self, estimate: Estimate) -> Estimate:
         id_ = estimate.frame_id

@@ -11,7 +11,8 @@ from flow3r_ros.geometry.lie import invert
 from flow3r_ros.odometry.backend import Order, starting_sigma
 from flow3r_ros.odometry.depth import carry
 from flow3r_ros.odometry.keyframes import rays_of
-from flow3r_ros.odometry.tracking import Reference, Tracked, new_corners
+from flow3r_ros.odometry.patches import WINDOW
+from flow3r_ros.odometry.tracking import Reference, Tracked
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Bool, Float32, Float64
 
@@ -89,3 +90,19 @@ def seen_through(mask: Bool, came_from: Float32) -> Bool:
         mask.view(np.uint8), came_from, np.empty((0, 0), np.float32), cv2.INTER_NEAREST
     )
     return np.asarray(found, np.bool_)
+
+
+def new_corners(view: View, taken: Float32, count: int) -> Float32:
+    """Further corners of a picture, `[M, 2]` pixels, away from those `taken` `[N, 2]`, up to
+    `count` in all."""
+    wanted = count - len(taken)
+    if wanted <= 0:
+        return np.empty((0, 2), np.float32)
+    height, width = view.tracking.shape
+    distance = max(6, round(0.55 * float(np.sqrt(height * width / count))))
+    mask = np.full((height, width), 255, np.uint8)
+    for x, y in taken:
+        cv2.circle(mask, (round(float(x)), round(float(y))), distance, 0, -1)
+    mask[:WINDOW], mask[-WINDOW:], mask[:, :WINDOW], mask[:, -WINDOW:] = 0, 0, 0, 0
+    found = cv2.goodFeaturesToTrack(view.tracking, wanted, 0.005, distance, mask=mask, blockSize=5)
+    return np.empty((0, 2), np.float32) if found is None else np.asarray(found, np.float32)[:, 0]

@@ -8,7 +8,7 @@ that keyframe and verification decide.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -80,7 +80,6 @@ class Relocaliser:
     """The last `capacity` keyframes with their features; owns them."""
 
     def __init__(self, capacity: int) -> None:
-        self._matcher = cv2.BFMatcher(cv2.NORM_L2)
         self._places: deque[tuple[Reference, Features]] = deque(maxlen=capacity)
 
     def clear(self) -> None:
@@ -88,8 +87,10 @@ class Relocaliser:
         self._places.clear()
 
     def remember(self, reference: Reference, features: Features) -> None:
-        """Keep a keyframe's place."""
-        self._places.append((reference, features))
+        """Keep a keyframe's place, without its full image, which would be half of its memory."""
+        frame = replace(reference.view.frame, rgb=np.empty((0, 0, 3), np.uint8))
+        kept = replace(reference, view=replace(reference.view, frame=frame))
+        self._places.append((kept, features))
 
     def find(self, view: View) -> Found | None:
         """The remembered place that a view shows most likely; None where nothing is alike."""
@@ -118,7 +119,7 @@ class Relocaliser:
         self, reference: Reference, features: Features, view: View, here: Features
     ) -> Found | None:
         """What the matches with one keyframe say; None with too few of them."""
-        pairs = self._matcher.knnMatch(here.descriptors, features.descriptors, k=2)
+        pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(here.descriptors, features.descriptors, k=2)
         good = [
             pair[0]
             for pair in pairs

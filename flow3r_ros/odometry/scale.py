@@ -62,6 +62,14 @@ class Scale:
         result[:3, 3] = position
         return result
 
+    @property
+    def offset(self) -> Float64:
+        """Where the origin of the odometry's unit lies in the output, `[3]` output units: zero
+        while the factor has never changed."""
+        if self._last is None:
+            return np.zeros(3)
+        return np.asarray(self._last[1] - self.factor * self._last[0])
+
     def keyframe_added(self) -> None:
         """Let the uncertainty of an unmeasured scale grow by one keyframe."""
         self._since_measured += 1

@@ -12,9 +12,8 @@ The tracker owns the followed corners (`Reference`) and where they were seen las
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +21,7 @@ from flow3r_ros.geometry.camera_pose import (
     DepthPoints,
     PoseFit,
     PosePrior,
+    depths_from,
     fit_camera_pose,
     judge_camera_pose,
     pose_without_depth,
@@ -43,13 +43,18 @@ HELD_BACK = 4
 FOLLOWED = 2.0
 """sigmas of a corner followed from the frame before, over those of one found by the keyframe's
 patch"""
-SIGMA_PX, LEAST_SIGMA_PX, MOST_SIGMA_PX = 0.5, 0.4, 1.2
+SIGMA_PX, LEAST_SIGMA_PX, MOST_SIGMA_PX = 0.15, 0.1, 1.2
 """pixels of the tracking image: 1-sigma of a corner's position at the start, and its bounds; a
 camera that blurs or bends measures worse, and how much worse shows in the corners that agree"""
+JUDGED_PX = 0.4
+"""pixels: least 1-sigma that corners are judged with: a patch that changes its look is found a
+little beside its place, which is no disagreement"""
 SIGMA_MEMORY = 0.9
 """share of the measured sigma that is kept from frame to frame"""
 AGREED = 4.0
 """sigmas from the pose within which a corner was seen where it belongs"""
+COARSE_PX = 1.0
+"""pixels: 1-sigma with which a search for a pose begins"""
 MIN_CORNERS = 12
 """corners without which there is no pose"""
 SURE, ENOUGH_SURE = 0.15, 50
@@ -94,11 +99,11 @@ class Tracked:
     """What the corners say about one frame.
 
     `ids` int64 `[N]` of the keyframe's corners; `T_ref_cam` `[4, 4]` pose of the frame in the
-    keyframe; `fit` of the corners that gave it (None:
-    too few were found); `agreed` bool `[N]` corners seen where they belong, `pixels` float32
-    `[N, 2]` where corners were found or belong; `judged` float64 `[M]` distances in sigmas of the
-    held-back corners that were found; `asked` the number of held-back corners that the pose puts
-    into the image; `expected` the number of all such corners.
+    keyframe; `fit` of the corners that gave it (None: too few were found); `agreed` bool `[N]`
+    corners seen where they belong, `pixels` float32 `[N, 2]` where corners were found or belong;
+    `judged` float64 `[M]` distances in sigmas of the held-back corners that were found; `asked` the
+    number of held-back corners that the pose puts into the image; `expected` the number of all such
+    corners.
     """
 
     ids: NDArray[np.int64]
@@ -124,6 +129,8 @@ class Tracker:
         self._before: View | None = None
         self._pixels = np.empty((0, 2), np.float32)
         self._last = np.eye(4)
+        self._expected: DepthPoints | None = None
+        self._parallax = np.empty(0)
         self.noise_px = SIGMA_PX
 
     def start(self, view: View) -> None:
@@ -137,6 +144,7 @@ class Tracker:
             T_ref_cam: pose of the latest frame in it.
             last: where the latest frame saw the corners that were followed so far.
         """
+        self._expected, self._parallax = reference.points, np.zeros(len(reference.ids))
         self.reference = reference
         where = project_points(reference.points, T_ref_cam, reference.view.lens)
         pixels = np.where(np.isfinite(where), where, reference.pixels).astype(np.float32)
@@ -148,23 +156,24 @@ class Tracker:
         self._pixels, self._last = pixels, T_ref_cam
 
     def track(self, view: View, start: Float64, prior: PosePrior | None = None) -> Tracked | None:
-        """Corners and pose of a frame; `start` `[4, 4]` is its pose in the keyframe as motion
+        """Corners and pose of a frame from `start` `[4, 4]`, its pose in the keyframe as motion
         predicts it. None without a keyframe of this size."""
         reference, before = self.reference, self._before
         self._before = view
         if reference is None or reference.view.tracking.shape != view.tracking.shape:
             return None
         guess, followed = self._followed(before, view)
+        starts = [start, self._last]
+        if not _sure_ones(reference, followed & ~reference.held_back)[1]:
+            essential = self._essential(guess, followed, view)
+            starts += [] if essential is None else [essential]
         rough, sure = _rough_pose(
-            reference, guess, followed, [start, self._last], view.lens, self.sigma_px, prior
+            reference, guess, followed, starts, view.lens, self.sigma_px, prior
         )
         if not sure and before is not None:
             home, returned = follow_patches(view.tracking, before.tracking, guess)
             followed &= returned & (np.linalg.norm(home - self._pixels, axis=1) < MAX_RETURN_PX)
-            used = followed & ~reference.held_back
-            essential = pose_without_depth(
-                reference.points.only(used), guess[used].astype(np.float64), view.lens
-            )
+            essential = self._essential(guess, followed, view)
             starts = [start, self._last, np.eye(4), *([] if essential is None else [essential])]
             rough, sure = _rough_pose(reference, guess, followed, starts, view.lens, self.sigma_px)
         there = project_points(reference.points, rough, view.lens)
@@ -176,12 +185,42 @@ class Tracker:
         self._measure(tracked)
         return tracked
 
+    def learn(self, tracked: Tracked) -> None:
+        """Take what a believed pose says of the corners' depths. One observation counts, that with
+        the widest parallax: those of one patch share their error."""
+        assert self.reference is not None
+        assert self._expected is not None
+        lens, observed = self.reference.view.lens, tracked.pixels.astype(np.float64)
+        seen, parallax = depths_from(
+            self._expected, observed, lens, tracked.T_ref_cam, self.judged_px
+        )
+        wider = tracked.agreed & (parallax > self._parallax)
+        self._parallax = np.where(wider, parallax, self._parallax)
+        known = self.reference.points
+        inverse = np.where(wider, seen.inverse, known.inverse)
+        sigma = np.where(wider, seen.sigma, known.sigma)
+        self.reference = replace(self.reference, points=DepthPoints(known.rays, inverse, sigma))
+
+    @property
+    def parallax_px(self) -> float:
+        """Median over the corners of the widest parallax seen, pixels; 0 without any."""
+        return float(np.median(self._parallax)) if len(self._parallax) else 0.0
+
+    def _essential(self, guess: Float32, followed: Bool, view: View) -> Float64 | None:
+        """Pose `[4, 4]` in the keyframe from the corners that were followed, without their
+        depths."""
+        assert self.reference is not None
+        used = followed & ~self.reference.held_back
+        points = self.reference.points.only(used)
+        return pose_without_depth(points, guess[used].astype(np.float64), view.lens)
+
     def _measure(self, tracked: Tracked) -> None:
         """Follow the noise of the corners that agree: 1.48 times the median across their epipolar
         lines, where depth does not count."""
         if tracked.fit is None or len(tracked.fit.whitened) < 2 * MIN_CORNERS:
             return
-        across = np.abs(tracked.fit.whitened[tracked.fit.distance < AGREED, 1]) * self.sigma_px
+        near = tracked.fit.distance < AGREED * self.judged_px / self.sigma_px
+        across = np.abs(tracked.fit.whitened[near, 1]) * self.sigma_px
         if len(across) >= MIN_CORNERS:
             seen = 1.48 * float(np.median(across))
             self.noise_px = SIGMA_MEMORY * self.noise_px + (1.0 - SIGMA_MEMORY) * seen
@@ -190,6 +229,11 @@ class Tracker:
     def sigma_px(self) -> float:
         """1-sigma of a corner's position that poses are found with: the measured one, in bounds."""
         return float(np.clip(self.noise_px, LEAST_SIGMA_PX, MOST_SIGMA_PX))
+
+    @property
+    def judged_px(self) -> float:
+        """1-sigma of a corner's position that poses are judged with."""
+        return max(self.sigma_px, JUDGED_PX)
 
     def look(self, view: View, reference: Reference, T_ref_cam: Float64) -> Tracked:
         """What the corners of some keyframe say about a frame that is thought to be at `T_ref_cam`
@@ -203,7 +247,7 @@ class Tracker:
             pixels.astype(np.float64),
             view.lens,
             T_ref_cam,
-            FOLLOWED * self.sigma_px,
+            FOLLOWED * self.judged_px,
         )
         near = found & known & (distance < AGREED)
         return _posed(reference, pixels, near, T_ref_cam, view.lens, self.sigma_px)
@@ -216,12 +260,12 @@ class Tracker:
         return follow_patches(before.tracking, view.tracking, self._pixels)
 
 
-def _sure_ones(reference: Reference, usable: Bool) -> Bool:
-    """The usable corners whose depth parallax has shown, where they are enough; else all of them:
-    guessed depths agree with each other on wrong motions."""
-    points = reference.points
-    sure = usable & (points.sigma < SURE * points.inverse)
-    return sure if np.count_nonzero(sure) >= ENOUGH_SURE else usable
+def _sure_ones(reference: Reference, usable: Bool) -> tuple[Bool, bool]:
+    """The usable corners whose depth parallax has shown, and whether they are enough; else all of
+    them: guessed depths agree with each other on wrong motions."""
+    sure = usable & (reference.points.sigma < SURE * reference.points.inverse)
+    enough = int(np.count_nonzero(sure)) >= ENOUGH_SURE
+    return (sure if enough else usable), enough
 
 
 def _rough_pose(
@@ -235,12 +279,20 @@ def _rough_pose(
 ) -> tuple[Float64, bool]:
     """First pose from the corners that were followed, the best over several starts, and whether it
     explains them."""
-    used = _sure_ones(reference, followed & ~reference.held_back)
+    used, _ = _sure_ones(reference, followed & ~reference.held_back)
     if np.count_nonzero(used) < MIN_CORNERS:
         return starts[0], False
     points, observed = reference.points.only(used), guess[used].astype(np.float64)
     fits = [
-        fit_camera_pose(points, observed, lens, each, FOLLOWED * sigma_px, 8, prior)
+        fit_camera_pose(
+            points,
+            observed,
+            lens,
+            fit_camera_pose(points, observed, lens, each, COARSE_PX, 4, prior).T,
+            FOLLOWED * sigma_px,
+            6,
+            prior,
+        )
         for each in starts
     ]
     fit = min(fits, key=lambda each: each.cost)
@@ -269,7 +321,7 @@ def _posed(
     prior: PosePrior | None = None,
 ) -> Tracked:
     """Pose from the corners that are not held back, and what those that are say of it."""
-    used = _sure_ones(reference, found & ~reference.held_back)
+    used, _ = _sure_ones(reference, found & ~reference.held_back)
     observed = pixels.astype(np.float64)
     fit, T = None, rough
     if np.count_nonzero(used) >= MIN_CORNERS:
@@ -281,7 +333,7 @@ def _posed(
     with np.errstate(invalid="ignore"):
         edge = np.array([lens.width, lens.height]) - WINDOW / 2.0
         inside = np.all((belongs > WINDOW / 2.0) & (belongs < edge), axis=1)
-    distance = judge_camera_pose(reference.points, observed, lens, T, sigma_px)
+    distance = judge_camera_pose(reference.points, observed, lens, T, max(sigma_px, JUDGED_PX))
     agreed = found & (distance < AGREED)
     asked = inside & reference.held_back
     where = np.where(np.isfinite(belongs), belongs, observed)
@@ -296,19 +348,3 @@ def _posed(
         asked=int(np.count_nonzero(asked)),
         expected=int(np.count_nonzero(inside)),
     )
-
-
-def new_corners(view: View, taken: Float32, count: int) -> Float32:
-    """Further corners of a picture, `[M, 2]` pixels, away from those `taken` `[N, 2]`, up to
-    `count` in all."""
-    wanted = count - len(taken)
-    if wanted <= 0:
-        return np.empty((0, 2), np.float32)
-    height, width = view.tracking.shape
-    distance = max(6, round(0.55 * float(np.sqrt(height * width / count))))
-    mask = np.full((height, width), 255, np.uint8)
-    for x, y in taken:
-        cv2.circle(mask, (round(float(x)), round(float(y))), distance, 0, -1)
-    mask[:WINDOW], mask[-WINDOW:], mask[:, :WINDOW], mask[:, -WINDOW:] = 0, 0, 0, 0
-    found = cv2.goodFeaturesToTrack(view.tracking, wanted, 0.005, distance, mask=mask, blockSize=5)
-    return np.empty((0, 2), np.float32) if found is None else np.asarray(found, np.float32)[:, 0]

@@ -8,35 +8,31 @@ zero.
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from flow3r_ros.bags.types import make
-from flow3r_ros.bags.writer import BagWriter, WriteBehind
+from flow3r_ros.bags.writer import BagWriter
 from flow3r_ros.config import Config, ModelSettings
 from flow3r_ros.datasets.sources import BagSource
-from flow3r_ros.errors import BagError, Flow3rError
-from flow3r_ros.odometry.cloud import worth_showing
+from flow3r_ros.errors import Flow3rError
 from flow3r_ros.odometry.engine import Engine
+from flow3r_ros.offline.bag_recorder import ASIDE, BagRecorder, holds, put_aside
+from flow3r_ros.offline.drive import Timing, drive
+from flow3r_ros.offline.mapped import MapOfRun, map_of_run
 from flow3r_ros.offline.rerun_log import RerunLog
 from flow3r_ros.offline.results import write_summary
-from flow3r_ros.offline.run import Timing, describe_predictor, drive, summarise, title_of
-from flow3r_ros.paths import OutputFolder, as_folder
+from flow3r_ros.offline.resume import Keeper, OnInterrupt, load_state
+from flow3r_ros.offline.summary import identity_of, summarise, title_of
+from flow3r_ros.paths import OutputFolder, as_folder, is_interrupted
 from flow3r_ros.report.record import RunRecord
-from flow3r_ros.types import Bool, Estimate, Predictor
-from flow3r_ros.wire import diagnostics
-from flow3r_ros.wire.outputs import TOPICS, Outputs, RunStatus
+from flow3r_ros.report.words import camera_in_words
+from flow3r_ros.types import Predictor
 
-NODE = "/flow3r"
-"""name of the node whose topics the bag carries"""
-LATCHED = ("~/map", "/tf_static")
-
-
-def bag_topic(topic: str) -> str:
-    """Absolute name of a node topic: `~/odometry` is `/flow3r/odometry`."""
-    return topic.replace("~", NODE, 1)
+_log = logging.getLogger(__name__)
 
 
 def replay(
@@ -47,134 +43,72 @@ def replay(
     rerun: Path | None = None,
     quiet: bool = False,
     timing: Timing | None = None,
+    on_interrupt: OnInterrupt = "discard",
+    state: dict[str, Any] | None = None,
+    mapped: MapOfRun | None = None,
 ) -> dict[str, Any]:
     """Drive an open bag through the engine into the rosbag2 folder `output` (a path, or a folder
     reserved before), with `summary.json` and `report.html` inside it.
 
     `arguments` is what `run.yaml` records beside the engine's configuration; `rerun` names a
-    recording to write; `timing` is filled as the run goes. Returns the summary. Raises OutputError
+    recording to write; `timing` is filled as the run goes; `on_interrupt` and `state` are those of
+    `offline.run.run`; `mapped` is the map that the engine's keyframes go to, where one is wanted.
+    Returns the summary. Raises OutputError
     when the folder exists or cannot be written, InputError when no frame could be used, and what
     the bag raises.
     """
-    with as_folder(output) as unfinished:
-        record = RunRecord(title_of(source.path))
+    remembered = state or {}
+    record = remembered.get("record") or RunRecord(title_of(source.path))
+    timing = remembered.get("timing") or timing or Timing()
+    identity = identity_of(engine, arguments or {})
+    with (
+        as_folder(output) as unfinished,
+        Keeper(unfinished.path, identity, on_interrupt) as keeper,
+    ):
         bag = unfinished.path / unfinished.final.name
-        timing = timing or Timing()
+        earlier = put_aside(unfinished.path, bag.name, remembered) if remembered else None
         with ExitStack() as stack:
             writer = stack.enter_context(BagWriter(bag))
             log = stack.enter_context(RerunLog(rerun, record.title)) if rerun else None
-            recorder = _Recorder(source, engine, writer, record, timing, log)
+            recorder = BagRecorder(source, engine, writer, record, timing, log)
             stack.enter_context(recorder.behind)
-            drive(source, engine, recorder.take, quiet, timing)
+            if earlier is not None:
+                _log.info("going on after frame %d", len(record))
+                engine.restore(remembered["engine"])
+                recorder.restore(remembered["recorder"], earlier)
+            keeper.state = lambda: {
+                "engine": engine.snapshot(),
+                "recorder": recorder.snapshot(),
+                "record": record,
+                "timing": timing,
+            }
+            skip = remembered.get("events", 0)
+            if mapped is None:
+                drive(source, engine, recorder.take, quiet, timing, skip, keeper.stop)
+            else:
+                both = mapped.beside(recorder.take)
+                drive(source, engine, both, quiet, timing, 0, keeper.stop, mapped.see)
         timing.behind_s = recorder.behind.busy_s
         for file in sorted(bag.iterdir()):
             file.rename(unfinished.path / file.name)
         bag.rmdir()
         summary = summarise(source, engine, record, timing)
+        _log.info("%s: camera %s", source.path.name, camera_in_words(summary["camera"]))
+        if keeper.stopped:
+            summary["partial"] = {"frames": len(record), "reason": keeper.stopped}
+        if mapped is not None:
+            summary |= mapped.write(unfinished.path, engine.scale, record)
         write_summary(
             unfinished.path,
             summary,
             engine.config,
             {**(arguments or {}), "notes": source.notes},
             record,
+            engine.map.points() if engine.map is not None else None,
         )
+        shutil.rmtree(unfinished.path / ASIDE, ignore_errors=True)
+        keeper.finished()
     return summary
-
-
-class _Recorder:
-    """Writes the messages of each estimate; everything it knows comes from the stream up to that
-    estimate."""
-
-    def __init__(
-        self,
-        source: BagSource,
-        engine: Engine,
-        writer: BagWriter,
-        record: RunRecord,
-        timing: Timing,
-        log: RerunLog | None,
-    ) -> None:
-        self._source, self._engine, self._writer, self._record, self._timing, self._log = (
-            source,
-            engine,
-            writer,
-            record,
-            timing,
-            log,
-        )
-        self.behind = WriteBehind(writer)
-        self._card = describe_predictor(engine.predictor)
-        self._process = diagnostics.ProcessFigures(device=self._card["device"])
-        self._outputs: Outputs | None = None
-        self._segment = 0
-        self._diagnosed_ns = -diagnostics.PERIOD_NS
-        for topic, type_name in {**TOPICS, "/diagnostics": diagnostics.TYPE}.items():
-            writer.add(bag_topic(topic), type_name, latched=topic in LATCHED)
-
-    def take(self, estimate: Estimate) -> None:
-        """Record and write one estimate."""
-        self._record.add(estimate)
-        if self._outputs is None:
-            self._outputs = self._begin(estimate)
-        elif estimate.segment != self._segment:
-            self._outputs.reset()
-        self._segment = estimate.segment
-        status = self._status(estimate.frame_id)
-        messages = self._outputs.build(estimate, TOPICS, status)
-        if not 0 <= estimate.stamp_ns - self._diagnosed_ns < diagnostics.PERIOD_NS:
-            self._diagnosed_ns = estimate.stamp_ns
-            messages["/diagnostics"] = diagnostics.diagnostics(
-                make, estimate.stamp_ns, NODE, estimate, status, self._process
-            )
-        if (
-            self._outputs.map_due(estimate.stamp_ns)
-            and self._engine.map is not None
-            and len(self._engine.map)
-        ):
-            messages["~/map"] = self._outputs.map_message(
-                estimate.stamp_ns, *self._engine.map.points()
-            )
-        for topic, message in messages.items():
-            self.behind.write(bag_topic(topic), estimate.stamp_ns, message)
-        if self._log:
-            self._log.add(estimate, self._worth_showing(estimate))
-
-    def _begin(self, estimate: Estimate) -> Outputs:
-        """Look up the extrinsics the configuration asks for, and pass the static transforms on."""
-        config, static = self._engine.config, self._source.reader.static
-        extrinsics = None
-        if config.node.base_frame:
-            optical = config.node.camera_frame or estimate.source_frame
-            extrinsics = static.lookup(config.node.base_frame, optical)
-            if extrinsics is None:
-                what = (
-                    f"{self._source.path}: no static transform {config.node.base_frame} -> "
-                    f"{optical} on /tf_static"
-                )
-                raise BagError(what, "record /tf_static, or leave node.base_frame empty")
-        if len(static):
-            self._writer.add("/tf_static", "tf2_msgs/msg/TFMessage", latched=True)
-            self.behind.write(
-                "/tf_static", estimate.stamp_ns, static.message(make, estimate.stamp_ns)
-            )
-        return Outputs(make, config.node, self._worth_showing, extrinsics)
-
-    def _worth_showing(self, estimate: Estimate) -> Bool:
-        cloud = self._engine.config.cloud
-        return worth_showing(estimate, cloud.min_confidence, cloud.edge_ratio)
-
-    def _status(self, frame_id: int) -> RunStatus:
-        engine, unusable = self._engine, self._timing.unusable
-        return RunStatus(
-            received=engine.frames_in + sum(unusable.values()),
-            estimated=len(self._record),
-            drops=unusable + engine.drops,
-            seams_refused=engine.seams_refused,
-            camera=self._source.camera_of(frame_id).in_words(),
-            model=self._card["model"],
-            weights_sha256=self._card["weights_sha256"],
-            weights_license=self._card["weights_license"],
-        )
 
 
 def replay_bags(
@@ -189,16 +123,25 @@ def replay_bags(
     every: int = 1,
     rerun: Path | None = None,
     quiet: bool = False,
+    on_interrupt: OnInterrupt = "discard",
+    resume: bool | None = None,
+    refine: bool = False,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """`flow3r replay`: one bag into `output`, or each of several into a folder of its name below
     `output`.
 
     Returns the summaries and the failures (one line each), both by output folder; several bags go
     on past a bad one, a single bad bag raises. With several bags, `rerun` gets the bag's name
-    appended. Raises Flow3rError subclasses only.
+    appended. `on_interrupt` and `resume` are those of `offline.run.run_to_folder`; of several bags,
+    complete ones are left alone when resumed. `refine` adjusts all
+    keyframes together after each. Raises Flow3rError subclasses only.
     """
     targets = {output: bags[0]} if len(bags) == 1 else _targets(bags, output)
-    folders = {target: OutputFolder(target) for target in targets}
+    if resume and len(bags) > 1:
+        for done in [each for each in targets if each.exists() and not is_interrupted(each)]:
+            _log.info("%s is complete and stays as it is", done)
+            del targets[done]
+    folders = {target: OutputFolder(target, resume=resume) for target in targets}
     summaries: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}
     with ExitStack() as reserved:
@@ -212,6 +155,7 @@ def replay_bags(
                 "start": start,
                 "duration": duration,
                 "every": every,
+                "refine": refine,
             }
             recording = (
                 rerun
@@ -224,17 +168,41 @@ def replay_bags(
                     BagSource(
                         bag, topic, camera_file, every, None, start, duration, with_odometry
                     ) as source,
-                    Engine(predictor, settings) as engine,
+                    map_of_run(settings.slam, refine, quiet, bool(resume)) as mapped,
+                    Engine(predictor, settings, mapped.mapper.take if mapped else None) as engine,
                 ):
                     engine.reset()
+                    state = _state_of(folders[target], engine, arguments) if resume else None
                     summaries[str(target)] = replay(
-                        source, engine, folders[target], arguments, recording, quiet
+                        source,
+                        engine,
+                        folders[target],
+                        arguments,
+                        recording,
+                        quiet,
+                        on_interrupt=on_interrupt,
+                        state=state,
+                        mapped=mapped,
                     )
+                if "partial" in summaries[str(target)]:
+                    break
             except Flow3rError as error:
                 if len(bags) == 1:
                     raise
                 failures[str(target)] = str(error)
     return summaries, failures
+
+
+def _state_of(
+    folder: OutputFolder, engine: Engine, arguments: dict[str, Any]
+) -> dict[str, Any] | None:
+    """What an interrupted replay remembers; None when there is none."""
+    found = folder.interrupted
+    if found is None:
+        _log.info("nothing to go on with at %s: it begins at the first frame", folder.final)
+        return None
+    identity = identity_of(engine, arguments)
+    return load_state(found, identity, lambda state: holds(found, folder.final.name, state))
 
 
 def _targets(bags: Sequence[Path], output: Path) -> dict[Path, Path]:

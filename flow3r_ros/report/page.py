@@ -13,14 +13,18 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
-from flow3r_ros.config import first_fault, read_mapping
+from flow3r_ros.config import first_fault
 from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.geometry.motion import path_length
 from flow3r_ros.geometry.trajectory_alignment import align_poses, associate
+from flow3r_ros.mappings import read_mapping
+from flow3r_ros.report.mapped import map_card
 from flow3r_ros.report.panels import Comparison, compare, maps, over_time, strips, timings
 from flow3r_ros.report.record import RunRecord, Summary
+from flow3r_ros.report.scene import scene
 from flow3r_ros.report.style import card, legend, page, table, tile
 from flow3r_ros.report.svg import Line, color, line_chart
+from flow3r_ros.report.words import camera_in_words, problems_of, unit_of
 from flow3r_ros.types import Float64, TrackingState
 
 RECORD_FILE = "record.npz"
@@ -37,11 +41,14 @@ def write_report(
         OutputError: the file cannot be written.
     """
     comparison, why_not = _try_compare(record)
-    body = [_head(record), _tiles(record, comparison), _checks(checks) if checks else ""]
+    body = [_head(record), _problems(record), _tiles(record, comparison)]
+    body.append(_checks(checks) if checks else "")
     if why_not:
         body.append(card("Ground truth", f"<p>{escape(why_not)}</p>"))
     if len(record):
-        body += [maps(record, comparison), strips(record), over_time(record, comparison)]
+        body += [scene(record), strips(record), over_time(record, comparison)]
+        body.append(maps(record, comparison))
+        body.append(map_card(record))
     body += [_happened(record), timings(record), _counts(record), _settings(record)]
     return _write(path, page(record.title, "".join(body)))
 
@@ -111,7 +118,22 @@ def _head(record: RunRecord) -> str:
         f'<p class="muted">model <b>{escape(str(model))}</b> · licence of the weights: '
         f"{escape(str(licence))} · "
         f"{escape(str(summary.get('device', 'unknown device')))}</p>"
+        f'<p class="muted">camera {escape(camera_in_words(summary.get("camera") or {}))}</p>'
     )
+
+
+def _problems(record: RunRecord) -> str:
+    """What to know before trusting the run: what, when, why, and what to try."""
+    items = "".join(
+        f'<li class="{"bad" if problem.grave else "warn"}"><b>{escape(problem.what)}</b>: '
+        f"{escape(problem.why)}"
+        + (f"<br>Try: {escape(problem.remedy)}" if problem.remedy else "")
+        + "</li>"
+        for problem in problems_of(record.summary)
+    )
+    if not items:
+        return ""
+    return f'<section class="card problems"><h2>Problems</h2><ul>{items}</ul></section>'
 
 
 def _tiles(record: RunRecord, comparison: Comparison | None) -> str:
@@ -134,8 +156,8 @@ def _tiles(record: RunRecord, comparison: Comparison | None) -> str:
         tiles.append(tile(f"{metrics['rpe_trans_rmse']:.3g} m", "RPE translation, a frame"))
         tiles.append(tile(f"{metrics['rpe_rot_deg_rmse']:.3g}°", "RPE rotation, a frame"))
     elif len(record):
-        unit = "m" if summary.get("scale_state") == "metric" else "units"
-        tiles.append(tile(f"{path_length(record.poses):.4g} {unit}", "path length"))
+        length = f"{path_length(record.poses):.4g} {unit_of(summary)}"
+        tiles.append(tile(length, "path length"))
     if "fps" in summary:
         tiles.append(tile(f"{summary['fps']:.1f}", "frames a second"))
     latency = summary.get("latency_ms") or {}

@@ -15,8 +15,10 @@ from flow3r_ros.geometry.trajectory_alignment import align_poses, associate
 from flow3r_ros.geometry.trajectory_errors import measure_trajectory
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.report.row import SOURCES, STATES
+from flow3r_ros.report.scene import ways_of
 from flow3r_ros.report.style import card, legend
 from flow3r_ros.report.svg import Bar, Line, Mark, bar_chart, color, line_chart, strip_chart
+from flow3r_ros.report.words import unit_of
 from flow3r_ros.types import Float32, Float64, TrackingState, UInt8
 
 STATE_COLORS = {
@@ -31,13 +33,14 @@ STATE_COLORS = {
 @dataclass(frozen=True)
 class Comparison:
     """An estimate beside its ground truth: metrics, centres `[M, 3]` in the reference's world,
-    error `[M]` metres over time."""
+    error `[M]` metres over time; `way` `[N, 3]` are the centres of all frames of the record."""
 
     metrics: dict[str, Any]
     stamps_ns: Any
     estimate: Float64
     reference: Float64
     errors: Float64
+    way: Float64
 
 
 def compare(record: RunRecord, reference: Trajectory) -> Comparison:
@@ -47,12 +50,17 @@ def compare(record: RunRecord, reference: Trajectory) -> Comparison:
     metrics = measure_trajectory(trajectory, reference, align="sim3")
     est_ids, ref_ids = associate(trajectory, reference)
     truth = reference.poses[ref_ids]
-    aligned = align_poses(trajectory.poses[est_ids], truth, "sim3").apply(trajectory.poses[est_ids])
+    alignment = align_poses(trajectory.poses[est_ids], truth, "sim3")
     # Both are shown from the first camera of the reference, so that the map has "forward" up
     # whatever the world of the reference is.
     to_first = np.linalg.inv(truth[0])
-    estimate, centres = (
-        poses[:, :3, 3] @ to_first[:3, :3].T + to_first[:3, 3] for poses in (aligned, truth)
+    estimate, centres, way = (
+        poses[:, :3, 3] @ to_first[:3, :3].T + to_first[:3, 3]
+        for poses in (
+            alignment.apply(trajectory.poses[est_ids]),
+            truth,
+            alignment.apply(record.poses),
+        )
     )
     return Comparison(
         metrics,
@@ -60,14 +68,15 @@ def compare(record: RunRecord, reference: Trajectory) -> Comparison:
         estimate,
         centres,
         np.linalg.norm(estimate - centres, axis=1),
+        way,
     )
 
 
 def maps(record: RunRecord, comparison: Comparison | None) -> str:
     """The way seen from above and from the side."""
-    unit = "m" if comparison or record.summary.get("scale_state") == "metric" else "units"
-    centres = comparison.estimate if comparison else record.poses[:, :3, 3]
-    ways = [("estimate", centres, color(0), False)]
+    unit = "m" if comparison else unit_of(record.summary)
+    segments = ways_of(record, comparison.way if comparison else record.poses[:, :3, 3])
+    ways = [(way.name, way.centres, color(way.color), False) for way in segments]
     if comparison:
         ways.insert(0, ("ground truth", comparison.reference, color(6), True))
 
@@ -77,8 +86,9 @@ def maps(record: RunRecord, comparison: Comparison | None) -> str:
             for name, way, shade, dashed in ways
         ]
         marks = [
-            Mark("start", lines[-1].x[0], lines[-1].y[0], color(2)),
-            Mark("end", lines[-1].x[-1], lines[-1].y[-1], color(4)),
+            mark
+            for line in lines[-len(segments) :]
+            for mark in _ends(line, "" if len(segments) == 1 else f" {line.label[8:]}")
         ]
         return line_chart(lines, x_label, y_label, width=560, height=420, equal=True, marks=marks)
 
@@ -98,6 +108,19 @@ def maps(record: RunRecord, comparison: Comparison | None) -> str:
         else "; the start is the origin."
     )
     return card("Trajectory", legend(keys) + f'<div class="pair">{top}{side}</div>', note)
+
+
+def _ends(line: Line, suffix: str) -> list[Mark]:
+    """Where a way starts and ends."""
+    known = np.flatnonzero(np.isfinite(line.x) & np.isfinite(line.y))
+    return (
+        [
+            Mark(f"{name}{suffix}", float(line.x[index]), float(line.y[index]), color(shade))
+            for name, shade, index in (("start", 2, known[0]), ("end", 4, known[-1]))
+        ]
+        if len(known)
+        else []
+    )
 
 
 def strips(record: RunRecord) -> str:
@@ -133,11 +156,12 @@ def strips(record: RunRecord) -> str:
     for name, images in rows.items():
         cells.append(f'<span class="name">{name}</span>')
         cells += [
-            f'<img alt="{name} of frame {thumbnail.index}" src="{source}">'
+            f'<img alt="{name} of frame {thumbnail.index}" src="{source}" '
+            f'data-time="{(thumbnail.stamp_ns - start) / 1e9:.3f}">'
             for thumbnail, source in zip(thumbnails, images, strict=True)
         ]
     columns = f"72px repeat({len(thumbnails)}, minmax(96px, 1fr))"
-    unit = "m" if record.summary.get("scale_state") == "metric" else "units"
+    unit = unit_of(record.summary)
     ramp = _image(_colours(np.linspace(0, 1, 140, dtype=np.float32)[None].repeat(8, 0)), ".png")
     key = (
         f'depth {near:.3g} {unit}<img class="ramp" alt="near to far" src="{ramp}">{far:.3g} '
@@ -156,7 +180,7 @@ def over_time(record: RunRecord, comparison: Comparison | None) -> str:
     if len(seconds) < 2:
         return ""
     states, sources = record.column("state").astype(int), record.column("source").astype(int)
-    end = float(seconds[-1])
+    end = max(float(seconds.max()), 1e-3)
     state_row = strip_chart(
         [(a, b, STATE_COLORS[STATES[v]], STATES[v].value) for a, b, v in _runs(seconds, states)],
         end,
@@ -183,14 +207,16 @@ def over_time(record: RunRecord, comparison: Comparison | None) -> str:
     def curve(caption: str, y_label: str, *lines: Line, log: bool = False) -> None:
         if any(np.isfinite(line.y).any() for line in lines):
             keys = legend([(line.color, line.label) for line in lines]) if len(lines) > 1 else ""
-            chart = line_chart(lines, "time (s)", y_label, width=540, height=170, log=log)
+            chart = line_chart(
+                lines, "time (s)", y_label, width=540, height=180, log=log, timeline=(0.0, end)
+            )
             parts.append(f"<figure>{keys}{chart}<figcaption>{caption}</figcaption></figure>")
 
     def column(name: str, index: int = 0, label: str = "") -> Line:
+        """Over the frames that have the number: seams are those of keyframes alone."""
         values = record.column(name).astype(np.float64)
-        return Line(
-            label or name, seconds, np.where(np.isfinite(values), values, np.nan), color(index)
-        )
+        known = np.isfinite(values)
+        return Line(label or name, seconds[known], values[known], color(index))
 
     if comparison:
         at = (comparison.stamps_ns - record.stamps_ns[0]) / 1e9
@@ -199,20 +225,19 @@ def over_time(record: RunRecord, comparison: Comparison | None) -> str:
             "error (m)",
             Line("error", at, comparison.errors, color(4)),
         )
-    curve("median depth", "depth", column("depth_median"))
+    unit = unit_of(record.summary)
+    curve("median depth", f"depth ({unit})", column("depth_median"))
     curve("scale: seam scale of each window", "seam scale", column("seam_scale", 3))
     curve("relative 1-sigma of the declared scale", "scale sigma", column("scale_sigma", 3))
     curve(
         "1-sigma of the position, from the covariance",
-        "position sigma",
+        f"sigma ({unit})",
         column("position_sigma", 1),
         log=True,
     )
-    refused = np.where(
-        record.column("seam_accepted") == 0, record.column("seam_residual"), np.nan
-    ).astype(np.float64)
+    refused = np.count_nonzero(record.column("seam_accepted") == 0)
     curve(
-        f"seam residual, relative to depth; {int(np.isfinite(refused).sum())} refused",
+        f"seam residual, relative to depth; {refused} refused",
         "residual",
         column("seam_residual", 0),
         log=True,
@@ -224,21 +249,26 @@ def over_time(record: RunRecord, comparison: Comparison | None) -> str:
         column("moving", 4),
         column("depth_valid", 2, "valid depth"),
     )
-    return card("Over time", f'<div class="pair">{"".join(parts)}</div>')
+    note = "Pointing at a moment shows it in every curve, the picture next to it, and the place. "
+    note += "Pinch, or Ctrl and the wheel, zoom all of them; drag moves, double click goes back."
+    return card("Over time", f'<div class="pair">{"".join(parts)}</div>', note)
 
 
 def timings(record: RunRecord) -> str:
-    """p50 and p95 of every stage."""
+    """Every stage: time a frame over the run, and p50 and p95 of when it ran."""
     bars = []
     for stage, values in record.stage_ms.items():
         p50, p95 = np.percentile(np.array(values), [50, 95])
-        bars.append(Bar(stage, float(p50), float(p95), f"{p50:.1f} ms (p95 {p95:.1f})"))
+        each = float(np.sum(values)) / max(len(record), 1)
+        text = f"{each:.2f} ms a frame; {p50:.1f} ms when it runs (p95 {p95:.1f})"
+        bars.append(Bar(stage, each, float(p50), text))
     if not bars:
         return ""
     return card(
         "Time a frame",
-        bar_chart(bars, "ms"),
-        "Solid: median; light: 95th percentile. Stages may overlap in threads.",
+        bar_chart(sorted(bars, key=lambda bar: -bar.value)),
+        "Solid: a frame, over the whole run; light: median of the frames it runs for. Stages of "
+        "keyframes run in a thread beside the frames.",
     )
 
 

@@ -25,7 +25,7 @@ from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.report.history import History
 from flow3r_ros.report.row import COLUMNS, SOURCES, STATES, Thumbnail, row_of, thumbnail_of
-from flow3r_ros.types import Estimate, Float32, Float64
+from flow3r_ros.types import Estimate, Float32, Float64, UInt8
 
 MAX_RECORD_BYTES = 1 << 30
 """largest record that is unpacked: a run of about six million frames"""
@@ -46,6 +46,8 @@ DAMAGE = (
 )
 """what numpy and zipfile raise on damaged or hostile `.npz` files"""
 MAX_THUMBNAILS = 8
+MAX_CLOUD = 20_000
+"""points of the map that are kept"""
 _UPPER = np.triu_indices(6)
 """the 21 numbers of a symmetric [6, 6] that are kept"""
 
@@ -55,13 +57,15 @@ class RunRecord:
     """The numbers of one run, in the order the estimates came out.
 
     `summary` holds the keys of `summary.json` (contracts), `settings` the configuration tree,
-    `reference` an optional ground truth, `history` what happened (segments, lost spans).
+    `reference` an optional ground truth, `mapped` the trajectory in the map (after loops and
+    refinement) where there is one, `history` what happened (segments, lost spans).
     """
 
     title: str
     summary: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     reference: Trajectory | None = None
+    mapped: Trajectory | None = None
     thumbnails: list[Thumbnail] = field(default_factory=list)
     stage_ms: dict[str, array[float]] = field(default_factory=dict)
     scale_states: Counter[str] = field(default_factory=Counter)
@@ -71,6 +75,8 @@ class RunRecord:
     _rows: array[float] = field(default_factory=lambda: array("f"))
     _covariances: array[float] = field(default_factory=lambda: array("d"))
     _every: int = 1
+    _points: Float32 = field(default_factory=lambda: np.empty((0, 3), np.float32))
+    _colors: UInt8 = field(default_factory=lambda: np.empty((0, 3), np.uint8))
 
     def __len__(self) -> int:
         return len(self._stamps)
@@ -93,6 +99,19 @@ class RunRecord:
                 self._every *= 2
             if index % self._every == 0:
                 self.thumbnails.append(thumbnail_of(estimate, index))
+
+    def keep_cloud(self, points: Float32, colors: UInt8, confidence: Float32) -> None:
+        """Keep MAX_CLOUD of the map's points `[M, 3]` (in the trajectory's world) and their colours
+        `[M, 3]`: spread over the more confident half."""
+        least = np.median(confidence) if len(points) else 0.0
+        sure = np.flatnonzero(confidence >= least)
+        kept = sure[:: max(1, -(-len(sure) // MAX_CLOUD))]
+        self._points, self._colors = points[kept].astype(np.float32), colors[kept]
+
+    @property
+    def cloud(self) -> tuple[Float32, UInt8]:
+        """What `keep_cloud` kept: points `[M, 3]`, colours `[M, 3]`; empty without a map."""
+        return self._points, self._colors
 
     @property
     def stamps_ns(self) -> NDArray[np.int64]:
@@ -152,6 +171,8 @@ class RunRecord:
             "poses": np.array(self._poses, np.float64),
             "rows": np.array(self._rows, np.float32),
             "covariances": np.array(self._covariances, np.float64),
+            "cloud_points": self._points,
+            "cloud_colors": self._colors,
         }
         arrays |= {
             f"stage{i}": np.array(values, np.float32)
@@ -162,6 +183,8 @@ class RunRecord:
                 "reference_stamps": self.reference.stamps_ns,
                 "reference_poses": self.reference.poses,
             }
+        if self.mapped is not None:
+            arrays |= {"mapped_stamps": self.mapped.stamps_ns, "mapped_poses": self.mapped.poses}
         for i, thumbnail in enumerate(self.thumbnails):
             arrays |= {
                 f"rgb{i}": thumbnail.rgb,
@@ -215,6 +238,11 @@ class RunRecord:
         record._rows.extend(data["rows"].tolist())
         _check(data, "covariances", "f", (frames * 2 * len(_UPPER[0]),))
         record._covariances.extend(data["covariances"].tolist())
+        if "cloud_points" in data:  # records of older versions have none
+            count = len(data["cloud_points"])
+            _check(data, "cloud_points", "f", (count, 3))
+            _check(data, "cloud_colors", "u", (count, 3))
+            record._points, record._colors = data["cloud_points"], data["cloud_colors"]
         record.history = History.of_rows(meta.history)
         _check_values(record)
         record._every = meta.every
@@ -229,13 +257,8 @@ class RunRecord:
             _check(data, f"moving{i}", "b", size)
             images = (data[f"{name}{i}"] for name in ("rgb", "depth", "confidence", "moving"))
             record.thumbnails.append(Thumbnail(index, stamp_ns, *images))
-        if "reference_stamps" in data:
-            count = len(data["reference_stamps"])
-            _check(data, "reference_stamps", "i", (count,))
-            _check(data, "reference_poses", "f", (count, 4, 4))
-            record.reference = Trajectory(
-                data["reference_stamps"], data["reference_poses"], "reference"
-            )
+        record.reference = _stored_trajectory(data, "reference")
+        record.mapped = _stored_trajectory(data, "mapped")
         return record
 
 
@@ -276,6 +299,15 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise ValueError(f"it unpacks to {size >> 20} MB")
     with np.load(path, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
+
+
+def _stored_trajectory(data: dict[str, NDArray[Any]], name: str) -> Trajectory | None:
+    if f"{name}_stamps" not in data:
+        return None
+    count = len(data[f"{name}_stamps"])
+    _check(data, f"{name}_stamps", "i", (count,))
+    _check(data, f"{name}_poses", "f", (count, 4, 4))
+    return Trajectory(data[f"{name}_stamps"], data[f"{name}_poses"], name)
 
 
 def _check(data: dict[str, NDArray[Any]], name: str, kind: str, shape: tuple[int, ...]) -> None:

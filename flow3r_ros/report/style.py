@@ -1,8 +1,10 @@
-"""The page around a report: one style sheet for light and dark, no script, no external address."""
+"""The page around a report: one style sheet for light and dark, one script, no external address."""
 
 from __future__ import annotations
 
+from functools import cache
 from html import escape
+from pathlib import Path
 
 STYLE = """
 :root { --paper:#f8fafc; --card:#ffffff; --text:#0f172a; --muted:#64748b; --line:#e2e8f0;
@@ -18,7 +20,8 @@ STYLE = """
 body { margin:0; background:var(--paper); color:var(--text);
   font:15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 main { max-width:1180px; margin:0 auto; padding:28px 20px 60px; }
-h1 { font-size:26px; margin:0; letter-spacing:-.01em; } h2 { font-size:16px; margin:0 0 10px; }
+h1 { font-size:26px; margin:0; letter-spacing:-.01em; overflow-wrap:anywhere; }
+h2 { font-size:16px; margin:0 0 10px; }
 p { margin:4px 0; } .muted, figcaption, .note { color:var(--muted); font-size:13px; }
 .card { background:var(--card); border:1px solid var(--line); border-radius:10px;
   padding:16px 18px; margin-top:16px; }
@@ -30,10 +33,22 @@ p { margin:4px 0; } .muted, figcaption, .note { color:var(--muted); font-size:13
   font-variant-numeric:tabular-nums; letter-spacing:-.01em; }
 .tile span { color:var(--muted); font-size:12.5px; } .tile.bad b { color:var(--c4); }
   .tile.warn b { color:var(--c5); }
-.pair { display:grid; grid-template-columns:repeat(auto-fit, minmax(420px, 1fr)); gap:16px; }
-svg { display:block; width:100%; height:auto; } figure { margin:0 0 10px; }
+.pair { display:grid; grid-template-columns:repeat(auto-fit, minmax(min(420px, 100%), 1fr));
+  gap:16px; }
+figure > svg, .card > svg { display:block; width:100%; height:auto; } figure { margin:0 0 10px; }
+svg[data-chart] { touch-action:pan-y; cursor:crosshair; }
+svg .cursor { stroke:var(--c4); stroke-width:1; display:none; pointer-events:none; }
+canvas.scene { display:block; width:100%; height:min(520px, 70vh); touch-action:pan-y; cursor:grab;
+  border-radius:8px; }
+.problems ul { margin:0; padding-left:18px; } .problems li { margin:4px 0; }
+  .problems li::marker { color:var(--c5); } .problems li.bad::marker { color:var(--c4); }
+.bars td { white-space:nowrap; } .bars td.bar { width:55%; position:relative; height:26px; }
+.bars i, .bars b { position:absolute; left:0; top:6px; height:14px; border-radius:2px;
+  background:var(--c0); } .bars i { opacity:.28; }
+.scroll { overflow-x:auto; }
 .strip { display:grid; gap:4px; overflow-x:auto; align-items:center; } .strip img { width:100%;
-  display:block; border-radius:4px; }
+  display:block; border-radius:4px; cursor:pointer; }
+.strip img.now { outline:3px solid var(--c4); outline-offset:-3px; }
 .strip .name { color:var(--muted); font-size:12.5px; } .strip .time { color:var(--muted);
   font-size:12px; text-align:center; }
 .legend { display:flex; flex-wrap:wrap; gap:4px 16px; font-size:12.5px; color:var(--muted);
@@ -47,7 +62,16 @@ th { text-align:left; color:var(--muted); font-weight:500; } td, th { padding:5p
   border-bottom:1px solid var(--line); }
 pre { overflow-x:auto; font-size:12.5px; line-height:1.45; margin:8px 0 0; }
   summary { cursor:pointer; }
+@media (max-width: 700px) { main { padding:16px 10px 40px; } .card { padding:12px; }
+  svg text { font-size:16px; } .tiles { grid-template-columns:repeat(2, minmax(0, 1fr)); }
+  .tile b { font-size:17px; } .bars td { white-space:normal; } .bars td.bar { width:30%; }
+  canvas.scene { height:min(340px, 60vh); } }
 """
+
+
+@cache
+def _script() -> str:
+    return Path(__file__).with_name("interactive.js").read_text(encoding="utf-8")
 
 
 def page(title: str, body: str) -> str:
@@ -55,7 +79,8 @@ def page(title: str, body: str) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta '
         'name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>{body}</main>"
+        f"<script>{_script()}</script></body></html>\n"
     )
 
 
@@ -85,4 +110,5 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     lines = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
-    return f"<table><thead><tr>{header}</tr></thead><tbody>{lines}</tbody></table>"
+    filled = f"<table><thead><tr>{header}</tr></thead><tbody>{lines}</tbody></table>"
+    return f'<div class="scroll">{filled}</div>'

@@ -7,10 +7,12 @@ a chart also stands alone in a file.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,8 @@ from flow3r_ros.types import Float64
 PALETTE = ("#2563eb", "#ea580c", "#0d9488", "#9333ea", "#dc2626", "#ca8a04", "#64748b", "#db2777")
 INK, GRID = "var(--ink, #475569)", "var(--grid, #cbd5e1)"
 MAX_POINTS = 1500
+LEFT, RIGHT = 76, 16
+"""margins of a chart: room for tick labels at the size that telephones show them"""
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,9 @@ def line_chart(
     marks: Sequence[Mark] = (),
     log: bool = False,
     frame: Line | None = None,
+    timeline: tuple[float, float] | None = None,
 ) -> str:
-    """Curves over a common pair of axes.
+    """Curves over a common pair of axes; `interactive.js` lets them be zoomed.
 
     Args:
         lines: the curves.
@@ -83,8 +88,10 @@ def line_chart(
         log: logarithmic y axis where the values span a decade or more; values that are not positive
             are left out.
         frame: the curve that alone sets the limits of the axes; others are cut off at them.
+        timeline: x is the time since the first picture, from and to these seconds, and is zoomed
+            with all others that say so.
     """
-    left, right, top, bottom = 58, 14, 12, 38
+    left, right, top, bottom = LEFT, RIGHT, 12, 44
     log = log and _spans_a_decade(lines)
     shown = (
         [
@@ -95,7 +102,7 @@ def line_chart(
         else list(lines)
     )
     framing = [frame] if frame else shown
-    x_low, x_high = _range([line.x for line in framing], 0.0 if not equal else 0.08)
+    x_low, x_high = timeline or _range([line.x for line in framing], 0.08 if equal else 0.0)
     y_low, y_high = _range([line.y for line in framing], 0.06)
     inner_w, inner_h = width - left - right, height - top - bottom
     if equal:
@@ -109,14 +116,19 @@ def line_chart(
             y_high - y_low
         ) * inner_h
 
-    parts = [_open(width, height, f"{y_label} over {x_label}")]
+    box = (left, top, inner_w, inner_h)
+    chart = {"box": box, "x": (x_low, x_high), "y": (y_low, y_high), "log": log, "equal": equal}
+    parts = [
+        _open(width, height, f"{y_label} over {x_label}", {**chart, "timeline": bool(timeline)})
+    ]
+    parts.append('<g class="grid">')
     for tick in _ticks(x_low, x_high, max(2, inner_w // 90)):
         x = at(tick, 0)[0]
         parts.append(
             f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{top + inner_h}" '
             f'stroke="{GRID}" stroke-width="0.6"/>'
         )
-        parts.append(_text(x, top + inner_h + 14, _number(tick), "middle"))
+        parts.append(_text(x, top + inner_h + 17, _number(tick), "middle"))
     for tick in _ticks(y_low, y_high, max(4, inner_h // 32)):
         y = at(0, tick)[1]
         parts.append(
@@ -124,17 +136,10 @@ def line_chart(
             f'stroke="{GRID}" stroke-width="0.6"/>'
         )
         parts.append(_text(left - 6, y + 3.5, f"{10.0**tick:.2g}" if log else _number(tick), "end"))
-    curves = "".join(_path(line, at) for line in shown)
-    window = (
-        f'<svg x="{left}" y="{top}" width="{inner_w}" height="{inner_h}" viewBox="{left} '
-        f'{top} {inner_w} {inner_h}">'
-    )
-    parts.append(f"{window}{curves}</svg>" if frame else curves)
-    for mark in marks:
-        x, y = at(mark.x, mark.y)
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{mark.color}"/>')
-        parts.append(_text(x + 7, y - 5, mark.label, "start"))
-    parts.append(_text(left + inner_w / 2, height - 6, x_label, "middle"))
+    parts.append("</g>")
+    parts.append(_plot(box, "".join(_path(line, at) for line in shown)))
+    parts += _marks(marks, at, box)
+    parts.append(_text(left + inner_w / 2, height - 5, x_label, "middle"))
     middle = top + inner_h / 2
     label = _text(12, middle, y_label, "middle")
     parts.append(label.replace("<text ", f'<text transform="rotate(-90 12 {middle:.1f})" ', 1))
@@ -142,26 +147,18 @@ def line_chart(
     return "".join(parts)
 
 
-def bar_chart(bars: Sequence[Bar], unit: str) -> str:
-    """Horizontal bars on one scale; the extension is drawn lighter behind each bar."""
-    left, right, step, width = 120, 130, 26, 1100
-    height = step * len(bars) + 8
+def bar_chart(bars: Sequence[Bar]) -> str:
+    """Horizontal bars on one scale, as a table that fits any width; the extension is drawn lighter
+    behind each bar."""
     longest = max((max(bar.extent, bar.value) for bar in bars), default=1.0) or 1.0
-    scale = (width - left - right) / longest
-    parts = [_open(width, height, f"bars in {unit}")]
-    for row, bar in enumerate(bars):
-        y = 4 + row * step
-        parts.append(_text(left - 8, y + 15, bar.label, "end"))
-        for length, opacity in ((max(bar.extent, bar.value), 0.28), (bar.value, 1.0)):
-            parts.append(
-                f'<rect x="{left}" y="{y + 3}" width="{length * scale:.1f}" height="16" '
-                f'rx="2" fill="{color(0)}" opacity="{opacity}"/>'
-            )
-        parts.append(
-            _text(left + max(bar.extent, bar.value) * scale + 8, y + 15, bar.text, "start")
-        )
-    parts.append("</svg>")
-    return "".join(parts)
+    rows = "".join(
+        f'<tr><td>{escape(bar.label)}</td><td class="bar">'
+        f'<i style="width:{100 * max(bar.extent, bar.value) / longest:.2f}%"></i>'
+        f'<b style="width:{100 * bar.value / longest:.2f}%"></b></td>'
+        f"<td>{escape(bar.text)}</td></tr>"
+        for bar in bars
+    )
+    return f'<table class="bars">{rows}</table>'
 
 
 def strip_chart(
@@ -172,17 +169,17 @@ def strip_chart(
 ) -> str:
     """One row of coloured spans (from, to, colour, name) over 0..x_high; the name is the
     tooltip."""
-    left, right = 58, 14
-    scale = (width - left - right) / max(x_high, 1e-9)
-    parts = [_open(width, height, "states over time")]
-    for start, end, fill, name in spans:
-        parts.append(
-            f'<rect x="{left + start * scale:.1f}" y="0" '
-            f'width="{max((end - start) * scale, 0.8):.1f}" height="{height}" fill="{fill}">'
-            f"<title>{escape(name)} {start:.1f}..{end:.1f} s</title></rect>"
-        )
-    parts.append("</svg>")
-    return "".join(parts)
+    inner = width - LEFT - RIGHT
+    scale = inner / max(x_high, 1e-9)
+    box = (LEFT, 0, inner, height)
+    chart = {"box": box, "x": (0.0, x_high), "y": (0.0, 1.0), "timeline": True, "bare": True}
+    rects = "".join(
+        f'<rect x="{LEFT + start * scale:.1f}" y="0" '
+        f'width="{max((end - start) * scale, 0.8):.1f}" height="{height}" fill="{fill}">'
+        f"<title>{escape(name)} {start:.1f}..{end:.1f} s</title></rect>"
+        for start, end, fill, name in spans
+    )
+    return _open(width, height, "states over time", chart) + _plot(box, rects) + "</svg>"
 
 
 def standalone(chart: str, keys: Sequence[tuple[str, str]]) -> str:
@@ -205,12 +202,53 @@ def standalone(chart: str, keys: Sequence[tuple[str, str]]) -> str:
     return re.sub(r"var\(--[a-z0-9]+, (#[0-9a-f]{6})\)", r"\1", chart)
 
 
-def _open(width: int, height: int, label: str) -> str:
+def _open(width: int, height: int, label: str, chart: dict[str, Any]) -> str:
+    data = escape(json.dumps(chart), quote=True)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'role="img" aria-label="{escape(label, quote=True)}" '
+        f'role="img" aria-label="{escape(label, quote=True)}" data-chart="{data}" '
         f'font-family="system-ui, sans-serif" font-size="11">'
     )
+
+
+def _plot(box: tuple[int, int, int, int], curves: str) -> str:
+    """What is drawn inside the axes, cut off at them."""
+    x, y, width, height = box
+    return (
+        f'<svg x="{x}" y="{y}" width="{width}" height="{height}" viewBox="{x} {y} {width} '
+        f'{height}" preserveAspectRatio="none"><g class="curves">{curves}</g></svg>'
+    )
+
+
+def _marks(
+    marks: Sequence[Mark], at: Callable[[float, float], tuple[float, float]], box: Sequence[int]
+) -> list[str]:
+    """Dots with their labels, each beside its dot where no other label is."""
+    taken: list[tuple[float, float, float, float]] = []
+    parts: list[str] = []
+    for mark in marks:
+        x, y = at(mark.x, mark.y)
+        long = 9.0 * len(mark.label) + 10
+        places = [(sign, rise) for rise in (-6.0, 16.0, -24.0, 34.0) for sign in (1, -1)]
+        boxes = [
+            (x if sign > 0 else x - long, y + rise - 13, x + long if sign > 0 else x, y + rise + 4)
+            for sign, rise in places
+        ]
+        free = [
+            index
+            for index, (a, b, c, d) in enumerate(boxes)
+            if a >= box[0] and c <= box[0] + box[2]
+            and not any(a < g and e < c and b < h and f < d for e, f, g, h in taken)
+        ]  # fmt: skip
+        chosen = free[0] if free else 0
+        taken.append(boxes[chosen])
+        sign, rise = places[chosen]
+        label = _text(7 * sign, rise, mark.label, "start" if sign > 0 else "end")
+        parts.append(
+            f'<g class="mark" data-x="{mark.x:.6g}" data-y="{mark.y:.6g}" '
+            f'transform="translate({x:.1f} {y:.1f})"><circle r="4" fill="{mark.color}"/>{label}</g>'
+        )
+    return parts
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
@@ -232,7 +270,8 @@ def _path(line: Line, at: Callable[[float, float], tuple[float, float]]) -> str:
     dash = ' stroke-dasharray="5 4"' if line.dashed else ""
     return (
         f'<path d="{"".join(commands)}" fill="none" stroke="{line.color}" '
-        f'stroke-width="{line.width}" stroke-linejoin="round"{dash}>'
+        f'stroke-width="{line.width}" stroke-linejoin="round" '
+        f'vector-effect="non-scaling-stroke"{dash}>'
         f"<title>{escape(line.label)}</title></path>"
     )
 

@@ -32,7 +32,6 @@ class Framing:
         info_announced: whether anybody publishes CameraInfo.
         say: receives remarks, each under a key.
         inform: receives what was decided and is as it should be, each under a key.
-        now_ns: clock for images without a stamp.
     """
 
     def __init__(
@@ -42,11 +41,9 @@ class Framing:
         info_announced: Callable[[], bool],
         say: Say,
         inform: Say,
-        now_ns: Callable[[], int],
     ) -> None:
         self._info_announced = info_announced
         self._say, self._inform = say, inform
-        self._now_ns = now_ns
         self._maker = FrameMaker(say, topic, settings.camera_frame, _decode_with_cv_bridge)
         self._settled: tuple[int, int] | None = None
         self._without_info_since: float | None = None
@@ -67,8 +64,9 @@ class Framing:
         with self._lock:
             self._maker.take_info(info)
 
-    def frame(self, message: Any, frame_id: int, received_at: float) -> Frame:
-        """The frame of an image message. Raises FrameError when it is unusable or still waits for
+    def frame(self, message: Any, frame_id: int, received_at: float, received_ns: int) -> Frame:
+        """The frame of an image message received at `received_at` of `time.monotonic()`,
+        `received_ns` of the node's clock. Raises FrameError when it is unusable or still waits for
         its CameraInfo."""
         with self._lock:
             rgb = self._maker.decode(message)
@@ -80,7 +78,7 @@ class Framing:
                 self._without_info_since = self._settled = None
             tell = self._say if choice.camera is None else self._inform
             tell(f"camera {choice.why}", choice.in_words())
-            return self._maker.assemble(message, rgb, frame_id, self._now_ns())
+            return self._maker.assemble(message, rgb, frame_id, received_ns)
 
     def forget_time(self) -> None:
         """The odometry was reset: the next stamp is taken as it comes."""

@@ -7,14 +7,18 @@ from dataclasses import dataclass, replace
 
 from flow3r_ros.config import Config
 from flow3r_ros.odometry.engine import Engine
+from flow3r_ros.ros.flow_tap import FlowTap
 from flow3r_ros.ros.worker import Outcome, Tally
+from flow3r_ros.slam.mapper import Mapper, wants_map
+from flow3r_ros.types import Predictor
 from flow3r_ros.wire.outputs import RunStatus
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """An engine ready to step; `memory_mb` is the GPU memory of its network, 0 on a CPU; `free`
-    gives everything back."""
+    """An engine ready to step, and the `mapper` of its keyframes with `slam.enabled`; `memory_mb`
+    is the GPU memory of its network, 0 on a CPU; `free` gives everything back; `flow` gives the
+    network's flow, None without a network."""
 
     engine: Engine
     model: str
@@ -23,11 +27,23 @@ class Loaded:
     device: str
     memory_mb: Callable[[], float]
     free: Callable[[], None]
+    flow: FlowTap | None = None
+    mapper: Mapper | None = None
 
     def run_status(self, outcome: Outcome, age_ms: float) -> RunStatus:
         """What `~/status` says beside the estimate; `age_ms` is the node's clock minus the image's
         stamp."""
-        return replace(self.status(outcome.tally), latency_ms=outcome.latency_ms, age_ms=age_ms)
+        status = replace(self.status(outcome.tally), latency_ms=outcome.latency_ms, age_ms=age_ms)
+        if self.mapper is None:
+            return status
+        state, scale = self.mapper.state, self.engine.scale
+        since = outcome.estimate.stamp_ns - (state.changed_ns or outcome.estimate.stamp_ns)
+        return replace(
+            status,
+            loops_closed=state.closed,
+            map_to_odom_age_s=1e-3 * age_ms + 1e-9 * since,
+            T_map_odom=state.map_to_odom(scale.factor, scale.offset),
+        )
 
     def status(self, tally: Tally) -> RunStatus:
         """Counts and model, without what belongs to one estimate."""
@@ -42,6 +58,32 @@ class Loaded:
         )
 
 
+class MappedEngine(Engine):
+    """An engine whose keyframes go to the map, which is reset and closed with it."""
+
+    def __init__(self, predictor: Predictor, config: Config) -> None:
+        self.mapper = Mapper(config.slam, live=True)
+        super().__init__(predictor, config, self.mapper.take)
+
+    def reset(self) -> None:
+        """Start anew, with an empty map."""
+        super().reset()
+        self.mapper.reset()
+
+    def close(self) -> None:
+        """End the threads."""
+        super().close()
+        self.mapper.close()
+
+
+def engine_of(predictor: Predictor, config: Config) -> tuple[Engine, Mapper | None]:
+    """The engine of a node, and the mapper of its keyframes where the settings want a map."""
+    if not wants_map(config.slam):
+        return Engine(predictor, config), None
+    engine = MappedEngine(predictor, config)
+    return engine, engine.mapper
+
+
 def load(config: Config) -> Loaded:
     """The configured model and an engine around it. Raises ModelError when the model is missing or
     damaged.
@@ -53,7 +95,8 @@ def load(config: Config) -> Loaded:
 
     manifest = find_model(config.model.name).manifest
     runner = open_predictor(config.model)
-    engine = Engine(runner, config)
+    flow = FlowTap(runner)
+    engine, mapper = engine_of(flow, config)
 
     def free() -> None:
         engine.close()
@@ -67,4 +110,6 @@ def load(config: Config) -> Loaded:
         device=str(runner.device),
         memory_mb=runner.memory_mb,
         free=free,
+        flow=flow,
+        mapper=mapper,
     )

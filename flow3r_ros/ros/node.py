@@ -1,9 +1,9 @@
 """The lifecycle node `flow3r`: wiring only.
 
 configure loads the model and opens the topics, activate subscribes, deactivate and cleanup give
-everything back. Image callbacks decode and leave a frame in the worker's slot; the worker steps the
-engine; a third thread publishes. Services await the worker as coroutines, so no callback waits for
-a step in progress.
+everything back. Image callbacks leave the message in the worker's slot; the worker decodes it and
+steps the engine; a third thread publishes. Services await the worker as coroutines, so no callback
+waits for a step in progress.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rclpy.parameter import Parameter
 from flow3r_ros.config import Config
 from flow3r_ros.errors import Flow3rError
 from flow3r_ros.ros import qos
-from flow3r_ros.ros.diagnostics import Health
+from flow3r_ros.ros.bond import Bond
 from flow3r_ros.ros.framing import Framing
 from flow3r_ros.ros.inputs import Input, image_input
 from flow3r_ros.ros.loading import Loaded
@@ -29,14 +29,14 @@ from flow3r_ros.ros.messages import class_of
 from flow3r_ros.ros.once import NEW_SEGMENT, Once
 from flow3r_ros.ros.parameters import apply_changes, declare_parameters, unknown_overrides
 from flow3r_ros.ros.publishers import Publishers
+from flow3r_ros.ros.reporting import STEADY, Parts, Reporting
 from flow3r_ros.ros.saving import Trail
 from flow3r_ros.ros.services import Active, Services
-from flow3r_ros.ros.worker import Outcome, Tally, Worker
+from flow3r_ros.ros.worker import Outcome, Worker
 from flow3r_ros.types import Float64
 from flow3r_ros.wire.transforms import StaticTransforms, matrix_of_pose, stamp_ns
 
 FOLLOW_PERIOD_S = 0.1
-DIAGNOSTICS_PERIOD_S = 1.0
 STEP_TIMEOUT_S = 20.0
 """how long deactivation waits for the step in progress"""
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -70,7 +70,6 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         self.add_on_set_parameters_callback(self._on_parameters)
         self._sensors = ReentrantCallbackGroup()
         self._static = StaticTransforms()
-        self._health = Health()
         self._loaded: Loaded | None = None
         self._publishers_out: Publishers | None = None
         self._worker: Worker | None = None
@@ -79,13 +78,8 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         self._static_subscription: Any = None
         self._timers_active: list[Any] = []
         self._trail = Trail()
-        self._diagnostics = self.create_publisher(
-            class_of("diagnostic_msgs/msg/DiagnosticArray"),
-            "/diagnostics",
-            qos.DIAGNOSTICS,
-            qos_overriding_options=qos.overridable(),
-        )
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
+        self._bond = Bond(self)
+        self._reporting = Reporting(self, self.config, self.say, self._parts)
         self._services_offered = Services(self, self._active, self.config, self._trail, self.say)
 
     # --- lifecycle --------------------------------------------------------------------------------
@@ -162,10 +156,16 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         assert self._loaded is not None
         assert self._publishers_out is not None
         self.say.forget()
-        self._health = Health()
+        self._reporting.restart()
         self._loaded.engine.reset()
         self._publishers_out.restart()
-        self._worker = Worker(self._loaded.engine, self._publishers_out.deliver, self._complain)
+        if self._loaded.flow is not None:
+            self._loaded.flow.connect(
+                self._publishers_out.flow_wanted, self._publishers_out.deliver_flow
+            )
+        self._worker = Worker(
+            self._loaded.engine, self._publishers_out.deliver, self._complain, self._most_images
+        )
         settings = self.config.node
         self._framing = Framing(
             settings,
@@ -173,7 +173,6 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
             self._info_announced,
             self.say,
             self.say.inform,
-            lambda: int(self.get_clock().now().nanoseconds),
         )
         topic, type_name = image_input(self, settings.image_transport)
         self._open(
@@ -191,14 +190,15 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
                 callback_group=self._sensors,
             )
         self._timers_active = [
-            self.create_timer(FOLLOW_PERIOD_S, self._follow),
-            self.create_timer(settings.map_period, self._publish_map),
+            self.create_timer(FOLLOW_PERIOD_S, self._follow, clock=STEADY),
+            self.create_timer(settings.map_period, self._publish_map, clock=STEADY),
         ]
+        self._bond.form()
 
     def _open(
         self, topic: str, type_name: str, fixed_qos: str, receive: Callable[[Any, float], None]
     ) -> None:
-        lost = self._on_lost if receive == self._on_image else lambda count: None
+        lost = self._reporting.lost if receive == self._on_image else lambda count: None
         depth = qos.IMAGE_DEPTH if receive == self._on_image else qos.SIDE_DEPTH
         self._inputs.append(
             Input(self, topic, type_name, depth, fixed_qos, self._sensors, receive, lost, self.say)
@@ -209,6 +209,7 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
             source.follow()
 
     def _deactivate(self) -> None:
+        self._bond.end()
         for timer in self._timers_active:
             self.destroy_timer(timer)
         for source in self._inputs:
@@ -244,13 +245,18 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         worker, framing = self._worker, self._framing
         if worker is None or framing is None:
             return
-        if self._health.input.silence() > self.config.node.silence_timeout:
-            self.say.forget("silence")
-        self._health.input.tick()
-        worker.put(lambda frame_id: framing.frame(message, frame_id, received_at), received_at)
+        received_ns = int(self.get_clock().now().nanoseconds)
+        self._reporting.received(message, received_ns)
+        worker.put(
+            lambda frame_id: framing.frame(message, frame_id, received_at, received_ns),
+            received_at,
+        )
 
-    def _on_lost(self, count: int) -> None:
-        self._health.lost_in_transport += count
+    def _most_images(self) -> float:
+        """Images a second worth estimating, 0: all."""
+        publishers = self._publishers_out
+        listened = publishers is None or publishers.anybody_listens()
+        return 0.0 if listened else self.config.node.idle_rate
 
     def _on_info(self, message: Any, received_at: float) -> None:
         if self._framing is not None:
@@ -276,7 +282,7 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
     # --- results ----------------------------------------------------------------------------------
 
     def _on_published(self, outcome: Outcome, age_ms: float) -> None:
-        self._health.note(outcome, age_ms)
+        self._reporting.health.note(outcome, age_ms)
         self._trail.add(outcome.estimate)
 
     def _publish_map(self) -> None:
@@ -291,25 +297,6 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
 
         active.worker.post(snapshot)
 
-    def _publish_diagnostics(self) -> None:
-        state = self._state_machine.current_state[1]
-        loaded, worker, framing = self._loaded, self._worker, self._framing
-        timeout, silence = self.config.node.silence_timeout, self._health.input.silence()
-        if state == "active" and timeout < silence < float("inf"):
-            self.say("silence", f"no image for {silence:.1f} s")
-        self._diagnostics.publish(
-            self._health.message(
-                self.get_clock().now().nanoseconds,
-                self.get_fully_qualified_name(),
-                state,
-                timeout,
-                loaded,
-                worker.tally() if worker is not None else Tally(),
-                framing.ignored_infos if framing is not None else 0,
-                framing.camera.in_words() if framing is not None else "",
-            )
-        )
-
     def _complain(self, key: str, text: str) -> None:
         """A frame was dropped or a new segment begins; drops are said once per reason, segments
         always."""
@@ -322,6 +309,9 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
                 f"drop {key}", f"image dropped ({key}): {text} (said once, counted in ~/status)"
             )
 
+    def _parts(self) -> Parts:
+        return self._state_machine.current_state[1], self._loaded, self._worker, self._framing
+
     def _active(self) -> Active | None:
         if (
             self._loaded is None
@@ -333,4 +323,5 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         return Active(self._loaded, self._publishers_out, self._worker, self._framing)
 
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        return apply_changes(self.config, parameters)
+        unconfigured = self._state_machine.current_state[1] == "unconfigured"
+        return apply_changes(self.config, parameters, unconfigured)

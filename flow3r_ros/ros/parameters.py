@@ -1,8 +1,8 @@
-"""ROS parameters from the configuration tree: names `group.field`, descriptions, ranges, choices
-and read-only flags come from `config`.
+"""ROS parameters from the configuration tree: names `group.field`, descriptions, ranges and choices
+come from `config`.
 
-Fields marked `runtime` may be set while the node runs; everything else is read-only after start. A
-wrong value is refused with the reason that pydantic gives.
+Fields marked `runtime` may be set at any time, everything else while the node is unconfigured: it
+is read at `configure`. A wrong value is refused with the reason that pydantic gives.
 """
 
 from __future__ import annotations
@@ -64,10 +64,20 @@ def unknown_overrides(node: Node) -> list[str]:
     )
 
 
-def apply_changes(config: Config, parameters: list[Parameter]) -> SetParametersResult:
+def apply_changes(
+    config: Config, parameters: list[Parameter], unconfigured: bool
+) -> SetParametersResult:
     """Try the changes on a copy and, when every one is valid, make them in `config`; otherwise
-    refuse with the reason."""
+    refuse with the reason, for instance that a setting is fixed once the node is configured."""
     changes = [parameter for parameter in parameters if _is_setting(parameter.name)]
+    fixed = {f"{group}.{name}" for group, name, field in walk() if not is_runtime(field)}
+    for parameter in changes:
+        if parameter.name in fixed and not unconfigured:
+            reason = (
+                f"{parameter.name} is read at configure: take the node down to unconfigured first "
+                "(ros2 lifecycle set NODE deactivate, then cleanup)"
+            )
+            return SetParametersResult(successful=False, reason=reason)
     trial = config.model_copy(deep=True)
     try:
         _assign(trial, changes)
@@ -89,14 +99,14 @@ def _is_setting(dotted: str) -> bool:
 
 
 def _descriptor(field: FieldInfo) -> ParameterDescriptor:
-    """Description, choices, range and read-only flag of one field.
+    """Description, choices and range of one field; when it may be set stands at the end of the
+    description.
 
     ROS ranges include their ends; an exclusive bound is declared inclusive here and kept by the
     validation on top.
     """
-    descriptor = ParameterDescriptor(
-        description=str(field.description), read_only=not is_runtime(field)
-    )
+    when = "" if is_runtime(field) else " (read at configure)"
+    descriptor = ParameterDescriptor(description=f"{field.description}{when}")
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     if choices:
         descriptor.additional_constraints = "one of " + ", ".join(map(str, choices))

@@ -47,8 +47,12 @@ def main(
     model is loading.
     """
     stop, failed = threading.Event(), threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+
+    def hear(*_: object) -> None:
+        _on_signals(signal.SIG_IGN)  # the end is bounded, and a second Ctrl-C must not cut it short
+        stop.set()
+
+    _on_signals(hear)
     _bound_malloc_arenas()
     use_large_messages()
     rclpy.init(
@@ -59,7 +63,8 @@ def main(
         node = kind(load_engine)
     except Flow3rError as error:
         sys.stderr.write(f"flow3r: {error}\n")
-        rclpy.shutdown()
+        rclpy.shutdown(uninstall_handlers=False)
+        _on_signals(signal.SIG_IGN)
         return 1
     library_log = logging.getLogger("flow3r_ros")
     library_log.addHandler(ToRosLog(node.say))
@@ -78,7 +83,13 @@ def main(
         sys.stderr.flush()
         os._exit(code)
     rclpy.try_shutdown()
+    _on_signals(signal.SIG_IGN)  # also while the interpreter ends
     return code
+
+
+def _on_signals(handler: Callable[..., None] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def _bound_malloc_arenas() -> None:

@@ -22,13 +22,19 @@ from flow3r_ros.ros import qos
 from flow3r_ros.ros.messages import class_of, make
 from flow3r_ros.ros.worker import Outcome
 from flow3r_ros.types import Bool, Estimate, Float32, Float64, UInt8
+from flow3r_ros.wire.flow import KeyframeFlow, factored_flow
 from flow3r_ros.wire.frames import Say
+from flow3r_ros.wire.obstacles import why_no_obstacles
 from flow3r_ros.wire.outputs import TOPICS, Outputs, RunStatus
 
-LIGHT = frozenset({"~/odometry", "~/status", "~/path", "/tf"})
+LIGHT = frozenset({"~/odometry", "~/pose", "~/status", "~/path", "/tf"})
+APART = frozenset({"~/map", "~/flow"})
+"""not of one estimate"""
 WAITING = 64
 """outcomes kept for the publishing thread; beyond that the oldest give way"""
 MapPoints = tuple[Float32, UInt8, Float32]
+Item = Outcome | MapPoints | KeyframeFlow | None
+"""what is queued; None: the odometry starts anew"""
 
 
 class Publishers:
@@ -63,7 +69,7 @@ class Publishers:
         }
         self._outputs: Outputs | None = None
         self._wake = threading.Condition()
-        self._queue: deque[Outcome | MapPoints | None] = deque()
+        self._queue: deque[Item] = deque()
         self._running = True
         self._last_stamp = self._map_stamp = -1
         self._thread = threading.Thread(target=self._run, name="flow3r_publishing", daemon=True)
@@ -77,6 +83,14 @@ class Publishers:
         """Queue a snapshot of the map: `[M, 3]` in the optical world, uint8 `[M, 3]`, `[M]`."""
         self._put(points)
 
+    def deliver_flow(self, flow: KeyframeFlow) -> None:
+        """Queue the flow of the newest keyframe pair."""
+        self._put(flow)
+
+    def flow_wanted(self) -> bool:
+        """Whether anybody listens to the flow."""
+        return bool(self._publishers["~/flow"].get_subscription_count())
+
     def restart(self) -> None:
         """Forget path and last pose; queued in order with the outcomes."""
         self._put(None)
@@ -85,6 +99,14 @@ class Publishers:
         """Whether anybody listens to the map, and there are estimates since the last one."""
         return self._last_stamp != self._map_stamp and bool(
             self._publishers["~/map"].get_subscription_count()
+        )
+
+    def anybody_listens(self) -> bool:
+        """Whether an estimate is wanted by anybody; `/tf` counts while the edge is published."""
+        return any(
+            publisher.get_subscription_count() > 0
+            for topic, publisher in self._publishers.items()
+            if topic != "/tf" or self._config.node.publish_tf
         )
 
     def stop(self) -> None:
@@ -115,7 +137,7 @@ class Publishers:
             qos_overriding_options=qos.overridable(),
         )
 
-    def _put(self, item: Outcome | MapPoints | None) -> None:
+    def _put(self, item: Item) -> None:
         with self._wake:
             self._queue.append(item)
             while len(self._queue) > WAITING:
@@ -136,12 +158,15 @@ class Publishers:
                 if self._running:
                     self._say("publishing", f"publishing failed: {type(error).__name__}: {error}")
 
-    def _handle(self, item: Outcome | MapPoints | None, newest: bool) -> None:
+    def _handle(self, item: Item, newest: bool) -> None:
         if item is None:
             self._outputs = None
             self._restarted()
         elif isinstance(item, Outcome):
             self._publish(item, newest)
+        elif isinstance(item, KeyframeFlow):
+            frame = self._config.node.camera_frame
+            self._publishers["~/flow"].publish(factored_flow(make, item, frame))
         elif self._outputs is not None and len(item[0]):
             self._map_stamp = self._last_stamp
             self._publishers["~/map"].publish(self._outputs.map_message(self._last_stamp, *item))
@@ -154,9 +179,12 @@ class Publishers:
             topic
             for topic, publisher in self._publishers.items()
             if (newest or topic in LIGHT)
-            and topic != "~/map"
+            and topic not in APART
             and publisher.get_subscription_count()
         }
+        why = why_no_obstacles(outcome.estimate, self._config.node.base_frame)
+        if "~/obstacles" in wanted and why:
+            self._say("obstacles", f"~/obstacles is not published: {why}")
         age_ms = (self._node.get_clock().now().nanoseconds - outcome.estimate.stamp_ns) * 1e-6
         messages = outputs.build(outcome.estimate, wanted, self._describe(outcome, age_ms))
         for topic, message in messages.items():
@@ -181,10 +209,16 @@ class Publishers:
                     "/tf_static: nothing is published until then",
                 )
                 return None
-        self._outputs = Outputs(make, settings, self._worth_showing, extrinsics)
+        if settings.tf_predict:
+            self._say(
+                "tf_predict",
+                f"the tf edge is carried {settings.tf_predict:g} s ahead by the measured velocity "
+                "(node.tf_predict)",
+            )
+        self._outputs = Outputs(
+            make, settings, self._worth_showing, extrinsics, self._config.obstacles
+        )
         return self._outputs
 
     def _worth_showing(self, estimate: Estimate) -> Bool:
-        return worth_showing(
-            estimate, self._config.cloud.min_confidence, self._config.cloud.edge_ratio
-        )
+        return worth_showing(estimate, self._config.cloud.edge_ratio)

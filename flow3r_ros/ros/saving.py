@@ -1,5 +1,5 @@
-"""`~/save_map`: the voxel map as PLY, the trajectory as TUM and what is needed to interpret them,
-in a folder that appears whole."""
+"""`~/save_map`: the voxel map as PLY, the trajectory as TUM, the keyframe map where there is one,
+and what is needed to interpret them, in a folder that appears whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from flow3r_ros.paths import OutputFolder
 from flow3r_ros.ros.loading import Loaded
 from flow3r_ros.ros.publishers import MapPoints
 from flow3r_ros.ros.worker import Tally
-from flow3r_ros.types import Estimate
+from flow3r_ros.slam.disk import write_map
+from flow3r_ros.types import Estimate, ScaleState
 from flow3r_ros.wire.ply import write_ply
 from flow3r_ros.wire.tum import pose_numbers, tum_line
 
@@ -70,8 +71,8 @@ def save_dir(config: Config) -> Path:
 def save_map(
     config: Config, points: MapPoints | None, trail: Trail, loaded: Loaded, tally: Tally
 ) -> Path:
-    """Write `map.ply`, `trajectory.tum` and `metadata.json` into a new folder below `node.save_dir`
-    and return it.
+    """Write `map.ply`, `trajectory.tum`, `metadata.json` and, with `slam.enabled`, the keyframe map
+    `keyframes/` into a new folder below `node.save_dir`, and return it.
 
     Raises OutputError when there is no map yet or the folder cannot be written; then nothing is
     left behind. What a killed node left goes when a node starts (`remove_leftovers` of `save_dir`)
@@ -98,6 +99,11 @@ def save_map(
             "frames_dropped": dict(tally.drops),
             "settings": config.model_dump(),
         }
+        if loaded.mapper is not None:
+            (unfinished.path / "keyframes").mkdir()
+            scale = loaded.engine.scale
+            metric = scale.state is ScaleState.METRIC
+            write_map(unfinished.path / "keyframes", loaded.mapper.snapshot(scale.factor, metric))
         (unfinished.path / "metadata.json").write_text(
             json.dumps(metadata, indent=2) + "\n", encoding="utf-8"
         )

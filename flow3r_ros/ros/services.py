@@ -1,5 +1,5 @@
-"""`~/reset` and `~/save_map`: coroutines that await the inference thread, so that no callback waits
-for a step in progress."""
+"""`~/reset`, `~/save_map` and `~/load_map`: coroutines that await other threads, so that no
+callback waits for a step in progress."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Active:
 
 
 class Services:
-    """Answers the two services of the contract.
+    """Answers the services of the contract.
 
     Args:
         active: the parts of the node, None while it is not active.
@@ -71,6 +71,7 @@ class Services:
         trigger = class_of("std_srvs/srv/Trigger")
         node.create_service(trigger, "~/reset", self._on_reset)
         node.create_service(trigger, "~/save_map", self._on_save_map)
+        node.create_service(trigger, "~/load_map", self._on_load_map)
 
     async def _on_reset(self, request: Any, response: Any) -> Any:
         active = self._active()
@@ -103,6 +104,22 @@ class Services:
             response.success, response.message = False, str(error)
         else:
             response.success, response.message = True, str(folder)
+        return response
+
+    async def _on_load_map(self, request: Any, response: Any) -> Any:
+        active = self._active()
+        mapper = None if active is None else active.loaded.mapper
+        if active is None or mapper is None:
+            what = "not active" if active is None else "there is no map; set slam.enabled: true"
+            response.success, response.message = False, what
+            return response
+        try:
+            count = await self._answer(self._background.submit(mapper.load))
+        except Flow3rError as error:
+            response.success, response.message = False, str(error)
+        else:
+            response.success = True
+            response.message = f"{self._config.slam.map}: {count} keyframes"
         return response
 
     async def _answer(self, result: futures.Future[T]) -> T:

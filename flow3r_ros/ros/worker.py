@@ -1,9 +1,9 @@
 """The inference thread of the node: a latest-wins slot in front of the engine, every received image
 accounted for.
 
-Callbacks put frames into the slot and return at once; one thread steps the engine and hands the
-estimates on. Whatever else must touch the engine (reset, a snapshot of the map) runs in that same
-thread between two steps, so it never races inference.
+Callbacks put images into the slot as they came and return at once; one thread decodes those that it
+takes, steps the engine and hands the estimates on. Whatever else must touch the engine (reset, a
+snapshot of the map) runs in that same thread between two steps, so it never races inference.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from flow3r_ros.errors import FrameError
+from flow3r_ros.ros.pace import Pace
 from flow3r_ros.types import Estimate, Frame, Segment
 
 T = TypeVar("T")
@@ -67,6 +68,16 @@ class Outcome:
     tally: Tally
 
 
+@dataclass(frozen=True)
+class _Image:
+    """An image in the slot: `decode` makes its frame, given `frame_id`; `epoch` counts resets."""
+
+    decode: Callable[[int], Frame]
+    frame_id: int
+    received_at: float
+    epoch: int
+
+
 class Worker:
     """Steps an engine in a thread of its own.
 
@@ -75,6 +86,8 @@ class Worker:
         deliver: called in the inference thread with every outcome; must not block.
         complain: called with (key, text) about a frame that failed, and with `segment` and the
             reason before the first outcome of a new segment.
+        most: images a second to estimate at most, 0: all that the engine can take; asked at every
+            image.
     """
 
     def __init__(
@@ -82,12 +95,14 @@ class Worker:
         engine: Odometer,
         deliver: Callable[[Outcome], None],
         complain: Callable[[str, str], None],
+        most: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._engine = engine
         self._deliver = deliver
         self._complain = complain
+        self._pace = Pace(most)
         self._wake = threading.Condition()
-        self._slot: Frame | None = None
+        self._slot: _Image | None = None
         self._jobs: deque[Callable[[], None]] = deque()
         self._received_at: OrderedDict[int, float] = OrderedDict()
         self._tally = Tally()
@@ -99,30 +114,19 @@ class Worker:
 
     def put(self, decode: Callable[[int], Frame], received_at: float) -> None:
         """Count an image as received and leave it for the next step; an older one still waiting is
-        dropped as `busy`.
+        dropped: `busy`, or `idle` where fewer images are wanted.
 
-        `decode` gets the frame's id, unique for the life of this worker, and may raise FrameError,
-        which counts the image as dropped under that reason. `received_at` is `time.monotonic()` at
-        reception.
+        `decode` is called in the inference thread if the image is taken; it gets the frame's id,
+        unique for the life of this worker, and may raise FrameError, which counts the image as
+        dropped under that reason. `received_at` is `time.monotonic()` at reception.
         """
         with self._wake:
-            epoch, frame_id = self._epoch, self._next_id
-            self._next_id += 1
+            self._pace.arrived(received_at)
             self._tally.received += 1
-        try:
-            frame = decode(frame_id)
-        except FrameError as error:
-            self._count_drop(error.reason, str(error), epoch)
-            return
-        with self._wake:
-            if epoch != self._epoch:
-                return
             if self._slot is not None:
-                self._tally.drops["busy"] += 1
-            self._slot = frame
-            self._received_at[frame_id] = received_at
-            while len(self._received_at) > REMEMBERED_FRAMES:
-                self._received_at.popitem(last=False)
+                self._tally.drops["idle" if self._pace.idle else "busy"] += 1
+            self._slot = _Image(decode, self._next_id, received_at, self._epoch)
+            self._next_id += 1
             self._wake.notify()
 
     def post(self, job: Callable[[], T]) -> Future[T]:
@@ -169,31 +173,44 @@ class Worker:
 
     def _run(self) -> None:
         while True:
-            with self._wake:
-                self._wake.wait_for(
-                    lambda: self._jobs or self._slot is not None or not self._running
-                )
-                if not self._running:
-                    return
-                job = self._jobs.popleft() if self._jobs else None
-                frame = None
-                if job is None:
-                    frame, self._slot = self._slot, None
-            if job is not None:
-                job()
-            elif frame is not None:
-                self._step(frame)
+            todo = self._next()
+            if todo is None:
+                return
+            if isinstance(todo, _Image):
+                self._step(todo)
+            else:
+                todo()
 
-    def _step(self, frame: Frame) -> None:
+    def _next(self) -> Callable[[], None] | _Image | None:
+        """Wait for a job, or for an image whose time has come; None at the end."""
+        with self._wake:
+            while self._running:
+                if self._jobs:
+                    return self._jobs.popleft()
+                image, wait = self._slot, None
+                if image is not None:
+                    wait = self._pace.wait(image.received_at, time.monotonic())
+                    if not wait:
+                        self._slot = None
+                        return image
+                self._wake.wait(wait)
+        return None
+
+    def _step(self, image: _Image) -> None:
+        start = time.monotonic()
         try:
-            start = time.monotonic()
+            frame = image.decode(image.frame_id)
+            self._remember(image)
             estimates = self._engine.step(frame)
         except FrameError as error:
-            self._count_drop(error.reason, str(error), self._epoch)
+            self._count_drop(error.reason, str(error), image.epoch)
             return
         except Exception as error:
-            self._count_drop("engine_error", f"{type(error).__name__}: {error}", self._epoch)
+            self._count_drop("engine_error", f"{type(error).__name__}: {error}", image.epoch)
             return
+        finally:
+            with self._wake:
+                self._pace.stepped(image.received_at, time.monotonic() - start)
         now = time.monotonic()
         with self._wake:
             self._tally.estimated += len(estimates)
@@ -211,6 +228,12 @@ class Worker:
                     self.tally(),
                 )
             )
+
+    def _remember(self, image: _Image) -> None:
+        """Keep when an image was received until its estimate is there."""
+        self._received_at[image.frame_id] = image.received_at
+        while len(self._received_at) > REMEMBERED_FRAMES:
+            self._received_at.popitem(last=False)
 
     def _count_drop(self, reason: str, text: str, epoch: int) -> None:
         with self._wake:

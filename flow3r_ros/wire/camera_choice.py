@@ -51,7 +51,7 @@ class CameraChoice:
     def in_words(self) -> str:
         """One line for console and diagnostics."""
         if self.camera is None:
-            return f"camera unknown, intrinsics are estimated: {self.why}"
+            return f"camera unknown, its focal length is estimated, or ASSUMED: {self.why}"
         camera = self.camera
         return (
             f"camera from {self.source}, {camera.distortion_model}, fx {camera.fx:.1f}, "

@@ -52,6 +52,15 @@ def map_cloud(make: Make, header: Any, points: Float32, rgb: UInt8, confidence: 
     return _cloud(make, header, points[None], rgb[None], confidence[None], dense=True)
 
 
+def points_of(message: Any) -> tuple[Float32, UInt8]:
+    """Points `[M, 3]` and colours uint8 `[M, 3]` of a cloud of ours, unknown ones left out."""
+    rows = np.frombuffer(bytes(message.data), POINT_DTYPE)
+    points = np.stack([rows["x"], rows["y"], rows["z"]], axis=1)
+    known = np.isfinite(points).all(axis=1)
+    colors = np.stack([rows["rgb"] >> shift & 0xFF for shift in (16, 8, 0)], axis=1)
+    return points[known].astype(np.float32), colors[known].astype(np.uint8)
+
+
 def _cloud(
     make: Make, header: Any, points: Float32, rgb: UInt8, confidence: Float32, dense: bool
 ) -> Any:

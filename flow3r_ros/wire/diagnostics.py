@@ -24,18 +24,25 @@ _OK, _WARN, _ERROR = 0, 1, 2
 class ProcessFigures:
     """What a running process knows beside the estimate; the defaults are those of a replay.
 
-    `waiting` says why nothing comes out (`no image for 3.0 s`), empty while something does.
+    `waiting` says why nothing comes out (`no image for 3.0 s`), empty while something does;
+    `trouble` what is wrong although something does (`82 % of the images are not estimated`), and
+    `severe` whether that is an error.
     """
 
     lifecycle: str = "active"
     waiting: str = ""
+    trouble: str = ""
+    severe: bool = False
     rate_in_hz: float = 0.0
     rate_out_hz: float = 0.0
     latency_p50_ms: float = 0.0
     latency_p95_ms: float = 0.0
     beside_engine_p50_ms: float = 0.0
     age_ms: float = 0.0
+    drop_share: float = 0.0
+    stamp_offset_s: float = 0.0
     lost_in_transport: int = 0
+    missing_by_stamp: int = 0
     infos_ignored: int = 0
     device: str = ""
     memory_mb: float = 0.0
@@ -77,11 +84,14 @@ def _of_process(process: ProcessFigures, status: RunStatus) -> dict[str, str]:
         "latency p95 [ms]": f"{process.latency_p95_ms:.1f}",
         "beside the engine p50 [ms]": f"{process.beside_engine_p50_ms:.2f}",
         "result age [ms]": f"{process.age_ms:.1f}",
+        "stamps behind the clock [s]": f"{process.stamp_offset_s:.3f}",
         "frames received": str(status.received),
         "frames estimated": str(status.estimated),
         "frames dropped": str(sum(status.drops.values())),
         **counted,
+        "drop share": f"{process.drop_share:.2f}",
         "images lost before the node": str(process.lost_in_transport),
+        "images missing by their stamps": str(process.missing_by_stamp),
         "CameraInfo ignored": str(process.infos_ignored),
         "seams refused": str(status.seams_refused),
     }
@@ -119,11 +129,13 @@ def _verdict(process: ProcessFigures, estimate: Estimate | None) -> tuple[int, s
     if process.waiting:
         return _WARN, process.waiting
     if estimate is None:
-        return _WARN, "no estimate yet"
+        return (_ERROR if process.severe else _WARN), process.trouble or "no estimate yet"
     why = f" ({estimate.reason})" if estimate.reason else ""
     if not estimate.tracking_state.has_pose:
         text = f"tracking {estimate.tracking_state.value}{why}: poses are not to be used"
         return _ERROR, f"{text}; move back to a place seen before, or call ~/reset"
+    if process.trouble:
+        return (_ERROR if process.severe else _WARN), process.trouble
     if estimate.tracking_state is TrackingState.DEGRADED:
         return _WARN, f"tracking degraded{why}"
     if estimate.scale_state is ScaleState.METRIC:

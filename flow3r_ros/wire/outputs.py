@@ -9,14 +9,14 @@ contiguous numpy arrays of the field's type, nested messages through `make` agai
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from flow3r_ros.config import NodeSettings
+from flow3r_ros.config import NodeSettings, ObstacleSettings
 from flow3r_ros.geometry.frames import R_BODY_OPTICAL, odom_covariance, odom_from_optical
-from flow3r_ros.geometry.lie import adjoint, invert, rigid
+from flow3r_ros.geometry.lie import adjoint, invert, rigid, se3_exp
 from flow3r_ros.types import (
     LOST_VARIANCE,
     Bool,
@@ -31,17 +31,21 @@ from flow3r_ros.wire import transforms
 from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.clouds import estimate_cloud, map_cloud
 from flow3r_ros.wire.images import Make, depth_image, mask_image
+from flow3r_ros.wire.obstacles import obstacle_cloud, why_no_obstacles
 from flow3r_ros.wire.path import PathBytes
 
 TOPICS: dict[str, str] = {
     "~/odometry": "nav_msgs/msg/Odometry",
+    "~/pose": "geometry_msgs/msg/PoseWithCovarianceStamped",
     "~/path": "nav_msgs/msg/Path",
     "~/depth/image": "sensor_msgs/msg/Image",
     "~/depth/camera_info": "sensor_msgs/msg/CameraInfo",
     "~/confidence": "sensor_msgs/msg/Image",
     "~/moving_mask": "sensor_msgs/msg/Image",
     "~/points": "sensor_msgs/msg/PointCloud2",
+    "~/obstacles": "sensor_msgs/msg/PointCloud2",
     "~/map": "sensor_msgs/msg/PointCloud2",
+    "~/flow": "flow3r_ros/msg/FactoredFlow",
     "~/status": "flow3r_ros/msg/TrackingStatus",
     "/tf": "tf2_msgs/msg/TFMessage",
 }
@@ -54,8 +58,8 @@ _SCALES = {state: code for code, state in enumerate(ScaleState)}
 @dataclass(frozen=True)
 class RunStatus:
     """Figures of `~/status` and `/diagnostics` that one estimate does not know; counts are since
-    start or reset, times in milliseconds; the age of `map -> odom` in seconds, NaN without
-    a map."""
+    start or reset, times in milliseconds. With a map, `T_map_odom` `[4, 4]` is the pose of the
+    odometry's optical world in the map's, output units, and its age in seconds."""
 
     received: int = 0
     estimated: int = 0
@@ -69,6 +73,7 @@ class RunStatus:
     weights_license: str = ""
     loops_closed: int = 0
     map_to_odom_age_s: float = float("nan")
+    T_map_odom: Float64 | None = None
 
 
 class Outputs:
@@ -82,6 +87,7 @@ class Outputs:
             keeps every valid one.
         T_base_optical: static extrinsics `[4, 4]` of the optical frame in `settings.base_frame`;
             needed when that is set.
+        obstacles: limits of `~/obstacles`.
     """
 
     def __init__(
@@ -90,8 +96,10 @@ class Outputs:
         settings: NodeSettings,
         keep: Callable[[Estimate], Bool] | None = None,
         T_base_optical: Float64 | None = None,
+        obstacles: ObstacleSettings | None = None,
     ) -> None:
         self._make = make
+        self._obstacles = obstacles or ObstacleSettings()
         self._settings = settings
         self._keep = keep
         self._extrinsics = T_base_optical if settings.base_frame else None
@@ -103,25 +111,31 @@ class Outputs:
         self._segment = 0
         self._map_ns: int | None = None
 
+    def snapshot(self) -> dict[str, Any]:
+        """What is remembered, for the `restore` of another one: objects that pickle."""
+        return {"path": self._path, "segment": self._segment, "map_ns": self._map_ns}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from what `snapshot` gave."""
+        self._path, self._segment = snapshot["path"], snapshot["segment"]
+        self._map_ns = snapshot["map_ns"]
+
     def build(
         self, estimate: Estimate, wanted: Container[str], status: RunStatus
     ) -> dict[str, Any]:
-        """Messages by topic of `TOPICS`, `~/map` excepted; only topics in `wanted` cost anything.
-        `~/path` is bytes, the message in CDR.
+        """Messages by topic of `TOPICS`, `~/map` and `~/flow` excepted; only topics in `wanted`
+        cost anything. `~/path` is bytes, the message in CDR.
 
-        While LOST or RELOCALIZING there is no tf, no new path pose and no cloud, and the odometry's
-        covariance is huge. A new segment begins a new path.
+        While LOST or RELOCALIZING there is no tf below odom, no new path pose and no cloud, and
+        the odometry's covariance is huge. A new segment begins a new path. `~/obstacles` needs
+        metres and a base.
         """
         make, settings = self._make, self._settings
         camera_frame = settings.camera_frame or estimate.source_frame
         header = transforms.header_of(make, estimate.stamp_ns, camera_frame)
         lost = not estimate.tracking_state.has_pose
         T = odom_from_optical(estimate.T_odom_cam, self._extrinsics)
-        covariance = (
-            np.eye(6) * LOST_VARIANCE
-            if lost
-            else odom_covariance(estimate.covariance, estimate.T_odom_cam, self._extrinsics)
-        )
+        covariance = np.eye(6) * LOST_VARIANCE if lost else self._pose_covariance(estimate)
         child = settings.base_frame if self._extrinsics is not None else camera_frame
         messages: dict[str, Any] = {}
         if "~/odometry" in wanted:
@@ -131,8 +145,15 @@ class Outputs:
             self._segment = estimate.segment
         if not lost:
             self._path.append(estimate.stamp_ns, T)
-            if "/tf" in wanted and settings.publish_tf:
-                messages["/tf"] = self._tf(estimate.stamp_ns, child, T)
+        T_map_odom = self._map_to_odom(status)
+        if "~/pose" in wanted and T_map_odom is not None and not lost:
+            messages["~/pose"] = self._pose_in_map(estimate, T_map_odom, T, covariance)
+        stamp_ns, ahead = (estimate.stamp_ns, T) if lost else self._ahead(estimate, T)
+        edges = [] if lost or not settings.publish_tf else [self._edge_of(child, ahead)]
+        if T_map_odom is not None and settings.publish_map_tf:
+            edges.insert(0, (settings.map_frame, settings.odom_frame, T_map_odom))
+        if "/tf" in wanted and edges:
+            messages["/tf"] = transforms.tf_edges(make, stamp_ns, edges)
         if "~/path" in wanted and len(self._path):
             messages["~/path"] = self._path.message(estimate.stamp_ns)
         if "~/depth/image" in wanted:
@@ -145,6 +166,8 @@ class Outputs:
             messages["~/moving_mask"] = mask_image(make, header, estimate.moving)
         if "~/points" in wanted and not lost:
             messages["~/points"] = self._points(header, estimate)
+        if "~/obstacles" in wanted and not lost:
+            messages |= self._obstacle_message(estimate)
         if "~/status" in wanted:
             messages["~/status"] = tracking_status(make, header, estimate, status)
         return messages
@@ -176,11 +199,59 @@ class Outputs:
             self._make, odom_header, estimate, keep, self._world_in_odom() @ estimate.T_odom_cam
         )
 
-    def _tf(self, ns: int, child: str, T: Float64) -> Any:
+    def _obstacle_message(self, estimate: Estimate) -> dict[str, Any]:
+        """`~/obstacles`, what moves included; nothing where metres or the base are unknown."""
+        base = self._settings.base_frame
+        if self._extrinsics is None or why_no_obstacles(estimate, base):
+            return {}
+        still = replace(estimate, moving=np.zeros_like(estimate.moving))
+        header = transforms.header_of(self._make, estimate.stamp_ns, base)
+        keep = self._keep(still) if self._keep else None
+        cloud = obstacle_cloud(
+            self._make, header, estimate, keep, self._extrinsics, self._obstacles
+        )
+        return {"~/obstacles": cloud}
+
+    def _ahead(self, estimate: Estimate, T: Float64) -> tuple[int, Float64]:
+        """Stamp and pose of the tf edge: the image's, or carried ahead of it by `tf_predict`
+        seconds of the velocity (none, where that is not known)."""
+        ahead = self._settings.tf_predict
+        if not ahead:
+            return estimate.stamp_ns, T
+        moved = estimate.T_odom_cam @ se3_exp(ahead * estimate.twist)
+        return estimate.stamp_ns + round(ahead * 1e9), odom_from_optical(moved, self._extrinsics)
+
+    def _edge_of(self, child: str, T: Float64) -> tuple[str, str, Float64]:
         parent = self._settings.odom_frame
-        if self._settings.invert_tf:
-            return transforms.tf_message(self._make, ns, child, parent, invert(T))
-        return transforms.tf_message(self._make, ns, parent, child, T)
+        return (child, parent, invert(T)) if self._settings.invert_tf else (parent, child, T)
+
+    def _map_to_odom(self, status: RunStatus) -> Float64 | None:
+        """Pose of `odom` in the map frame, whose axes are those of `odom`."""
+        if status.T_map_odom is None:
+            return None
+        world = self._world_in_odom()
+        return np.asarray(world @ status.T_map_odom @ invert(world))
+
+    def _pose_in_map(
+        self, estimate: Estimate, T_map_odom: Float64, T: Float64, covariance: Float64
+    ) -> Any:
+        """`~/pose`: the child of `odom` in the map, with the odometry's covariance turned to its
+        axes."""
+        turn = np.kron(np.eye(2), T_map_odom[:3, :3])
+        pose = self._make(
+            "geometry_msgs/msg/PoseWithCovariance",
+            pose=transforms.pose_of(self._make, T_map_odom @ T),
+            covariance=(turn @ covariance @ turn.T).reshape(-1).copy(),
+        )
+        header = transforms.header_of(self._make, estimate.stamp_ns, self._settings.map_frame)
+        return self._make("geometry_msgs/msg/PoseWithCovarianceStamped", header=header, pose=pose)
+
+    def _pose_covariance(self, estimate: Estimate) -> Float64:
+        """Covariance `[6, 6]` of the child's pose in odom, what is not known of the unit
+        included: all of the camera's way scales with it."""
+        covariance = odom_covariance(estimate.covariance, estimate.T_odom_cam, self._extrinsics)
+        way = self._world_in_odom()[:3, :3] @ estimate.T_odom_cam[:3, 3]
+        return _with_scale(covariance, way, estimate)
 
     def _odometry(self, estimate: Estimate, child: str, T: Float64, covariance: Float64) -> Any:
         make = self._make
@@ -214,11 +285,22 @@ class Outputs:
         its covariance `[6, 6]`; zero with a huge covariance where it is not known."""
         if not (estimate.tracking_state.has_pose and estimate.twist_covariance.any()):
             return np.zeros(6), np.eye(6) * LOST_VARIANCE
+        known = _with_scale(estimate.twist_covariance, estimate.twist[:3], estimate)
         if self._extrinsics is None:
-            return estimate.twist, estimate.twist_covariance
+            return estimate.twist, known
         carry = adjoint(self._extrinsics)
-        covariance = carry @ estimate.twist_covariance @ carry.T
+        covariance = carry @ known @ carry.T
         return np.asarray(carry @ estimate.twist), np.asarray(0.5 * (covariance + covariance.T))
+
+
+def _with_scale(covariance: Float64, way: Float64, estimate: Estimate) -> Float64:
+    """A covariance `[6, 6]` of something that scales with the unit of the odometry, as `way` `[3]`
+    does, with that of the unit: metres are known to `scale_sigma`, other units are exact."""
+    if estimate.scale_state is not ScaleState.METRIC:
+        return covariance
+    grown = covariance.copy()
+    grown[:3, :3] += estimate.scale_sigma**2 * np.outer(way, way)
+    return grown
 
 
 def tracking_status(make: Make, header: Any, estimate: Estimate, status: RunStatus) -> Any:

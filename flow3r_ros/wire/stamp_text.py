@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 from math import log10
@@ -93,8 +93,8 @@ def _of_date(text: str, index: int) -> int:
     found = _DATE.fullmatch(text)
     assert found is not None
     try:
-        when = datetime(*(int(part) for part in found.groups()[:6]), tzinfo=UTC)  # type: ignore[misc, arg-type]
+        when = datetime(*(int(part) for part in found.groups()[:6]), tzinfo=timezone.utc)  # type: ignore[misc, arg-type]
     except ValueError:
         raise ValueError(index) from None
-    whole = (when - datetime(1970, 1, 1, tzinfo=UTC)) // (when.resolution * 1_000_000)
+    whole = (when - datetime(1970, 1, 1, tzinfo=timezone.utc)) // (when.resolution * 1_000_000)
     return whole * 10**9 + int((found.group(7) or "0").ljust(9, "0"))

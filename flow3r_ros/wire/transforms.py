@@ -3,6 +3,7 @@ looked up in."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,12 @@ def pose_of(make: Make, T: Float64) -> Any:
 
 def tf_message(make: Make, ns: int, parent: str, child: str, T_parent_child: Float64) -> Any:
     """`tf2_msgs/TFMessage` with one edge."""
-    return make(
-        "tf2_msgs/msg/TFMessage", transforms=[_edge(make, ns, parent, child, T_parent_child)]
-    )
+    return tf_edges(make, ns, [(parent, child, T_parent_child)])
+
+
+def tf_edges(make: Make, ns: int, edges: Sequence[tuple[str, str, Float64]]) -> Any:
+    """`tf2_msgs/TFMessage` of edges (parent, child, `T_parent_child [4, 4]`) at one time."""
+    return make("tf2_msgs/msg/TFMessage", transforms=[_edge(make, ns, *edge) for edge in edges])
 
 
 def _edge(make: Make, ns: int, parent: str, child: str, T_parent_child: Float64) -> Any:

@@ -34,6 +34,8 @@ def write_circle(path: Path, radius: float = 1.0) -> Path:
         ("runn",),
         ("run",),
         ("run", "x.mp4"),
+        ("view",),
+        ("view", "out", "--live"),
         ("evaluate", "trajectory", "a", "b", "--align", "maybe"),
     ],
 )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from flow3r_ros.geometry.camera_pose import (
     DepthPoints,
+    depths_from,
     fit_camera_pose,
     judge_camera_pose,
     pose_without_depth,
@@ -160,3 +161,32 @@ def test_the_essential_matrix_needs_points_and_parallax() -> None:
     assert pose_without_depth(known.only(few), observed[few], CAMERA) is None
     still = project_points(known, np.eye(4), CAMERA)
     assert pose_without_depth(known, still, CAMERA) is None
+
+
+@pytest.mark.parametrize("tilt", [-0.6, 1.0])
+def test_depths_that_are_wrong_together_do_not_bend_the_pose(tilt: float) -> None:
+    """A network that sees a wall slanted: the derivative must turn with the epipolar lines."""
+    known = points(200, 3)
+    truth = se3_exp(np.array([0.1, 0.02, 0.06, 0.0, 0.03, 0.0]))
+    wrong = known.inverse * np.exp(tilt * known.rays[:, 0])
+    rough = DepthPoints(known.rays, wrong, 0.7 * np.maximum(wrong, np.median(wrong)))
+    fit = fit_camera_pose(rough, project_points(known, truth, CAMERA), CAMERA, np.eye(4), 0.5, 15)
+    _, angle = error(fit.T, truth)
+    assert angle < 0.05
+
+
+def test_an_observation_tells_a_depth_as_far_as_its_parallax_goes() -> None:
+    known, truth = points(100, 4), se3_exp(np.array([0.12, 0.02, 0.0, 0.0, 0.02, 0.0]))
+    guessed = DepthPoints(known.rays, 1.4 * known.inverse, 0.7 * known.inverse)
+    observed = project_points(known, truth, CAMERA)
+    seen, parallax = depths_from(guessed, observed, CAMERA, truth, 0.3)
+    off = np.abs(np.log(seen.inverse / known.inverse))
+    assert np.median(off) < 0.02
+    assert np.all(off < 4.0 * seen.sigma / seen.inverse)
+    assert np.all(seen.sigma < guessed.sigma)
+    still, none = depths_from(
+        guessed, project_points(known, np.eye(4), CAMERA), CAMERA, np.eye(4), 0.3
+    )
+    assert np.array_equal(still.inverse, guessed.inverse)
+    assert none.max() == 0.0
+    assert parallax.min() > 0.0

@@ -43,6 +43,17 @@ def test_noise_falls_and_holes_close_without_crossing_the_edge() -> None:
     assert (relative < 3 * error / completed).mean() > 0.9, "its sigma covers its error"
 
 
+def test_a_guess_is_less_sure_than_what_is_known_and_the_less_the_farther_it_is() -> None:
+    truth, gray = two_surfaces()
+    inverse, sigma = noisy(truth, 1.0, 0.03)
+    inverse[:, :20], sigma[:, :20] = np.nan, np.inf
+    completed, error = fill_depth(inverse, sigma, gray)
+    relative = error / completed
+    np.testing.assert_allclose(relative[:, 20:], 0.03, atol=0.01)
+    assert (relative[:, 19] > 0.1).all()
+    assert (relative[:, 5] > relative[:, 18]).all()
+
+
 def test_sure_pixels_hardly_move() -> None:
     truth, gray = two_surfaces()
     inverse, sigma = noisy(truth, 0.5, 0.2)

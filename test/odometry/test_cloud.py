@@ -82,24 +82,23 @@ def test_a_floor_far_away_is_seen_flatly_and_a_wall_is_not() -> None:
     assert not seen_flatly(np.full((30, 40), 2.0, np.float32), CAMERA).any()
 
 
-def test_only_confident_still_points_off_the_edges_are_shown() -> None:
+def test_only_still_points_with_a_depth_off_the_edges_are_shown() -> None:
     estimate = wall()
-    estimate.confidence[:10] = 0.1
+    estimate.depth[:10] = np.nan
     estimate.moving[10:15, :5] = True
     estimate.depth[20:, 30:] = 5.0
-    xyz, rgb, confidence = select_points(estimate, 0.2, 0.05)
-    assert (confidence >= 0.2).all()
+    xyz, rgb, confidence = select_points(estimate, 0.05)
     keep = np.ones((30, 40), bool)
-    keep[:10] = keep[10:15, :5] = False
+    keep[:11] = keep[10:15, :5] = False
     keep[19:21, 29:] = keep[19:, 29:31] = False
-    assert len(xyz) == len(rgb) == keep.sum()
+    assert len(xyz) == len(rgb) == len(confidence) == keep.sum()
     assert np.array_equal(xyz, estimate.points()[keep])
 
 
 def test_points_of_one_voxel_become_their_mean() -> None:
     voxels = VoxelMap(voxel=100.0, max_voxels=1000)
-    voxels.insert(wall(2.0, shade=100), 0.2, 0.05)
-    voxels.insert(wall(4.0, shade=200), 0.2, 0.05)
+    voxels.insert(wall(2.0, shade=100), 0.05)
+    voxels.insert(wall(4.0, shade=200), 0.05)
     xyz, rgb, confidence = voxels.points()
     assert len(voxels) == 4, "the optical axis lies on a corner of four voxels"
     np.testing.assert_allclose(xyz[:, 2], 3.0, rtol=1e-5)
@@ -109,16 +108,16 @@ def test_points_of_one_voxel_become_their_mean() -> None:
 
 def test_points_lie_in_the_world_not_in_the_camera() -> None:
     voxels = VoxelMap(voxel=0.01, max_voxels=100_000)
-    voxels.insert(wall(2.0, shifted(7.0)), 0.2, 0.05)
+    voxels.insert(wall(2.0, shifted(7.0)), 0.05)
     assert voxels.points()[0][:, 0].mean() == pytest.approx(7.0, abs=0.01)
 
 
 def test_the_same_view_again_adds_nothing() -> None:
     voxels = VoxelMap(voxel=0.05, max_voxels=100_000)
-    voxels.insert(wall(), 0.2, 0.05)
+    voxels.insert(wall(), 0.05)
     before, once = len(voxels), voxels.points()[0]
     for _ in range(120):
-        voxels.insert(wall(), 0.2, 0.05)
+        voxels.insert(wall(), 0.05)
     assert len(voxels) == before
     np.testing.assert_allclose(voxels.points()[0], once, atol=1e-4)
 
@@ -126,16 +125,16 @@ def test_the_same_view_again_adds_nothing() -> None:
 def test_a_voxel_follows_what_is_seen_now() -> None:
     voxels = VoxelMap(voxel=100.0, max_voxels=1000)
     for _ in range(200):
-        voxels.insert(wall(2.0), 0.2, 0.05)
+        voxels.insert(wall(2.0), 0.05)
     for _ in range(400):
-        voxels.insert(wall(6.0), 0.2, 0.05)
+        voxels.insert(wall(6.0), 0.05)
     assert voxels.points()[0][:, 2].max() == pytest.approx(6.0, abs=0.1)
 
 
 def test_the_map_is_bounded_and_forgets_the_least_recently_seen() -> None:
     voxels = VoxelMap(voxel=0.02, max_voxels=3000)
     for index in range(12):
-        voxels.insert(wall(2.0, shifted(0.4 * index)), 0.2, 0.05)
+        voxels.insert(wall(2.0, shifted(0.4 * index)), 0.05)
         assert len(voxels) <= 3000
     x = voxels.points()[0][:, 0]
     assert x.max() == pytest.approx(4.4 + 0.95, abs=0.1)
@@ -146,21 +145,21 @@ def test_the_map_is_bounded_and_forgets_the_least_recently_seen() -> None:
 def test_what_is_seen_again_is_not_forgotten() -> None:
     voxels = VoxelMap(voxel=0.02, max_voxels=4000)
     for index in range(12):
-        voxels.insert(wall(2.0), 0.2, 0.05)
-        voxels.insert(wall(2.0, shifted(3.0 + 2.0 * index)), 0.2, 0.05)
+        voxels.insert(wall(2.0), 0.05)
+        voxels.insert(wall(2.0, shifted(3.0 + 2.0 * index)), 0.05)
     x = voxels.points()[0][:, 0]
     assert np.count_nonzero(np.abs(x) < 1.0) == 1200
 
 
 def test_nothing_to_show_leaves_the_map_alone() -> None:
     voxels = VoxelMap(voxel=0.02, max_voxels=3000)
-    voxels.insert(replace(wall(), confidence=np.zeros((30, 40), np.float32)), 0.2, 0.05)
-    voxels.insert(wall(float("nan")), 0.2, 0.05)
+    voxels.insert(replace(wall(), moving=np.ones((30, 40), bool)), 0.05)
+    voxels.insert(wall(float("nan")), 0.05)
     assert len(voxels) == 0
     assert voxels.points()[0].shape == (0, 3)
 
 
 def test_a_point_out_of_reach_is_left_out() -> None:
     voxels = VoxelMap(voxel=0.001, max_voxels=100_000)
-    voxels.insert(wall(2.0, shifted(1e9)), 0.2, 0.05)
+    voxels.insert(wall(2.0, shifted(1e9)), 0.05)
     assert len(voxels) == 0

@@ -74,7 +74,9 @@ def test_fusion_weighs_by_information_and_the_surer_wins_a_quarrel() -> None:
 
     mean = fuse([constant(1.0, 0.1), constant(1.1, 0.1)])
     np.testing.assert_allclose(mean.inverse, 1.05, rtol=1e-5)
-    np.testing.assert_allclose(mean.sigma, 0.1 / np.sqrt(2), rtol=1e-5)
+    np.testing.assert_allclose(mean.sigma, 0.1, rtol=1e-5)
+    surer = fuse([constant(1.0, 0.1), constant(1.1, 0.02)])
+    np.testing.assert_allclose(surer.sigma, 0.02, rtol=1e-5)
     quarrel = fuse([constant(1.0, 0.01), constant(2.0, 0.1)])
     np.testing.assert_allclose(quarrel.inverse, 1.0, rtol=1e-5)
     alone = fuse([unknown(4, 4), constant(1.0, 0.1)])
@@ -82,13 +84,13 @@ def test_fusion_weighs_by_information_and_the_surer_wins_a_quarrel() -> None:
     assert np.isnan(fuse([unknown(4, 4), unknown(4, 4)]).inverse).all()
 
 
-def test_the_network_is_unsure_where_it_says_so() -> None:
-    depth, confidence = np.full((6, 8), 2.0, np.float32), np.ones((6, 8), np.float32)
+def test_the_network_is_as_sure_as_it_says() -> None:
+    depth, confidence = np.full((6, 8), 2.0, np.float32), np.full((6, 8), 0.9, np.float32)
     depth[0, 0], confidence[:, 4:] = np.nan, 0.2
     map_ = from_network(depth, confidence, 3.0, 8, 6)
     assert np.isnan(map_.inverse[0, 0])
     np.testing.assert_allclose(map_.inverse[1:], 1 / 6, rtol=1e-5)
-    assert map_.sigma[3, 6] > 3 * map_.sigma[3, 1]
+    np.testing.assert_allclose(map_.confidence()[3, [1, 6]], [0.9, 0.2], rtol=1e-4)
 
 
 def test_a_wrong_scale_is_brought_onto_what_is_known() -> None:
@@ -96,5 +98,7 @@ def test_a_wrong_scale_is_brought_onto_what_is_known() -> None:
     source = DepthMap(target.inverse * np.float32(0.4), target.sigma)
     fitted = fit_to(source, target)
     np.testing.assert_allclose(fitted.inverse, target.inverse, rtol=0.02)
+    relative = (target.sigma / target.inverse)[0, 0]
+    assert (fitted.sigma > 0.99 * relative * fitted.inverse).all(), "agreement is no second opinion"
     little = target.where(np.zeros(target.inverse.shape, np.bool_))
     assert fit_to(source, little) is source

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from flow3r_ros.config import load_config
+from flow3r_ros.geometry.depth_map import DepthMap
+from flow3r_ros.odometry.cloud import worth_showing
 from flow3r_ros.odometry.output import UNVERIFIED_CONFIDENCE, Output, Settled
 from flow3r_ros.odometry.uncertainty import lost
 from flow3r_ros.types import PoseSource, TrackingState
@@ -37,6 +39,22 @@ def test_pose_depth_covariance_and_twist_share_one_scale() -> None:
     np.testing.assert_allclose(np.diag(large.step_covariance), [0.9] * 3 + [0.1] * 3)
     np.testing.assert_allclose(large.twist, [1.5] * 3 + [0.5] * 3)
     np.testing.assert_allclose(np.diag(large.twist_covariance), [90.0] * 3 + [10.0] * 3)
+
+
+def test_depth_that_is_not_sure_enough_is_nan_in_image_and_cloud_alike() -> None:
+    view = seen_at(5)
+    known = depth_at(5, view)
+    doubtful = known.sigma.copy()
+    doubtful[:, : doubtful.shape[1] // 2] = (0.6 * known.inverse)[:, : doubtful.shape[1] // 2]
+    half = settled(5, depth=DepthMap(known.inverse, doubtful))
+    everything = Output(load_config(None, {"depth.min_confidence": 0.0})).publish(half, {})
+    masked = Output(load_config(None, {})).publish(half, {})
+    assert np.isfinite(everything.depth).all()
+    assert np.array_equal(np.isfinite(masked.depth), masked.confidence >= 0.2)
+    assert 0.4 < np.isfinite(masked.depth).mean() < 0.6
+    assert not worth_showing(masked, 0.05)[~np.isfinite(masked.depth)].any()
+    lost_frame = replace(half, state=TrackingState.LOST, covariance=lost(), velocity=None)
+    assert np.isnan(Output(load_config(None, {})).publish(lost_frame, {}).depth).all()
 
 
 def test_lost_is_huge_in_every_unit_and_depth_unverified() -> None:

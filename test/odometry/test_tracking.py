@@ -10,7 +10,7 @@ import pytest
 
 from flow3r_ros.geometry.camera_pose import DepthPoints
 from flow3r_ros.geometry.lie import invert, rotation_angle
-from flow3r_ros.odometry.tracking import HELD_BACK, Tracker, new_corners
+from flow3r_ros.odometry.tracking import HELD_BACK, Tracker
 from test.odometry.plane import BLACK, reference_at, relative, seen_at, view
 
 
@@ -109,13 +109,25 @@ def test_better_depths_keep_what_was_seen_last() -> None:
     assert off(tracked.T_ref_cam, 0, 2)[0] < 0.01
 
 
-def test_new_corners_keep_away_from_those_taken() -> None:
-    where = seen_at(0)
-    first = new_corners(where, np.empty((0, 2), np.float32), 60)
-    more = new_corners(where, first, 120)
-    assert 0 < len(first) <= 60
-    assert len(first) + len(more) <= 120
-    apart = np.linalg.norm(more[:, None] - first[None], axis=-1)
-    assert apart.min() > 6
-    assert len(new_corners(where, first, len(first))) == 0
-    assert len(new_corners(view(BLACK), np.empty((0, 2), np.float32), 60)) == 0
+def test_corners_learn_their_depth_from_the_widest_parallax() -> None:
+    right = reference_at(0)
+    wrong = replace(
+        right,
+        points=DepthPoints(
+            right.points.rays, 1.3 * right.points.inverse, 0.7 * right.points.inverse
+        ),
+    )
+    tracker = Tracker()
+    tracker.follow(wrong, np.eye(4))
+    assert tracker.parallax_px == 0.0
+    tracked = tracker.look(seen_at(6), right, relative(0, 6))
+    tracker.learn(tracked)
+    assert tracker.reference is not None
+    learned, parallax = tracker.reference.points, tracker.parallax_px
+    error = np.abs(learned.inverse / right.points.inverse - 1.0)[tracked.agreed]
+    assert np.median(error) < 0.05
+    assert np.all(learned.sigma[tracked.agreed] < wrong.points.sigma[tracked.agreed])
+    tracker.learn(tracker.look(seen_at(1), right, relative(0, 1)))
+    assert tracker.parallax_px == parallax
+    kept = tracker.reference.points.inverse[tracked.agreed]
+    assert np.array_equal(kept, learned.inverse[tracked.agreed])

@@ -18,7 +18,8 @@ from flow3r_ros.bags.writer import BagWriter
 from flow3r_ros.config import Config
 from flow3r_ros.datasets.sources import BagSource
 from flow3r_ros.odometry.engine import Engine
-from flow3r_ros.offline.replay import bag_topic, replay
+from flow3r_ros.offline.bag_recorder import bag_topic
+from flow3r_ros.offline.replay import replay
 from flow3r_ros.wire import diagnostics
 from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.images import rgb_image

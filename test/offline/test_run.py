@@ -23,6 +23,7 @@ from flow3r_ros.datasets.sources import open_source
 from flow3r_ros.errors import InputError, OutputError
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.depth_files import DepthFiles, seconds
+from flow3r_ros.offline.from_video import bag_from_video
 from flow3r_ros.offline.results import RunFolder
 from flow3r_ros.offline.run import run
 from flow3r_ros.report.record import RunRecord
@@ -40,6 +41,8 @@ KEYS = {
     "camera",
     "segments",
     "scale_state",
+    "unit",
+    "notes",
     "tracking_states",
     "pose_sources",
     "lost_spans",
@@ -47,6 +50,7 @@ KEYS = {
     "fps",
     "latency_ms",
     "stage_ms",
+    "stage_ms_per_frame",
     "peak_rss_mb",
     "device",
     "model",
@@ -76,6 +80,10 @@ def test_run_folder_keeps_the_contract(tmp_path: Path) -> None:
     assert set(summary["latency_ms"]) == {"p50", "p95"}
     assert sum(summary["tracking_states"].values()) == sum(summary["pose_sources"].values()) == 8
     assert summary["model"] == "oracle"
+    assert summary["unit"] == "units", "nobody measured metres"
+    assert (
+        summary["stage_ms"].keys() == summary["stage_ms_per_frame"].keys() >= {"network", "write"}
+    )
     assert summary["segments"] == [{"first": 0, "last": 7, "reason": "start"}]
     assert summary["lost_spans"] == []
     assert summary["relocalisations"] == 0
@@ -164,6 +172,20 @@ def test_bad_stamps_and_sizes_are_counted_not_fatal(tmp_path: Path) -> None:
     }
     assert summary["frames_in"] == 9
     assert summary["frames_estimated"] == 6
+
+
+def test_what_a_damaged_bag_lost_stands_in_the_summary(tmp_path: Path) -> None:
+    clip_folder(tmp_path / "clip", small_clip())
+    bag_from_video(tmp_path / "clip", tmp_path / "bag", quiet=True)
+    mcap = tmp_path / "bag" / "bag.mcap"
+    whole = mcap.read_bytes()
+    mcap.write_bytes(whole[: 3 * len(whole) // 4])
+    with open_source(tmp_path / "bag") as source:
+        summary = run(source, engine(), tmp_path / "out", quiet=True)
+    assert 0 < summary["frames_estimated"] < 8
+    assert any("torn at byte" in note for note in summary["notes"])
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["notes"] == summary["notes"]
+    assert "torn at byte" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_existing_output_and_useless_input(tmp_path: Path) -> None:

@@ -12,8 +12,7 @@ import time
 import numpy as np
 
 from flow3r_ros.config import Config
-from flow3r_ros.odometry.engine import Engine
-from flow3r_ros.ros.loading import Loaded
+from flow3r_ros.ros.loading import Loaded, engine_of
 from flow3r_ros.types import Frame, Prediction, Window
 from test.ros.scene import DEPTH, STEP
 
@@ -60,8 +59,8 @@ class WallPredictor:
 
 
 def load(config: Config, seconds: float) -> Loaded:
-    engine = Engine(WallPredictor(seconds), config)
-    return Loaded(engine, "wall", "0" * 64, "Apache-2.0", "cpu", lambda: 0.0, engine.close)
+    engine, mapper = engine_of(WallPredictor(seconds), config)
+    return Loaded(engine, "wall", "0" * 64, "Apache-2.0", "cpu", lambda: 0.0, engine.close, mapper)
 
 
 if __name__ == "__main__":

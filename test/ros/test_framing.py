@@ -38,11 +38,10 @@ class Session:
             lambda: announced,
             lambda key, text: self.said.append(text),
             lambda key, text: self.informed.append(text),
-            lambda: 77 * SECOND,
         )
 
     def frame(self, message: Any, now: float = 0.0) -> Any:
-        return self.framing.frame(message, 5, now)
+        return self.framing.frame(message, 5, now, 77 * SECOND)
 
 
 def test_a_frame_has_the_camera_of_its_info_and_that_is_told():

@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from flow3r_ros.cli.settings_docs import walk
-from flow3r_ros.offline.replay import bag_topic
+from flow3r_ros.offline.bag_recorder import bag_topic
 from flow3r_ros.wire.outputs import TOPICS
 from test.ros.harness import ROOT
 
-FILES = ("robot", "replay", "view")
+FILES = ("robot", "replay", "view", "multi", "navigation")
+SHARED = ROOT / "flow3r_ros" / "ros" / "launching.py"
 OUTPUTS = {bag_topic(topic) for topic in TOPICS} | {"/diagnostics"}
 
 
@@ -34,44 +37,44 @@ def test_launch_file_builds_its_description(name):
     assert len(module.generate_launch_description().entities) > 3
 
 
-def _strings(name: str) -> set[str]:
-    tree = ast.parse((ROOT / "launch" / f"{name}.launch.py").read_text())
+def _strings(path: Path) -> set[str]:
     return {
         node.value
-        for node in ast.walk(tree)
+        for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
 
 
-def test_launch_files_set_parameters_and_open_files_that_exist():
-    settings = {f"{group}.{name}" for group, name, _ in walk()}
-    dotted = {
-        text
-        for text in _strings("robot")
-        if text.count(".") == 1
-        and text.split(".")[0] in {"node", "model", "scale"}
-        and not text.endswith((".yaml", "odometry"))
-    }
-    assert dotted
-    assert dotted <= settings
-    for name in FILES:
-        for text in _strings(name):
-            if text.endswith((".rviz", ".xml", ".yaml")):
-                assert (ROOT / "config" / text).is_file(), text
-            if text.endswith(".launch.py"):
-                assert (ROOT / "launch" / text).is_file(), text
-
-
-def test_every_argument_of_replay_that_is_passed_on_exists_in_robot():
-    tree = ast.parse((ROOT / "launch" / "replay.launch.py").read_text())
-    passed = next(
+def _constant(name: str) -> dict[str, tuple[str, str]]:
+    """A dictionary of `launching.py`, which only imports where launch is installed."""
+    return next(
         ast.literal_eval(node.value)
-        for node in tree.body
+        for node in ast.parse(SHARED.read_text()).body
         if isinstance(node, ast.Assign)
         and isinstance(node.targets[0], ast.Name)
-        and node.targets[0].id == "PASSED_ON"
+        and node.targets[0].id == name
     )
-    assert set(passed) <= _strings("robot")
+
+
+def test_arguments_set_parameters_that_exist() -> None:
+    settings = {f"{group}.{name}" for group, name, _ in walk()}
+    given = {parameter for parameter, _ in _constant("PARAMETERS").values()}
+    assert given <= settings | {"use_sim_time"}
+    fixed = {
+        text
+        for name in FILES
+        for text in _strings(ROOT / "launch" / f"{name}.launch.py")
+        if re.fullmatch(r"(node|model|scale)\.[a-z_]+", text)
+    }
+    assert fixed == {"node.publish_tf", "scale.source"}
+    assert fixed <= settings
+
+
+def test_launch_files_open_files_that_exist() -> None:
+    for path in (SHARED, *(ROOT / "launch" / f"{name}.launch.py" for name in FILES)):
+        for text in _strings(path):
+            if text.endswith((".rviz", ".xml", ".yaml")) and " " not in text:
+                assert (ROOT / "config" / text).is_file(), text
 
 
 def test_rviz_shows_topics_of_the_contract():

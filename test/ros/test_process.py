@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.ros.messages import class_of, make
 from flow3r_ros.types import Frame
 from flow3r_ros.wire.transforms import matrix_of_pose, tf_message
+from test.ros.consumer import check_as_a_filter_would
 from test.ros.harness import (
     EPOCH_NS,
     LATCHED,
@@ -61,6 +63,7 @@ def test_twenty_rounds_of_the_lifecycle_leak_nothing():
     with NodeProcess(domain, "-p", "autostart:=false") as process, Client(domain) as client:
         client.listen("~/status")
         sizes, threads = [], []
+        assert _set(client, "engine.window", integer_value=3) == (True, "")
         for _ in range(20):
             assert _change_state(client, CONFIGURE)
             assert _change_state(client, ACTIVATE)
@@ -74,6 +77,9 @@ def test_twenty_rounds_of_the_lifecycle_leak_nothing():
                 "an estimate",
             )
             assert _change_state(client, DEACTIVATE)
+            if not sizes:
+                refused, reason = _set(client, "engine.window", integer_value=4)
+                assert (refused, "read at configure" in reason) == (False, True)
             assert _change_state(client, CLEANUP)
             sizes.append(process.rss_mb())
             threads.append(len(list(Path(f"/proc/{process.process.pid}/task").iterdir())))
@@ -86,7 +92,7 @@ def test_twenty_rounds_of_the_lifecycle_leak_nothing():
 def test_parameters_from_yaml_and_at_run_time(tmp_path):
     settings = tmp_path / "node.yaml"
     settings.write_text(
-        "flow3r:\n  ros__parameters:\n    cloud: {min_confidence: 0.5}\n    node: "
+        "flow3r:\n  ros__parameters:\n    depth: {min_confidence: 0.5}\n    node: "
         "{odom_frame: world}\n    spelled: wrong\n"
     )
     domain = fresh_domain()
@@ -108,31 +114,32 @@ def test_parameters_from_yaml_and_at_run_time(tmp_path):
             15.0,
             "points above half confidence",
         )
-        assert _set(client, "cloud.min_confidence", double_value=1.0) == (True, "")
+        assert _set(client, "depth.min_confidence", double_value=1.0) == (True, "")
         client.wait(
             lambda: client.play(1, period=0.1) and _kept(client) == 0, 15.0, "an empty cloud"
         )
-        refused, reason = _set(client, "cloud.min_confidence", double_value=1.5)
+        refused, reason = _set(client, "depth.min_confidence", double_value=1.5)
         assert not refused
         assert reason
         refused, reason = _set(client, "cloud.edge_ratio", double_value=0.0)
         assert (refused, "greater than 0" in reason) == (False, True)
         refused, reason = _set(client, "engine.window", integer_value=8)
-        assert (refused, "read-only" in reason) == (False, True)
+        assert (refused, "engine.window is read at configure" in reason) == (False, True)
         assert "'spelled' does not exist" in process.output()
         request = class_of("rcl_interfaces/srv/DescribeParameters").Request(
-            names=["engine.window", "cloud.min_confidence"]
+            names=["engine.window", "depth.min_confidence"]
         )
         window, confidence = client.call(
             "rcl_interfaces/srv/DescribeParameters", "~/describe_parameters", request
         ).descriptors
         assert (
-            window.read_only,
             window.integer_range[0].from_value,
             window.integer_range[0].to_value,
-        ) == (True, 2, 64)
-        assert (confidence.read_only, confidence.floating_point_range[0].to_value) == (False, 1.0)
-        assert window.description == "keyframes per forward, the newest included"
+        ) == (2, 64)
+        assert confidence.floating_point_range[0].to_value == 1.0
+        assert window.description == (
+            "keyframes per forward, the newest included (read at configure)"
+        )
 
 
 def _kept(client: Client) -> int:
@@ -191,15 +198,20 @@ def test_namespace_and_remaps():
         assert client.count("~/odometry")
 
 
-def test_tf_goes_through_the_static_extrinsics():
+def test_tf_and_odometry_go_through_the_static_extrinsics_as_a_filter_wants_them():
     mounted = np.eye(4)
     mounted[:3, :3], mounted[:3, 3] = so3_exp(np.array([-1.2, 1.2, -1.1])), (0.3, 0.1, 0.5)
     domain = fresh_domain()
     with (
-        NodeProcess(domain, "-p", "node.base_frame:=base_link") as process,
+        NodeProcess(
+            domain,
+            *("-p", "node.base_frame:=base_link", "-p", "scale.source:=fixed"),
+            *("-p", "obstacles.min_height:=-9.0", "-p", "obstacles.min_confidence:=0.0"),
+            *("-p", "obstacles.max_height:=9.0", "-p", "obstacles.max_range:=99.0"),
+        ) as process,
         Client(domain) as client,
     ):
-        client.listen("/tf", "~/odometry", "~/status")
+        client.listen("/tf", "~/odometry", "~/status", "~/obstacles")
         client.connect_camera()
         client.play(2, period=0.3)
         client.wait(
@@ -216,6 +228,11 @@ def test_tf_goes_through_the_static_extrinsics():
         moved = matrix_of_pose(odometry.pose.pose)[:3, 3]
         # the camera looks along R z and moves along R x: so does the base
         assert np.dot(moved / np.linalg.norm(moved), mounted[:3, 0]) == pytest.approx(1.0, abs=0.02)
+        client.play(15, lockstep="~/odometry")
+        check_as_a_filter_would(client.received["~/odometry"][-14:], "odom", "base_link")
+        obstacles = client.wait_for("~/obstacles")[-1]
+        assert obstacles.header.frame_id == "base_link"
+        assert obstacles.width > 100
 
 
 def test_an_inverted_edge_hangs_under_the_camera():
@@ -400,7 +417,11 @@ def test_a_signal_ends_the_process_cleanly(number):
         client.listen("~/status")
         client.connect_camera()
         client.play(5, period=0.05)
-        assert process.stop(number) == 0
+        process.process.send_signal(number)
+        while process.process.poll() is None:  # also while the interpreter ends
+            process.process.send_signal(number)
+            time.sleep(0.002)
+        assert process.ended() == 0
         assert "Traceback" not in process.output()
         assert "Exception" not in process.output()
 
@@ -445,9 +466,17 @@ def test_the_program_of_the_command_line_takes_the_shipped_parameters():
     ):
         if not (ROOT / "models" / "flow3r_nano" / "model.safetensors").exists():
             pytest.skip("the bundled model is not there yet")
-        client.listen("~/status")
+        client.listen("~/status", "~/flow")
         client.connect_camera()
         client.play(2, lockstep="")
         client.wait_for("~/status", 1, 30.0)
         assert client.received["~/status"][0].model == "flow3r_nano"
+        client.wait(
+            lambda: client.play(1, period=0.1) and client.count("~/flow"), 30.0, "factored flow"
+        )
+        flow = client.received["~/flow"][0]
+        vectors = np.array(flow.flow).reshape(flow.height, flow.width, 2)
+        assert len(flow.covisibility) == flow.height * flow.width
+        assert np.median(vectors[..., 0]) < 0, "the camera pans to the right"
+        assert stamp_of(flow) < flow.target_stamp.sec * 10**9 + flow.target_stamp.nanosec
         assert process.stop() == 0

@@ -64,9 +64,7 @@ def recording(folder: Path) -> Path:
 
 def live(bag: Path, engine: Engine) -> list[Estimate]:
     """The node's way: callbacks, framing, one step a frame."""
-    framing = Framing(
-        NodeSettings(), "/cam/image", lambda: True, lambda *_: None, lambda *_: None, lambda: START
-    )
+    framing = Framing(NodeSettings(), "/cam/image", lambda: True, lambda *_: None, lambda *_: None)
     out: list[Estimate] = []
     with Storage(bag) as storage:
         count = 0
@@ -75,7 +73,7 @@ def live(bag: Path, engine: Engine) -> list[Estimate]:
             if topic == "/cam/camera_info":
                 framing.take_info(message)
                 continue
-            out += engine.step(framing.frame(message, count, count / 10))
+            out += engine.step(framing.frame(message, count, count / 10, START))
             count += 1
     return [*out, *engine.finish()]
 

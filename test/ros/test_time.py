@@ -39,6 +39,7 @@ def test_a_camera_that_is_silent_for_ten_seconds_and_comes_back():
             "all well",
         )
         assert "a new segment begins" not in process.output()
+        assert process.output().count("s behind this node's clock") == 1, "stamps of 2023"
 
 
 def _silence(client: Client) -> float:
@@ -63,8 +64,17 @@ class SimulatedClock:
 def test_a_simulation_that_starts_over_begins_a_new_segment_and_says_so():
     domain = fresh_domain()
     with NodeProcess(domain, "-p", "use_sim_time:=true") as process, Client(domain) as client:
-        clock = SimulatedClock(client)
         client.listen("~/status", "~/odometry", "/diagnostics")
+        said = "use_sim_time is set and no /clock comes"
+        client.wait(lambda: said in process.output(), 20.0, "a remark on the missing clock")
+        client.wait(
+            lambda: any(
+                said in message.status[0].message for message in client.received["/diagnostics"]
+            ),
+            5.0,
+            "a warning",
+        )
+        clock = SimulatedClock(client)
         client.connect_camera()
         client.warm_up("~/status", "~/odometry", "/diagnostics")
         client.play(30, lockstep="~/odometry")  # a second: less would be disorder

@@ -6,7 +6,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,12 +94,12 @@ class GatedEngine:
 
 
 class Session:
-    def __init__(self) -> None:
+    def __init__(self, most: Callable[[], float] = lambda: 0.0) -> None:
         self.engine = GatedEngine()
         self.outcomes: list[Outcome] = []
         self.complaints: list[str] = []
         self.worker = Worker(
-            self.engine, self.outcomes.append, lambda key, text: self.complaints.append(key)
+            self.engine, self.outcomes.append, lambda key, text: self.complaints.append(key), most
         )
 
     def put(self, stamp: int) -> None:
@@ -129,8 +131,8 @@ class Session:
 def make_session():
     sessions: list[Session] = []
 
-    def make() -> Session:
-        sessions.append(Session())
+    def make(**arguments: Any) -> Session:
+        sessions.append(Session(**arguments))
         return sessions[-1]
 
     yield make
@@ -152,6 +154,34 @@ def test_the_latest_frame_wins_and_the_others_are_counted(make_session):
     assert all(outcome.latency_ms >= outcome.engine_ms > 0 for outcome in session.outcomes)
 
 
+def test_images_that_are_not_taken_are_not_decoded(make_session):
+    session = make_session()
+    session.put_and_hold(100)
+    decoded = []
+
+    def decode(frame_id: int) -> Frame:
+        decoded.append(frame_id)
+        return Frame(frame_id, 100 + frame_id, PIXELS)
+
+    for _ in range(9):
+        session.worker.put(decode, time.monotonic())
+    session.release()
+    assert decoded == [9]
+
+
+def test_who_wants_fewer_images_gets_the_newest_of_them(make_session):
+    session = make_session(most=lambda: 2.0)
+    session.put(100)
+    session.settle()
+    begun = time.monotonic()
+    for stamp in range(101, 106):
+        session.put(stamp)
+    session.settle()
+    assert time.monotonic() - begun > 0.3
+    assert [outcome.estimate.stamp_ns for outcome in session.outcomes] == [100, 105]
+    assert session.worker.tally().drops == {"idle": 4}
+
+
 def test_every_reason_is_counted(make_session):
     session = make_session()
 
@@ -159,6 +189,7 @@ def test_every_reason_is_counted(make_session):
         raise FrameError("corrupt_image", "no pixels")
 
     session.worker.put(broken, time.monotonic())
+    session.settle()
     for stamp in (12, 13, 14, 11):
         session.put(stamp)
         session.settle()

@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 
 from flow3r_ros.bags.types import make, ros2_types
-from flow3r_ros.config import NodeSettings
+from flow3r_ros.config import NodeSettings, ObstacleSettings
 from flow3r_ros.geometry.lie import invert, rigid, se3_exp, so3_exp, so3_log
-from flow3r_ros.types import Camera, Estimate, PoseSource, ScaleState, Seam, TrackingState
+from flow3r_ros.types import Camera, Estimate, Frame, PoseSource, ScaleState, Seam, TrackingState
+from flow3r_ros.wire.flow import KeyframeFlow, factored_flow
 from flow3r_ros.wire.outputs import LOST_VARIANCE, TOPICS, Outputs, RunStatus
 from flow3r_ros.wire.transforms import matrix_of_pose
 
 HEIGHT, WIDTH = 12, 16
+APART = {"~/map", "~/flow"}
+"""topics of a map and of a pair of keyframes"""
 CAMERA = Camera(WIDTH, HEIGHT, 14.0, 15.0, 7.4, 5.6)
+TURNED = rigid(so3_exp([0.0, 0.3, 0.0]), [1.0, 0.0, 2.0])
+IN_MAP = RunStatus(loops_closed=3, map_to_odom_age_s=1.5, T_map_odom=TURNED)
 STATUS = RunStatus(7, 5, {"busy": 2, "bad_step": 1}, 3, 1.5, 2.5, "nano", "ab" * 32, "Apache-2.0")
 E_BASE_OPTICAL = rigid(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), (0.3, 0.1, 0.6))
 
@@ -54,8 +59,8 @@ def estimate(index: int = 0, T: np.ndarray | None = None, **changes: Any) -> Est
     return replace(made, **changes)
 
 
-def build(outputs: Outputs, made: Estimate) -> dict[str, Any]:
-    messages = outputs.build(made, TOPICS, STATUS)
+def build(outputs: Outputs, made: Estimate, status: RunStatus = STATUS) -> dict[str, Any]:
+    messages = outputs.build(made, TOPICS, status)
     messages["~/path"] = ros2_types().deserialize_cdr(messages["~/path"], TOPICS["~/path"])
     return messages
 
@@ -63,7 +68,7 @@ def build(outputs: Outputs, made: Estimate) -> dict[str, Any]:
 def test_every_topic_has_stamp_and_frame_of_the_source() -> None:
     outputs = Outputs(make, NodeSettings())
     messages = build(outputs, estimate(1))
-    assert set(messages) == set(TOPICS) - {"~/map"}
+    assert set(messages) == set(TOPICS) - APART - {"~/obstacles", "~/pose"}  # no base, no map
     for topic, message in messages.items():
         header = message.transforms[0].header if topic == "/tf" else message.header
         assert header.stamp.sec * 10**9 + header.stamp.nanosec == estimate(1).stamp_ns, topic
@@ -261,13 +266,18 @@ def test_rclpy_and_rosbags_serialize_the_same_bytes() -> None:
 
     built = {}
     for name, maker in (("rclpy", make_rclpy), ("rosbags", make)):
-        outputs = Outputs(maker, NodeSettings(), keep=lambda kept: ~kept.moving)
+        outputs = Outputs(
+            maker, NodeSettings(base_frame="base"), lambda kept: ~kept.moving, E_BASE_OPTICAL
+        )
         build(outputs, estimate(0))
-        built[name] = build(outputs, estimate(1, se3_exp([0.5, 0.1, -0.2, 0.1, 0.2, 0.3])))
+        built[name] = build(outputs, estimate(1, se3_exp([0.5, 0.1, -0.2, 0.1, 0.2, 0.3])), IN_MAP)
         made = estimate(1)
         built[name]["~/map"] = outputs.map_message(
             7, made.points()[0], made.rgb[0], made.confidence[0]
         )
+        frames = [Frame(id_, 10**18 + id_, made.rgb, made.camera, "cam") for id_ in (1, 2)]
+        shift = np.ones((*made.depth.shape, 2), np.float32)
+        built[name]["~/flow"] = factored_flow(maker, KeyframeFlow(*frames, shift, -shift), "")
     assert set(built["rclpy"]) == set(TOPICS)
     for topic, type_name in TOPICS.items():
         live = serialization.serialize_message(_as_rclpy(built["rclpy"][topic], topic))
@@ -279,3 +289,84 @@ def test_rclpy_and_rosbags_serialize_the_same_bytes() -> None:
             ros2_types().deserialize_cdr(live, type_name), type_name
         )
         assert bytes(canonical) == replayed, topic
+
+
+def points_of(cloud: Any) -> np.ndarray:
+    """x y z `[n, 3]` of a cloud."""
+    return np.frombuffer(cloud.data, np.float32).reshape(-1, cloud.point_step // 4)[:, :3]
+
+
+def test_obstacles_are_what_the_base_would_run_into() -> None:
+    limits = ObstacleSettings(min_height=0.2, max_height=1.5, max_range=3.0, min_confidence=0.4)
+    settings = NodeSettings(base_frame="base")
+    outputs = Outputs(make, settings, T_base_optical=E_BASE_OPTICAL, obstacles=limits)
+    seen = estimate(3)
+    cloud = build(outputs, seen)["~/obstacles"]
+    assert cloud.header.frame_id == "base"
+    everything = seen.points().reshape(-1, 3) @ E_BASE_OPTICAL[:3, :3].T + E_BASE_OPTICAL[:3, 3]
+    wanted = everything[
+        (seen.confidence.reshape(-1) >= 0.4)
+        & (everything[:, 2] >= 0.2)
+        & (everything[:, 2] <= 1.5)
+        & (np.hypot(everything[:, 0], everything[:, 1]) <= 3.0)
+    ]
+    assert 5 < len(wanted) < len(everything) / 2
+    np.testing.assert_allclose(points_of(cloud), wanted, rtol=1e-5, atol=1e-5)
+    relative = replace(seen, scale_state=ScaleState.RELATIVE)
+    assert "~/obstacles" not in build(outputs, relative), "a unit that is no metre"
+
+
+def test_an_edge_carried_ahead_is_where_the_velocity_leads() -> None:
+    T = rigid(so3_exp([0.1, 0.2, 0.3]), (1.0, 2.0, 3.0))
+    now = estimate(1, T)
+    later = estimate(1, T @ se3_exp(0.1 * now.twist), stamp_ns=now.stamp_ns + 100_000_000)
+    (ahead,) = build(Outputs(make, NodeSettings(tf_predict=0.1)), now)["/tf"].transforms
+    (expected,) = build(Outputs(make, NodeSettings()), later)["/tf"].transforms
+    assert ahead == expected
+
+
+def test_metres_are_known_as_well_as_their_scale_and_other_units_exactly() -> None:
+    """Many runs whose only error is the scale: the covariance must be theirs."""
+    outputs = Outputs(make, NodeSettings(base_frame="base"), T_base_optical=E_BASE_OPTICAL)
+    quiet = dict(covariance=np.eye(6) * 1e-12, twist_covariance=np.eye(6) * 1e-12)
+    T = rigid(so3_exp([0.1, -0.4, 0.2]), (2.0, -1.0, 5.0))
+    true = estimate(1, T, scale_state=ScaleState.METRIC, scale_sigma=0.1, **quiet)
+    said = build(outputs, true)["~/odometry"]
+    wrong = rigid(T[:3, :3], 1.1 * T[:3, 3])
+    one_sigma = estimate(2, wrong, twist=true.twist * [1.1, 1.1, 1.1, 1, 1, 1], **quiet)
+    off = build(outputs, one_sigma)["~/odometry"]
+    way = matrix_of_pose(off.pose.pose)[:3, 3] - matrix_of_pose(said.pose.pose)[:3, 3]
+    np.testing.assert_allclose(
+        np.array(said.pose.covariance).reshape(6, 6)[:3, :3], np.outer(way, way), atol=1e-9
+    )
+    pair = [message.twist.twist.linear for message in (off, said)]
+    faster = np.array([getattr(pair[0], axis) - getattr(pair[1], axis) for axis in "xyz"])
+    np.testing.assert_allclose(
+        np.array(said.twist.covariance).reshape(6, 6)[:3, :3], np.outer(faster, faster), atol=1e-9
+    )
+    anchored = build(outputs, replace(true, scale_state=ScaleState.ANCHORED))["~/odometry"]
+    assert np.max(anchored.pose.covariance) < 1e-9
+
+
+@pytest.mark.parametrize("extrinsics", [None, E_BASE_OPTICAL])
+def test_with_a_map_there_are_two_edges_that_lead_to_the_pose_in_it(
+    extrinsics: np.ndarray | None,
+) -> None:
+    settings = NodeSettings(base_frame="base" if extrinsics is not None else "", map_frame="site")
+    T = se3_exp([0.5, 0.1, -0.2, 0.1, 0.2, 0.3])
+    messages = build(Outputs(make, settings, None, extrinsics), estimate(1, T), IN_MAP)
+    first, second = messages["/tf"].transforms
+    assert (first.header.frame_id, first.child_frame_id) == ("site", "odom")
+    assert second.header.frame_id == "odom"
+    pose = matrix_of_pose(messages["~/pose"].pose.pose)
+    assert messages["~/pose"].header.frame_id == "site"
+    # the map's edge moves the pose as the correction moves the optical world
+    elsewhere = build(Outputs(make, settings, None, extrinsics), estimate(1, TURNED @ T))
+    assert np.allclose(pose, matrix_of_pose(elsewhere["~/odometry"].pose.pose))
+    silent = settings.model_copy(update={"publish_map_tf": False})
+    alone = build(Outputs(make, silent, None, extrinsics), estimate(1, T), IN_MAP)
+    assert len(alone["/tf"].transforms) == 1
+    lost = estimate(1, T, tracking_state=TrackingState.LOST)
+    left = Outputs(make, settings, None, extrinsics).build(lost, TOPICS, IN_MAP)
+    assert [edge.child_frame_id for edge in left["/tf"].transforms] == ["odom"]
+    assert "~/pose" not in left

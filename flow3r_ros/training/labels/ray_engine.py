@@ -12,7 +12,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from flow3r_ros.errors import TrainingError
+from flow3r_ros.errors import TrainingError, install_extra
 from flow3r_ros.training.labels.cache import LabelUnit
 from flow3r_ros.training.labels.worker import IN_FLIGHT_PER_WORKER, Job, label_unit
 
@@ -35,7 +35,7 @@ def run_on_ray(
         import ray
     except ImportError as error:
         raise TrainingError(
-            "the ray engine needs Ray", "pip install 'flow3r_ros[fleet]', or use --engine local"
+            "the ray engine needs Ray", f"{install_extra('fleet')}, or use --engine local"
         ) from error
     ours = not ray.is_initialized()
     if ours:

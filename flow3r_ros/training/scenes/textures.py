@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flow3r_ros.errors import TrainingError
+from flow3r_ros.errors import TrainingError, install_extra
 from flow3r_ros.types import Float32, UInt8
 
 Split = Literal["train", "held_out", "photographs"]
@@ -142,7 +142,7 @@ def _photographs(split: Split) -> list[UInt8]:
         import skimage
     except ImportError as error:
         raise TrainingError(
-            "the scene factory needs scikit-image's photographs", "pip install 'flow3r_ros[train]'"
+            "the scene factory needs scikit-image's photographs", install_extra("train")
         ) from error
     folder = Path(skimage.__file__).parent / "data"
     images = []

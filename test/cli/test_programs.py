@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ def start(program: str, *missing: str) -> subprocess.CompletedProcess[str]:
     """A pip script where modules cannot be imported."""
     code = (
         f"import sys\nfor name in {missing!r}: sys.modules[name] = None\n"
-        f"from flow3r_ros.cli import ros_programs\nsys.exit(ros_programs.{program}(['program']))"
+        f"from flow3r_ros.cli import programs\nsys.exit(programs.{program}(['program']))"
     )
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
@@ -45,3 +46,21 @@ def test_the_example_consumer_names_the_package_it_lacks(package: str) -> None:
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "sudo apt install ros-$ROS_DISTRO-sensor-msgs-py" in done.stderr
+
+
+@pytest.mark.parametrize("program", ["flow3r()", "node(['program'])"])
+def test_a_package_of_the_system_that_is_too_old_is_named(tmp_path: Path, program: str) -> None:
+    """As on Debian 12 and Ubuntu 24.04 outside the virtual environment."""
+    old = tmp_path / "pydantic-1.10.4.dist-info"
+    old.mkdir()
+    (old / "METADATA").write_text("Metadata-Version: 2.1\nName: pydantic\nVersion: 1.10.4\n")
+    code = (
+        f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nsys.modules['pydantic'] = None\n"
+        f"from flow3r_ros.cli import programs\nsys.exit(programs.{program})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "pydantic 2.0 or newer is needed" in done.stderr
+    assert "1.10.4" in done.stderr
+    assert "scripts/robot_venv.sh" in done.stderr

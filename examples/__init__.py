@@ -1,0 +1,1 @@
+"""Programs to learn the library from; each also opens as a notebook (cells begin with `# %%`)."""

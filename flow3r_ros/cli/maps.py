@@ -1,0 +1,109 @@
+"""`flow3r map`: look at maps on disk, join, refine and export them."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flow3r_ros.cli.console import AsJson, print_result, progress
+
+map_app = typer.Typer(help="Look at saved maps, join, refine, export them.", no_args_is_help=True)
+MapFolder = Annotated[Path, typer.Argument(metavar="MAP", help="folder of a saved map")]
+
+
+class Form(str, Enum):
+    """Choices of `--format`."""
+
+    ply = "ply"
+    colmap = "colmap"
+
+
+@map_app.command("info")
+def map_info(folder: MapFolder, as_json: AsJson = False) -> None:
+    """Check a map whole and say what it holds."""
+    from flow3r_ros.slam.disk import describe_map
+
+    print_result(describe_map(folder), as_json)
+
+
+@map_app.command("merge")
+def map_merge(
+    first: MapFolder,
+    second: Annotated[Path, typer.Argument(metavar="OTHER", help="the map to join to it")],
+    output: Annotated[Path, typer.Option("--output", help="map to write")],
+    as_json: AsJson = False,
+) -> None:
+    """Join two maps that have places in common, in frame and unit of the first."""
+    from flow3r_ros.slam.disk import describe_map, load_map, save_map
+    from flow3r_ros.slam.merge import merged
+
+    print_result(describe_map(save_map(output, merged(load_map(first), load_map(second)))), as_json)
+
+
+@map_app.command("refine")
+def map_refine(
+    folder: MapFolder,
+    output: Annotated[Path, typer.Option("--output", help="map to write")],
+    as_json: AsJson = False,
+) -> None:
+    """Adjust all keyframes of a map together (extra `refine`)."""
+    from flow3r_ros.slam.disk import load_map, save_map
+    from flow3r_ros.slam.merge import refined
+
+    with progress("refinement", as_json) as say:
+        saved, result = refined(load_map(folder), say)
+    save_map(output, saved)
+    print_result(
+        {
+            "map": str(output),
+            "keyframes": len(result.poses),
+            "points": result.points,
+            "observations": result.observations,
+            "error_px_before": round(result.before_px, 3),
+            "error_px_after": round(result.after_px, 3),
+            "turned_deg": round(result.turn_deg, 3),
+        },
+        as_json,
+    )
+
+
+@map_app.command("export")
+def map_export(
+    folder: MapFolder,
+    output: Annotated[Path, typer.Option("--output", help="folder to write")],
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--format", help="ply: cloud.ply and trajectory; colmap: text model with pictures"
+        ),
+    ] = Form.ply,
+    as_json: AsJson = False,
+) -> None:
+    """Write the cloud, or poses and pictures, of a map for other programs."""
+    import numpy as np
+
+    from flow3r_ros.geometry.lie import rigid_part
+    from flow3r_ros.paths import OutputFolder
+    from flow3r_ros.slam.disk import load_map
+    from flow3r_ros.slam.export import cloud, write_colmap
+    from flow3r_ros.wire.ply import write_ply
+    from flow3r_ros.wire.tum import pose_numbers, tum_line
+
+    saved = load_map(folder)
+    points = 0
+    with OutputFolder(output) as unfinished:
+        if form is Form.colmap:
+            write_colmap(unfinished.path, saved)
+        else:
+            found = cloud(saved)
+            points = len(found[0])
+            write_ply(unfinished.path / "cloud.ply", *found)
+            lines = [
+                tum_line(each.stamp_ns, pose_numbers(rigid_part(np.asarray(saved.poses[each.key]))))
+                for each in saved.largest_part()
+            ]
+            (unfinished.path / "keyframes.tum").write_text("".join(lines), encoding="ascii")
+    print_result({"output": str(output), "format": form.value, "points": points}, as_json)

@@ -1,0 +1,153 @@
+"""The map of a run that is driven offline: loops while it goes, refinement after it, and the
+trajectory in the map."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flow3r_ros.config import SlamSettings
+from flow3r_ros.errors import ConfigError
+from flow3r_ros.geometry.lie import rigid, rigid_part
+from flow3r_ros.odometry.scale import Scale
+from flow3r_ros.report.record import RunRecord
+from flow3r_ros.slam.adjustment import require_pycolmap
+from flow3r_ros.slam.disk import write_map
+from flow3r_ros.slam.frames import FrameTrack
+from flow3r_ros.slam.mapper import Mapper, wants_map
+from flow3r_ros.slam.pictures import FramePictures, RefineView
+from flow3r_ros.slam.refine import Refined, refine
+from flow3r_ros.types import Estimate, Float64, Frame, ScaleState
+from flow3r_ros.wire.tum import write_tum
+
+log = logging.getLogger(__name__)
+
+MAP_FILE = "trajectory_map.tum"
+
+
+class MapOfRun:
+    """Collects the keyframes (`mapper.take` is the engine's listener) and the published poses of a
+    run; `write` makes its trajectory in the map of them."""
+
+    def __init__(self, mapper: Mapper, refine: bool, quiet: bool) -> None:
+        self.mapper = mapper
+        self._frames = FrameTrack()
+        self._pictures = FramePictures() if refine else None
+        self._quiet = quiet
+
+    def see(self, frame: Frame) -> None:
+        """A frame goes into the engine."""
+        if self._pictures is not None:
+            self._pictures.add(frame)
+
+    def beside(self, take: Callable[[Estimate], None]) -> Callable[[Estimate], None]:
+        """`take`, and every estimate is kept here as well."""
+
+        def both(estimate: Estimate) -> None:
+            self._frames.add(estimate)
+            take(estimate)
+
+        return both
+
+    def write(self, folder: Path, scale: Scale, record: RunRecord) -> dict[str, Any]:
+        """Write `trajectory_map.tum`, of the frames that lie in the largest connected part of the
+        map, and with `slam.enabled` the map itself, `map/`; give the trajectory to the record.
+
+        Args:
+            scale: of the output, at the end of the run.
+
+        Returns:
+            What `summary.json` says of loops and refinement.
+        """
+        state, factor = self.mapper.finish(), scale.factor
+        summary: dict[str, Any] = {}
+        placed = state.largest_part(factor)
+        refined: dict[int, Float64] = {}
+        if self.mapper.map.graph is not None:
+            summary["loops"] = {"closed": state.closed, "refused": dict(state.refused)}
+        if self._pictures is not None and placed:
+            refined, summary["refinement"] = self._refined(placed, self._pictures)
+            placed = refined or placed
+        trajectory = self._frames.in_map(placed, factor, record.title)
+        summary["frames_in_map"] = 0 if trajectory is None else len(trajectory.stamps_ns)
+        if trajectory is not None:
+            write_tum(folder / MAP_FILE, trajectory)
+            record.mapped = trajectory
+        if self.mapper.map.graph is not None and placed:
+            self._save(folder / "map", scale, refined)
+        return summary
+
+    def _save(self, folder: Path, scale: Scale, refined: dict[int, Float64]) -> None:
+        """The map with its keyframes where refinement put them, if it did."""
+        saved = self.mapper.snapshot(scale.factor, scale.state is ScaleState.METRIC)
+        moved = {
+            each.key: rigid(
+                refined[each.frame_id][:3, :3], scale.factor * refined[each.frame_id][:3, 3]
+            )
+            for each in self.mapper.own_keyframes()
+            if each.frame_id in refined and each.key in saved.poses
+        }
+        folder.mkdir()
+        write_map(folder, saved.moved(moved))
+
+    def _refined(
+        self, placed: dict[int, Float64], pictures: FramePictures
+    ) -> tuple[dict[int, Float64], dict[str, Any]]:
+        """The frames where refinement puts them, by frame id, none where it fails; keyframes that
+        it could not judge are left out, and their frames follow those around them."""
+        keyframes = [each for each in self.mapper.own_keyframes() if each.frame_id in placed]
+        known = [
+            RefineView(each.frame_id, each.picture, each.camera, rigid_part(placed[each.frame_id]))
+            for each in keyframes
+        ]
+        views = sorted([*known, *pictures.between(keyframes)], key=lambda view: view.frame_id)
+        loops = [] if self.mapper.map.graph is None else self.mapper.map.graph.loops
+        ids = {each.key: each.frame_id for each in keyframes}
+        pairs = [
+            (ids[each.first], ids[each.second]) for each in loops
+            if each.first in ids and each.second in ids
+        ]  # fmt: skip
+        say = log.debug if self._quiet else lambda text: log.info("refinement: %s", text)
+        try:
+            result = refine(views, pairs, say)
+        except (RuntimeError, ValueError) as error:
+            log.warning("refinement failed, the run stays as it is: %s", error)
+            return {}, {"placed": 0, "why": f"it failed: {error}"}
+        if not result.poses:
+            return {}, {"placed": 0, "why": "the camera hardly moved, or pictures share too little"}
+        return result.poses, _in_words(result, len(views))
+
+
+def _in_words(result: Refined, views: int) -> dict[str, Any]:
+    return {
+        "pictures": views,
+        "placed": len(result.poses),
+        "points": result.points,
+        "observations": result.observations,
+        "error_px": {"before": round(result.before_px, 3), "after": round(result.after_px, 3)},
+        "turned_deg": round(result.turn_deg, 3),
+    }
+
+
+@contextmanager
+def map_of_run(
+    settings: SlamSettings, refine: bool, quiet: bool, resumed: bool = False
+) -> Iterator[MapOfRun | None]:
+    """The map of a run, where the settings or `refine` want one; asks for what it needs before the
+    run. Raises ConfigError where that is not installed, and where the run is to be `resumed`: the
+    map of an interrupted one is not kept."""
+    if not (wants_map(settings) or refine):
+        yield None
+        return
+    if resumed:
+        raise ConfigError(
+            "--resume: the map of an interrupted run is not kept",
+            "begin it anew with --restart, or resume without slam.enabled and --refine",
+        )
+    if refine:
+        require_pycolmap()
+    with Mapper(settings) as mapper:
+        yield MapOfRun(mapper, refine, quiet)

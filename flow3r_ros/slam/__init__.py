@@ -1,0 +1,1 @@
+"""The map beyond the window: keyframe graph, places, loops, maps on disk, refinement."""

@@ -1,0 +1,163 @@
+"""The map itself: keyframes, their graph and places, and the search for loops between them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+import numpy as np
+
+from flow3r_ros.geometry.lie import invert
+from flow3r_ros.slam.graph import BEND, GATE, KeyframeGraph
+from flow3r_ros.slam.keyframe import MapKeyframe
+from flow3r_ros.slam.loops import Loop, verify
+from flow3r_ros.slam.places import Places
+from flow3r_ros.slam.saved import SavedMap
+from flow3r_ros.slam.store import KeyframeStore
+from flow3r_ros.slam.thinning import most_redundant
+from flow3r_ros.types import Float64
+
+log = logging.getLogger(__name__)
+
+RECENT_NS = 20_000_000_000
+"""keyframes of the last 20 s are no loops: the odometry itself links them"""
+CANDIDATES = 4
+"""keyframes that are compared with a new one, those whose places are most alike"""
+
+
+class SlamMap:
+    """Owns store, graph (None where loops are not wanted) and places; `closed` counts the loops,
+    `refused` why candidates were none.
+
+    Args:
+        with_loops: keep a graph and look for loops. Raises ConfigError where GTSAM is missing.
+    """
+
+    def __init__(self, with_loops: bool) -> None:
+        self.store = KeyframeStore()
+        self.graph = KeyframeGraph(self.store) if with_loops else None
+        self._places = Places()
+        self.closed = 0
+        self.refused: Counter[str] = Counter()
+        self.next_key = self.next_segment = 0
+
+    def add(self, keyframe: MapKeyframe, adjusted: dict[int, Float64]) -> None:
+        """Take in a keyframe with the key `next_key`, and what the odometry has `adjusted`: poses
+        `[4, 4]` by key."""
+        self.next_key = keyframe.key + 1
+        self.next_segment = max(self.next_segment, keyframe.segment + 1)
+        self.store.add(keyframe)
+        if self.graph is not None:
+            self.graph.add(keyframe.key)
+            self.graph.adjust(adjusted)
+            self._places.add(keyframe.key, keyframe.descriptors)
+            return
+        for key, pose in adjusted.items():
+            self.store.move(key, pose)
+
+    def remove(self, key: int) -> None:
+        """Let a keyframe go."""
+        if self.graph is not None:
+            self.graph.remove(key)
+        self._places.remove(key)
+        self.store.remove(key)
+
+    def island(self, key: int) -> int:
+        """Number of the connected part of the map that a keyframe lies in."""
+        return self.store[key].segment if self.graph is None else self.graph.island(key)
+
+    def pose(self, key: int) -> Float64:
+        """Sim(3) `[4, 4]` of a keyframe in the map."""
+        return self.store[key].T_odom_cam if self.graph is None else self.graph.poses[key]
+
+    def close_loop(self, key: int, among: set[int] | None = None) -> bool:
+        """Close one loop at most of a keyframe, with the candidate that is most alike and passes
+        every gate; `among` are the keys that are asked, by default all that are not recent."""
+        graph, keyframe = self.graph, self.store[key]
+        if graph is None:
+            return False
+        old = {
+            each.key
+            for each in self.store
+            if each.segment != keyframe.segment or keyframe.stamp_ns - each.stamp_ns > RECENT_NS
+        }
+        old = old if among is None else old & among
+        for other in self._places.alike(keyframe.descriptors, old, CANDIDATES):
+            beside = [self.store.before(other), self.store.after(other)]
+            neighbours = [
+                (each, invert(graph.poses[other]) @ graph.poses[each.key])
+                for each in beside
+                if each is not None
+            ]
+            loop = verify(self.store[other], keyframe, neighbours)
+            reason = loop if isinstance(loop, str) else self._taken(loop, graph)
+            if not reason:
+                self.closed += 1
+                return True
+            self.refused[reason] += 1
+        return False
+
+    def _taken(self, loop: Loop, graph: KeyframeGraph) -> str:
+        """Take a loop into the graph; else why the map contradicts it."""
+        if graph.disagreement(loop) > GATE:
+            return "contradicts the map"
+        result = graph.with_loop(loop)
+        if not np.isfinite(result.strain) or result.strain > BEND:
+            return "bends the map"
+        graph.take(loop, result)
+        log.info(
+            "loop: keyframes of frames %d and %d, %d of %d matches, likeness %.2f",
+            self.store[loop.first].frame_id, self.store[loop.second].frame_id, loop.inliers,
+            loop.matches, loop.likeness,
+        )  # fmt: skip
+        return ""
+
+    def most_redundant(self) -> int:
+        """Key of the keyframe that the map can do without."""
+        return most_redundant(self.store, self.pose, self.island, self._looped())
+
+    def _looped(self) -> set[int]:
+        loops = [] if self.graph is None else self.graph.loops
+        return {key for loop in loops for key in (loop.first, loop.second)}
+
+    # --- on disk ----------------------------------------------------------------------------------
+
+    def restore(self, saved: SavedMap, held: bool = False) -> list[int]:
+        """Take in a saved map beside what is there, with new keys, which are returned in the order
+        of its keyframes; `held`: nothing moves it."""
+        graph = self.graph
+        assert graph is not None
+        first_key, first_segment = self.next_key, self.next_segment
+        for keyframe in saved.keyframes:
+            here = keyframe.renumbered(first_key + keyframe.key, first_segment + keyframe.segment)
+            self.store.add(here, saved.steps[keyframe.key])
+            graph.place(here.key, saved.poses[keyframe.key], held)
+            self._places.add(here.key, here.descriptors)
+            self.next_key = max(self.next_key, here.key + 1)
+            self.next_segment = max(self.next_segment, here.segment + 1)
+        graph.join({first_segment + a: first_segment + b for a, b in saved.islands.items()})
+        graph.loops += [
+            loop.renumbered(first_key + loop.first, first_key + loop.second) for loop in saved.loops
+        ]
+        return [first_key + keyframe.key for keyframe in saved.keyframes]
+
+    def saved(self, factor: float, metric: bool, keys: set[int] | None = None) -> SavedMap:
+        """The map as it is put on disk, in output units.
+
+        Args:
+            factor: output units per unit of the map.
+            metric: whether output units are metres.
+            keys: keyframes that are kept; by default all.
+        """
+        kept = [each for each in self.store if keys is None or each.key in keys]
+        names = {each.key for each in kept}
+        loops = [] if self.graph is None else self.graph.loops
+        grow = np.diag([factor, factor, factor, 1.0])
+        return SavedMap(
+            keyframes=kept,
+            poses={each.key: grow @ self.pose(each.key) for each in kept},
+            steps={each.key: self.store.steps(each.key) for each in kept},
+            islands={each.segment: self.island(each.key) for each in kept},
+            loops=[loop for loop in loops if loop.first in names and loop.second in names],
+            metric=metric,
+        )

@@ -1,0 +1,126 @@
+"""Refinement after a run: all keyframes, pictures between them, and the points they see, adjusted
+together.
+
+Dense flow measures to half a pixel of a small grid and links few keyframes; multi-view tracks
+(`slam.tracks`) measure to half a pixel of the picture and span many, which the rotation gains most
+from. Keyframes start where the odometry or the graph put them; pictures between them are placed by
+the points of the keyframes, then adjusted with them (`slam.adjustment`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flow3r_ros.geometry.lie import average_rotations, rigid, rotation_angle
+from flow3r_ros.slam.adjustment import Adjustment
+from flow3r_ros.slam.pictures import RefineView
+from flow3r_ros.slam.tracks import features_of, matched, pairs_to_match
+from flow3r_ros.types import Float64
+
+ROUNDS = 3
+"""times that tracks are triangulated and adjusted: better poses find more of them"""
+MIN_POSED = 2
+"""pictures whose pose is known without which there is nothing to adjust: the camera hardly moved"""
+MIN_SHIFT_PX = 2.0
+"""median shift of the matches of a pair below which it says nothing of depth"""
+MOST_PLACINGS = 5
+"""times that pictures without a pose are tried: each new one brings points for the next"""
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What refinement found: `poses` `[4, 4]` in the map, by frame id, of the pictures that see
+    enough; the number of `points` and `observations`; mean reprojection error in pixels `before_px`
+    (poses as given) and `after_px`; `turn_deg` median turn of the poses that were given."""
+
+    poses: dict[int, Float64]
+    points: int
+    observations: int
+    before_px: float
+    after_px: float
+    turn_deg: float
+
+
+NOTHING = Refined({}, 0, 0, 0.0, 0.0, 0.0)
+"""where pictures have too little in common"""
+
+
+def refine(
+    views: Sequence[RefineView],
+    loops: Iterable[tuple[int, int]] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> Refined:
+    """Adjust pictures together.
+
+    Args:
+        views: in the order of their frames; with fewer than `MIN_POSED` poses nothing is found.
+        loops: pairs of frame ids that show one place.
+        say: told what is being done.
+
+    Raises:
+        ConfigError: pycolmap is not installed.
+    """
+    posed = [at for at, view in enumerate(views) if view.pose is not None]
+    if len(posed) < MIN_POSED:
+        return NOTHING
+    order = {view.frame_id: at for at, view in enumerate(views)}
+    say(f"features of {len(views)} pictures")
+    features = [features_of(view.gray()) for view in views]
+    adjustment = Adjustment(
+        [view.camera for view in views], [each.pixels for each in features],
+        [view.pose for view in views],
+    )  # fmt: skip
+    pairs = pairs_to_match(features, posed, [(order[a], order[b]) for a, b in loops])
+    say(f"matches of {len(pairs)} pairs")
+    for first, second in pairs:
+        rows = matched(features[first], features[second])
+        shift = features[first].pixels[rows[:, 0]] - features[second].pixels[rows[:, 1]]
+        if len(rows) and np.median(np.linalg.norm(shift, axis=1)) > MIN_SHIFT_PX:
+            adjustment.add_matches(first, second, rows)
+    adjustment.finish_matches()
+    before_px = 0.0
+    for turn in range(ROUNDS):
+        say(f"adjustment {turn + 1} of {ROUNDS}")
+        error = adjustment.round()
+        before_px = before_px or error
+        if turn == 0:
+            for _ in range(MOST_PLACINGS):
+                if not adjustment.place_more():
+                    break
+                adjustment.round()
+    return _in_place(views, adjustment, before_px)
+
+
+def _in_place(views: Sequence[RefineView], adjustment: Adjustment, before_px: float) -> Refined:
+    """The adjusted poses, brought back to where and how large the map was."""
+    found = adjustment.poses()
+    given = {at: view.pose for at, view in enumerate(views) if view.pose is not None}
+    shared = sorted(found.keys() & given.keys())
+    if len(shared) < MIN_POSED:
+        return NOTHING
+    start = np.stack([given[at] for at in shared])
+    R, scale, t = _alignment(np.stack([found[at] for at in shared]), start)
+    poses = {at: rigid(R @ pose[:3, :3], scale * R @ pose[:3, 3] + t) for at, pose in found.items()}
+    turns = [rotation_angle(given[at][:3, :3].T @ poses[at][:3, :3]) for at in shared]
+    return Refined(
+        {views[at].frame_id: pose for at, pose in poses.items()},
+        adjustment.points,
+        adjustment.observations,
+        before_px,
+        adjustment.error_px,
+        float(np.degrees(np.median(turns))),
+    )
+
+
+def _alignment(found: Float64, start: Float64) -> tuple[Float64, float, Float64]:
+    """Rotation, scale and translation that bring poses `[N, 4, 4]` onto others: attitudes give the
+    rotation, which centres on a line would leave open."""
+    R = average_rotations(start[:, :3, :3] @ np.swapaxes(found[:, :3, :3], 1, 2))
+    x, y = found[:, :3, 3] @ R.T, start[:, :3, 3]
+    dx, dy = x - x.mean(axis=0), y - y.mean(axis=0)
+    extent = float(np.sum(dx * dx))
+    scale = float(np.sum(dx * dy)) / extent if extent > 0 else 1.0
+    return R, scale, y.mean(axis=0) - scale * x.mean(axis=0)

@@ -1,0 +1,87 @@
+"""The map of a run: beside the odometry, never in it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flow3r_ros.config import SlamSettings
+from flow3r_ros.datasets.sources import open_source
+from flow3r_ros.errors import ConfigError
+from flow3r_ros.geometry.camera_file import save_camera
+from flow3r_ros.odometry.engine import Engine
+from flow3r_ros.offline.mapped import MAP_FILE, map_of_run
+from flow3r_ros.offline.run import run
+from flow3r_ros.wire.tum import read_tum
+from test.odometry.plane import CAMERA, Network, picture, settings
+from test.offline.factory import write_pictures
+
+FRAMES = 16
+
+
+def run_clip(folder: Path, slam: SlamSettings, refine: bool) -> Path:
+    if not (folder / "clip").exists():
+        pictures = [picture(index) for index in range(FRAMES)]
+        stamps = [f"{100 + index / 30:.6f}" for index in range(FRAMES)]
+        write_pictures(folder / "clip" / "frames", pictures, stamps)
+        save_camera(CAMERA, folder / "clip" / "camera.json")
+    output = folder / f"out_{slam.enabled}_{refine}"
+    with (
+        open_source(folder / "clip") as source,
+        map_of_run(slam, refine, quiet=True) as mapped,
+        Engine(
+            Network(range(FRAMES)), settings(), mapped.mapper.take if mapped else None
+        ) as engine,
+    ):
+        run(source, engine, output, quiet=True, mapped=mapped)
+    return output
+
+
+def test_the_odometry_is_the_same_with_a_map_and_refined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flow3r_ros.slam.tracks.FEATURES", 300)
+    pytest.importorskip("gtsam")
+    pytest.importorskip("pycolmap")
+    plain = run_clip(tmp_path, SlamSettings(), False)
+    assert not (plain / MAP_FILE).exists()
+    both = run_clip(tmp_path, SlamSettings(enabled=True), True)
+    for name in ("trajectory.tum", "states.csv", "cloud.ply"):
+        assert (both / name).read_bytes() == (plain / name).read_bytes()
+    summary = json.loads((both / "summary.json").read_text())
+    assert summary["loops"] == {"closed": 0, "refused": {}}
+    assert summary["frames_in_map"] == FRAMES
+    refined = summary["refinement"]
+    assert refined["placed"] == refined["pictures"] == FRAMES
+    assert refined["error_px"]["after"] < 1.0
+    page = (both / "report.html").read_text(encoding="utf-8")
+    assert "The map" in page
+    assert "reprojection" in page
+
+
+def test_a_map_without_loops_lies_where_the_odometry_does(tmp_path: Path) -> None:
+    pytest.importorskip("gtsam")
+    output = run_clip(tmp_path, SlamSettings(enabled=True), False)
+    odom, placed = read_tum(output / "trajectory.tum"), read_tum(output / MAP_FILE)
+    assert np.array_equal(odom.stamps_ns, placed.stamps_ns)
+    path = float(np.linalg.norm(np.diff(odom.poses[:, :3, 3], axis=0), axis=1).sum())
+    assert np.abs(odom.poses[:, :3, 3] - placed.poses[:, :3, 3]).max() < 0.05 * path
+
+
+def test_what_is_not_installed_is_said_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gtsam", None)
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    with (
+        pytest.raises(ConfigError, match=r"flow3r_ros\[slam\]"),
+        map_of_run(SlamSettings(enabled=True), False, True),
+    ):
+        pass
+    with (
+        pytest.raises(ConfigError, match=r"flow3r_ros\[refine\]"),
+        map_of_run(SlamSettings(), True, True),
+    ):
+        pass

@@ -1,0 +1,50 @@
+"""What rerun is given, read back from the recording by rerun's own program."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flow3r_ros.datasets.sources import open_source
+from flow3r_ros.geometry.trajectory import Trajectory
+from flow3r_ros.offline.rerun_log import RerunLog
+from flow3r_ros.offline.run import run
+from flow3r_ros.report.page import load_record
+from test.cases.workshop import flow3r
+from test.offline.factory import clip_folder, small_clip
+from test.offline.test_run import engine
+
+pytest.importorskip("rerun")
+
+
+def entities(path: Path) -> set[str]:
+    program = Path(sys.executable).with_name("rerun")
+    command = [str(program), "rrd", "print", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=280)
+    return set(re.findall(r"/((?:world|state|scale|confidence)[a-z0-9/_]*)", done.stdout))
+
+
+def test_a_run_is_watched_and_looked_at_again(tmp_path: Path) -> None:
+    clip_folder(tmp_path / "clip", small_clip())
+    live, again, out = tmp_path / "live.rrd", tmp_path / "again.rrd", tmp_path / "out"
+    with RerunLog(live, "clip") as watch, open_source(tmp_path / "clip") as source:
+        run(source, engine(), out, quiet=True, watch=watch)
+    both = {"world/camera", "world/camera/image/depth", "world/way/0"}
+    assert entities(live) >= both | {
+        "world/camera/points",
+        "world/keyframes",
+        "state",
+        "confidence",
+    }
+    record = load_record(out)
+    record.reference = Trajectory(record.stamps_ns, record.poses)
+    record.save(out / "record.npz")
+    done = flow3r("view", out, "--rerun", again)
+    assert done.code == 0, done.err
+    assert f"wrote {again}" in done.out
+    assert entities(again) >= both | {"world/map", "world/truth"}
+    assert "is not a run record" in flow3r("view", tmp_path, "--rerun", again).refusal

@@ -1,0 +1,174 @@
+"""Maps on disk: what is saved is what is loaded, and whatever is wrong is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flow3r_ros.config import SlamSettings
+from flow3r_ros.errors import ConfigError, InputError, OutputError
+from flow3r_ros.geometry.lie import invert, rigid, se3_exp, so3_exp
+from flow3r_ros.slam.disk import describe_map, load_map, save_map
+from flow3r_ros.slam.export import cloud, write_colmap
+from flow3r_ros.slam.mapper import Mapper, wants_map
+from flow3r_ros.slam.merge import merged, refined
+from flow3r_ros.slam.saved import SavedMap
+from test.slam.factory import ROUND, finished, way
+
+pytest.importorskip("gtsam")
+
+
+def recorded(first: int, last: int, unit: float = 1.0) -> SavedMap:
+    """A map of a stretch of the way."""
+    with Mapper(SlamSettings(enabled=True)) as mapper:
+        for index in range(first, last):
+            mapper.take(finished(index, way(index), unit=unit))
+        return mapper.snapshot(1.0, False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_map(tmp_path_factory.mktemp("maps") / "one", recorded(0, ROUND // 2 + 2))
+
+
+def test_what_is_saved_is_what_is_loaded(folder: Path, tmp_path: Path) -> None:
+    saved = load_map(folder)
+    again = load_map(save_map(tmp_path / "again", saved))
+    assert [each.key for each in again.keyframes] == list(range(ROUND // 2 + 2))
+    for here, there in zip(saved.keyframes, again.keyframes, strict=True):
+        assert here.picture == there.picture
+        assert np.array_equal(here.descriptors, there.descriptors)
+        assert np.array_equal(here.inverse, there.inverse, equal_nan=True)
+        assert np.allclose(saved.poses[here.key], way(here.key))
+        assert here.camera == there.camera
+    told = describe_map(folder)
+    assert told["keyframes"] == ROUND // 2 + 2
+    assert told["unit"] == "odometry units"
+    with pytest.raises(OutputError, match="exists already"):
+        save_map(folder, saved)
+
+
+def _index(**changes: object) -> Callable[[Path], None]:
+    def change(map_: Path) -> None:
+        path = map_ / "map.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+def _cut(name: str) -> Callable[[Path], None]:
+    def change(map_: Path) -> None:
+        data = (map_ / name).read_bytes()
+        (map_ / name).write_bytes(data[: len(data) // 2])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (_index(version=99), "version 99"),
+        (_index(format="something"), "not of a flow3r map"),
+        (_index(keyframes=-1), "keyframes"),
+        (_index(keyframes=7), "is damaged"),
+        (_cut("keyframes.safetensors"), "differs from what map.json says"),
+        (_cut("pictures/000003.jpg"), "pictures differ"),
+        (lambda map_: (map_ / "pictures" / "000002.jpg").unlink(), "cannot be read"),
+        (lambda map_: (map_ / "map.json").unlink(), "is no map"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    folder: Path, tmp_path: Path, harm: Callable[[Path], None], words: str
+) -> None:
+    map_ = save_map(tmp_path / "map", load_map(folder))
+    harm(map_)
+    with pytest.raises(InputError, match=words):
+        load_map(map_)
+
+
+def test_a_run_is_found_in_a_saved_map_from_its_first_keyframe(folder: Path) -> None:
+    settings = SlamSettings(enabled=True, map=str(folder), mode="localisation")
+    start, elsewhere = ROUND - 3, rigid(so3_exp([0.0, 1.2, 0.0]), [20.0, 0.0, -5.0])
+    with Mapper(settings) as mapper:
+        before = mapper.snapshot(1.0, False)
+        for index in range(start, start + 3):
+            # the run's own world lies elsewhere, is turned, and has a unit of 1.25 m
+            told = elsewhere @ invert(way(start)) @ way(index)
+            told[:3, 3] = (told[:3, 3] - elsewhere[:3, 3]) / 1.25 + elsewhere[:3, 3]
+            mapper.take(finished(index, told, unit=1.25))
+        state = mapper.finish()
+        assert state.closed >= 1
+        for index, located in state.located.items():
+            assert located.in_saved
+            assert np.linalg.norm(located.S_map_cam[:3, 3] - way(index)[:3, 3]) < 0.15
+        correction = state.map_to_odom(1.0, np.zeros(3))
+        assert correction is not None
+        newest = elsewhere @ invert(way(start)) @ way(start + 2)
+        newest[:3, 3] = (newest[:3, 3] - elsewhere[:3, 3]) / 1.25 + elsewhere[:3, 3]
+        assert np.linalg.norm((correction @ newest)[:3, 3] - way(start + 2)[:3, 3]) < 0.15
+        after = mapper.snapshot(1.0, False)
+        assert [each.key for each in after.keyframes] == [each.key for each in before.keyframes]
+
+
+def test_elsewhere_a_run_is_not_found(folder: Path) -> None:
+    with Mapper(SlamSettings(enabled=True, map=str(folder))) as mapper:
+        mapper.take(finished(3, np.eye(4), mirrored=True))
+        state = mapper.finish()
+    assert state.closed == 0
+    assert not any(each.in_saved for each in state.located.values())
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"slam\.enabled"):
+        wants_map(SlamSettings(map="somewhere"))
+    with pytest.raises(ConfigError, match=r"slam\.map"):
+        wants_map(SlamSettings(enabled=True, mode="localisation"))
+    with pytest.raises(InputError, match="is no map"):
+        Mapper(SlamSettings(enabled=True, map="/nonexistent"))
+
+
+def test_two_maps_with_common_places_become_one(folder: Path) -> None:
+    one, other = load_map(folder), recorded(ROUND - 6, ROUND, unit=1.25)
+    both = merged(one, other)
+    assert len(both.keyframes) == len(one.keyframes) + 6
+    assert len(set(both.islands.values())) == 1
+    for row, index in enumerate(range(ROUND - 6, ROUND)):
+        placed = both.poses[both.keyframes[len(one.keyframes) + row].key]
+        assert np.linalg.norm(placed[:3, 3] - way(index)[:3, 3]) < 0.3
+    with pytest.raises(InputError, match="places in common"):
+        merged(recorded(0, 3), recorded(ROUND // 2, ROUND // 2 + 2))
+
+
+def test_a_map_leaves_for_other_programs(folder: Path, tmp_path: Path) -> None:
+    saved = load_map(folder)
+    points, rgb, confidence = cloud(saved)
+    assert len(points) == len(rgb) == len(confidence) > 1000
+    back = points[:, 2] + 0.1 * points[:, 0] - 6.0
+    floor = points[:, 1] + 0.1 * points[:, 2] - 1.6
+    assert np.mean((np.abs(back) < 0.1) | (np.abs(floor) < 0.1)) > 0.5
+    write_colmap(tmp_path, saved)
+    lines = (tmp_path / "images.txt").read_text().splitlines()[::2]
+    assert len(lines) == len(saved.keyframes) == len(list((tmp_path / "images").iterdir()))
+    pycolmap = pytest.importorskip("pycolmap")
+    model = pycolmap.Reconstruction(str(tmp_path))
+    centre = model.image(3).projection_center()
+    assert np.allclose(centre, way(2)[:3, 3], atol=1e-6)
+
+
+def test_a_map_is_refined() -> None:
+    pytest.importorskip("pycolmap")
+    saved = recorded(0, 5)
+    rng = np.random.default_rng(0)
+    wrong = {
+        key: T @ se3_exp(rng.normal(0, [0.02] * 3 + [0.01] * 3)) for key, T in saved.poses.items()
+    }
+    better, result = refined(saved.moved(wrong), lambda _: None)
+    assert result.after_px < result.before_px
+    step = invert(better.poses[0]) @ better.poses[4]
+    truth = invert(way(0)) @ way(4)
+    direction = step[:3, 3] / np.linalg.norm(step[:3, 3])
+    assert direction @ truth[:3, 3] / np.linalg.norm(truth[:3, 3]) > 0.995
