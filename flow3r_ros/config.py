@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 
 from flow3r_ros.errors import ConfigError
-from flow3r_ros.mappings import read_mapping
+from flow3r_ros.mappings import first_fault, read_mapping, set_dotted, unwrap_ros
 
 RUNTIME: dict[str, Any] = {"runtime": True}
 
@@ -326,49 +326,15 @@ def load_config(path: Path | None = None, overrides: dict[str, Any] | None = Non
     tree: dict[str, Any] = {}
     where = str(path) if path else "settings"
     if path is not None:
-        tree = _unwrap_ros(read_mapping(path, ConfigError, "start from config/node.yaml"))
+        tree = unwrap_ros(read_mapping(path, ConfigError, "start from config/node.yaml"))
     for dotted, value in (overrides or {}).items():
-        _set_dotted(tree, dotted, value)
+        set_dotted(tree, dotted, value)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(
             f"{where}: {first_fault(error)}", "see docs/parameters.md for names and ranges"
         ) from error
-
-
-def first_fault(error: ValidationError) -> str:
-    """The first thing pydantic found wrong, in one line: `group.name: what is wrong, got value`."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
-    given = first["input"]
-    plain = isinstance(given, (bool, int, float, str)) and first["type"] != "extra_forbidden"
-    got = repr(given if not isinstance(given, str) else given[:80]) if plain else ""
-    return f"{key}: " * bool(key) + first["msg"] + f", got {got[:100]}" * plain
-
-
-def _unwrap_ros(tree: dict[str, Any]) -> dict[str, Any]:
-    """Return what stands under `ros__parameters`, if the file is a ROS parameter file; ROS-only
-    keys are left to the node."""
-    for value in tree.values():
-        if isinstance(value, dict) and isinstance(value.get("ros__parameters"), dict):
-            inner = dict(value["ros__parameters"])
-            for ros_only in ("autostart", "use_sim_time"):
-                inner.pop(ros_only, None)
-            return inner
-    return tree
-
-
-def _set_dotted(tree: dict[str, Any], dotted: str, value: Any) -> None:
-    *groups, leaf = dotted.split(".")
-    for group in groups:
-        inner = tree.setdefault(group, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(
-                f"{group}: is {inner!r:.80}, not a group of settings", f"write {dotted}: ..."
-            )
-        tree = inner
-    tree[leaf] = value
 
 
 def walk(settings: type[Settings] | None = None) -> Iterator[tuple[str, str, FieldInfo]]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
-from flow3r_ros.errors import Flow3rError
+from flow3r_ros.errors import ConfigError, Flow3rError
 
 MAX_FILE_BYTES = 1 << 18
 """largest settings, manifest or camera file that is read; the largest of ours has 6 kB"""
@@ -73,3 +74,39 @@ def _values(tree: Any, known: dict[int, int]) -> int:
         parts = [*tree.keys(), *tree.values()] if isinstance(tree, dict) else list(tree)
         known[id(tree)] = 1 + sum(_values(part, known) for part in parts)
     return known[id(tree)]
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing pydantic found wrong, in one line: `group.name: what is wrong, got value`."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    given = first["input"]
+    plain = isinstance(given, (bool, int, float, str)) and first["type"] != "extra_forbidden"
+    got = repr(given if not isinstance(given, str) else given[:80]) if plain else ""
+    return f"{key}: " * bool(key) + first["msg"] + f", got {got[:100]}" * plain
+
+
+def unwrap_ros(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return what stands under `ros__parameters`, if the file is a ROS parameter file; ROS-only
+    keys are left to the node."""
+    for value in tree.values():
+        if isinstance(value, dict) and isinstance(value.get("ros__parameters"), dict):
+            inner = dict(value["ros__parameters"])
+            for ros_only in ("autostart", "use_sim_time"):
+                inner.pop(ros_only, None)
+            return inner
+    return tree
+
+
+def set_dotted(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    """Put a value at `group.name` of a tree of settings. Raises ConfigError where something else
+    than a group stands on the way."""
+    *groups, leaf = dotted.split(".")
+    for group in groups:
+        inner = tree.setdefault(group, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(
+                f"{group}: is {inner!r:.80}, not a group of settings", f"write {dotted}: ..."
+            )
+        tree = inner
+    tree[leaf] = value

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flow3r_ros.cli.console import AsJson, print_result, progress
+from flow3r_ros.cli.console import AsJson, examples, print_result, progress
 
 map_app = typer.Typer(help="Look at saved maps, join, refine, export them.", no_args_is_help=True)
 MapFolder = Annotated[Path, typer.Argument(metavar="MAP", help="folder of a saved map")]
@@ -21,7 +21,7 @@ class Form(str, Enum):
     colmap = "colmap"
 
 
-@map_app.command("info")
+@map_app.command("info", epilog=examples("flow3r map info out/map"))
 def map_info(folder: MapFolder, as_json: AsJson = False) -> None:
     """Check a map whole and say what it holds."""
     from flow3r_ros.slam.disk import describe_map
@@ -29,7 +29,7 @@ def map_info(folder: MapFolder, as_json: AsJson = False) -> None:
     print_result(describe_map(folder), as_json)
 
 
-@map_app.command("merge")
+@map_app.command("merge", epilog=examples("flow3r map merge monday/map tuesday/map --output both"))
 def map_merge(
     first: MapFolder,
     second: Annotated[Path, typer.Argument(metavar="OTHER", help="the map to join to it")],
@@ -43,7 +43,7 @@ def map_merge(
     print_result(describe_map(save_map(output, merged(load_map(first), load_map(second)))), as_json)
 
 
-@map_app.command("refine")
+@map_app.command("refine", epilog=examples("flow3r map refine out/map --output refined"))
 def map_refine(
     folder: MapFolder,
     output: Annotated[Path, typer.Option("--output", help="map to write")],
@@ -70,7 +70,7 @@ def map_refine(
     )
 
 
-@map_app.command("export")
+@map_app.command("export", epilog=examples("flow3r map export out/map --output exported"))
 def map_export(
     folder: MapFolder,
     output: Annotated[Path, typer.Option("--output", help="folder to write")],

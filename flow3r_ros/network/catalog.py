@@ -20,9 +20,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flow3r_ros.config import first_fault
 from flow3r_ros.errors import ModelError
-from flow3r_ros.mappings import read_mapping
+from flow3r_ros.mappings import first_fault, read_mapping
 from flow3r_ros.network.calibration import Calibration
 from flow3r_ros.network.config import Flow3rConfig, load_architecture
 from flow3r_ros.paths import shared_files

@@ -13,9 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from flow3r_ros.config import first_fault
 from flow3r_ros.errors import ModelError
-from flow3r_ros.mappings import read_mapping
+from flow3r_ros.mappings import first_fault, read_mapping
 
 MAX_WIDTH = 4096
 """most channels anywhere: four times the official network, as wide as the largest public ViTs"""

@@ -13,11 +13,10 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
-from flow3r_ros.config import first_fault
 from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.geometry.motion import path_length
 from flow3r_ros.geometry.trajectory_alignment import align_poses, associate
-from flow3r_ros.mappings import read_mapping
+from flow3r_ros.mappings import first_fault, read_mapping
 from flow3r_ros.report.mapped import map_card
 from flow3r_ros.report.panels import Comparison, compare, maps, over_time, strips, timings
 from flow3r_ros.report.record import RunRecord, Summary

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flow3r_ros.config import first_fault
 from flow3r_ros.errors import EvaluationError, OutputError
 from flow3r_ros.geometry.trajectory import Trajectory
+from flow3r_ros.mappings import first_fault
 from flow3r_ros.report.history import History
 from flow3r_ros.report.row import COLUMNS, SOURCES, STATES, Thumbnail, row_of, thumbnail_of
 from flow3r_ros.types import Estimate, Float32, Float64, UInt8

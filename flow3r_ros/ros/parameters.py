@@ -22,8 +22,9 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from flow3r_ros.config import Config, first_fault, is_runtime, walk
+from flow3r_ros.config import Config, is_runtime, walk
 from flow3r_ros.errors import ConfigError
+from flow3r_ros.mappings import first_fault
 
 LARGEST_INTEGER = 2**63 - 1
 OURS_BESIDE_THE_TREE = ("autostart", "use_sim_time", "start_type_description_service")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow3r_ros.errors import ConfigError
+from flow3r_ros.errors import ConfigError, install_extra
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.types import Camera, Float32, Float64
 
@@ -192,7 +192,7 @@ def require_pycolmap() -> Any:
         colmap: Any = importlib.import_module("pycolmap")
     except ImportError as error:
         raise ConfigError(
-            "--refine needs pycolmap, which is not installed", "pip install 'flow3r_ros[refine]'"
+            "--refine needs pycolmap, which is not installed", install_extra("refine")
         ) from error
     colmap.logging.minloglevel = colmap.logging.WARNING.value
     return colmap

@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flow3r_ros.config import first_fault
 from flow3r_ros.errors import InputError
-from flow3r_ros.mappings import read_mapping
+from flow3r_ros.mappings import first_fault, read_mapping
 from flow3r_ros.paths import OutputFolder, as_folder, readable
 from flow3r_ros.slam.arrays import arrays_of, check_arrays, keyframe_of, loops_of
 from flow3r_ros.slam.saved import SavedMap

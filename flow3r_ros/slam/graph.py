@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from flow3r_ros.errors import ConfigError
+from flow3r_ros.errors import ConfigError, install_extra
 from flow3r_ros.geometry.lie import invert, nearest_rotation, sim3, sim3_parts
 from flow3r_ros.slam.loops import Loop
 from flow3r_ros.slam.store import KeyframeStore
@@ -252,5 +252,5 @@ def require_gtsam() -> Any:
     except ImportError as error:
         raise ConfigError(
             "slam.enabled needs GTSAM, which is not installed",
-            "pip install 'flow3r_ros[slam]' (Python 3.11 or newer), or leave slam.enabled off",
+            f"{install_extra('slam')} (Python 3.11 or newer), or leave slam.enabled off",
         ) from error

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from flow3r_ros.config import Settings, first_fault
+from flow3r_ros.config import Settings
 from flow3r_ros.errors import ConfigError
-from flow3r_ros.mappings import read_mapping
+from flow3r_ros.mappings import first_fault, read_mapping
 from flow3r_ros.paths import shared_files
 from flow3r_ros.training.data_config import DataSettings
 
