@@ -9,15 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from flow3r_ros.errors import ConfigError
 from flow3r_ros.mappings import first_fault, read_mapping, set_dotted, unwrap_ros
 
 RUNTIME: dict[str, Any] = {"runtime": True}
+
+
+def _zero_or_from(least: int) -> AfterValidator:
+    def check(value: int) -> int:
+        if 0 < value < least:
+            raise ValueError(f"must be 0 (the model's own) or at least {least}")
+        return value
+
+    return AfterValidator(check)
 
 
 class Settings(BaseModel):
@@ -56,7 +65,7 @@ class EngineSettings(Settings):
         description="how often the network is asked: keyframes for a CPU; every_frame where a GPU "
         "answers within the time of a frame, for denser depth",
     )
-    window: int = Field(
+    window: Annotated[int, _zero_or_from(2)] = Field(
         0,
         ge=0,
         le=64,
@@ -80,17 +89,12 @@ class EngineSettings(Settings):
         5, ge=1, description="frames without a trusted pose before the state is LOST"
     )
 
-    @field_validator("window")
-    @classmethod
-    def _two_frames_at_least(cls, value: int) -> int:
-        return _zero_or_from(2, value)
-
 
 class TrackingSettings(Settings):
     """The front end."""
 
     corners: int = Field(320, ge=80, le=2000, description="corners followed at a time")
-    depth_width: int = Field(
+    depth_width: Annotated[int, _zero_or_from(112)] = Field(
         0,
         ge=0,
         le=1280,
@@ -98,17 +102,6 @@ class TrackingSettings(Settings):
         "the height follows the aspect ratio; 0 = 336, or the width of the model's input where "
         "that is larger",
     )
-
-    @field_validator("depth_width")
-    @classmethod
-    def _wide_enough(cls, value: int) -> int:
-        return _zero_or_from(112, value)
-
-
-def _zero_or_from(least: int, value: int) -> int:
-    if 0 < value < least:
-        raise ValueError(f"must be 0 (the model's own) or at least {least}")
-    return value
 
 
 class ScaleSettings(Settings):

@@ -54,8 +54,8 @@ def test_a_coarse_network_does_not_make_depth_coarse() -> None:
 def test_live_settings_stay_the_same_objects() -> None:
     config = Config()
     fitted = fitted_to(Network([0]), config)
-    config.cloud.min_confidence = 0.5
-    assert fitted.cloud.min_confidence == 0.5
+    config.depth.min_confidence = 0.5
+    assert fitted.depth.min_confidence == 0.5
 
 
 def test_windows_have_as_many_keyframes_as_the_model_says() -> None:
