@@ -25,6 +25,8 @@ ROBUST = 3.0
 lose all weight)"""
 
 
+KNOWN = 0.2
+"""relative sigma up to which depths are taken as they are: wrong by so little, they bend nothing"""
 DEPTH_ROUNDS = 2
 """steps in which a point's inverse depth is fitted to its observation"""
 MOST_CHANGE = 2.3
@@ -113,10 +115,11 @@ def fit_camera_pose(
         prior: what is known of the pose beforehand; it settles what the points leave open.
     """
     T_cam_ref = invert(start)
+    guessed = bool(np.any(points.sigma > KNOWN * points.inverse))
     information = np.zeros((6, 6))
     whitened = np.zeros((len(points), 2))
     for left in range(iterations, -1, -1):
-        rounds = DEPTH_ROUNDS if left <= iterations // 2 else 0
+        rounds = DEPTH_ROUNDS if guessed and left <= iterations // 2 else 0
         whitened, jacobian = _linearised(points, observed, camera, T_cam_ref, sigma_px, rounds)
         weight = 1.0 / (1.0 + whitened**2 / ROBUST**2) ** 2
         weight[:, 0] *= weight[:, 1]  # off the line, nothing is known of the depth

@@ -279,20 +279,16 @@ def _rough_pose(
 ) -> tuple[Float64, bool]:
     """First pose from the corners that were followed, the best over several starts, and whether it
     explains them."""
-    used, _ = _sure_ones(reference, followed & ~reference.held_back)
+    used, proven = _sure_ones(reference, followed & ~reference.held_back)
     if np.count_nonzero(used) < MIN_CORNERS:
         return starts[0], False
     points, observed = reference.points.only(used), guess[used].astype(np.float64)
+    if not proven:
+        starts = [
+            fit_camera_pose(points, observed, lens, each, COARSE_PX, 4, prior).T for each in starts
+        ]
     fits = [
-        fit_camera_pose(
-            points,
-            observed,
-            lens,
-            fit_camera_pose(points, observed, lens, each, COARSE_PX, 4, prior).T,
-            FOLLOWED * sigma_px,
-            6,
-            prior,
-        )
+        fit_camera_pose(points, observed, lens, each, FOLLOWED * sigma_px, 6, prior)
         for each in starts
     ]
     fit = min(fits, key=lambda each: each.cost)
