@@ -9,15 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from flow3r_ros.errors import ConfigError
 from flow3r_ros.mappings import first_fault, read_mapping, set_dotted, unwrap_ros
 
 RUNTIME: dict[str, Any] = {"runtime": True}
+
+
+def _zero_or_from(least: int) -> AfterValidator:
+    def check(value: int) -> int:
+        if 0 < value < least:
+            raise ValueError(f"must be 0 (the model's own) or at least {least}")
+        return value
+
+    return AfterValidator(check)
 
 
 class Settings(BaseModel):
@@ -56,7 +65,13 @@ class EngineSettings(Settings):
         description="how often the network is asked: keyframes for a CPU; every_frame where a GPU "
         "answers within the time of a frame, for denser depth",
     )
-    window: int = Field(4, ge=2, le=64, description="keyframes per forward, the newest included")
+    window: Annotated[int, _zero_or_from(2)] = Field(
+        0,
+        ge=0,
+        le=64,
+        description="keyframes per forward, the newest included, at least 2; 0 = as the model's "
+        "manifest says (`input.window`)",
+    )
     keyframes: int = Field(
         120, ge=20, le=2000, description="keyframes remembered; the oldest go first"
     )
@@ -79,12 +94,13 @@ class TrackingSettings(Settings):
     """The front end."""
 
     corners: int = Field(320, ge=80, le=2000, description="corners followed at a time")
-    depth_width: int = Field(
-        336,
-        ge=112,
+    depth_width: Annotated[int, _zero_or_from(112)] = Field(
+        0,
+        ge=0,
         le=1280,
-        description="width in pixels (of a 4:3 image) that depth is estimated at; the height "
-        "follows the aspect ratio",
+        description="width in pixels (of a 4:3 image) that depth is estimated at, at least 112; "
+        "the height follows the aspect ratio; 0 = 336, or the width of the model's input where "
+        "that is larger",
     )
 
 

@@ -248,6 +248,8 @@ class Predictor(Protocol):
     """model name for status and reports"""
     uses_evidence: bool
     """whether `Window.evidence` changes the answer"""
+    frames_per_window: int
+    """frames of a window that its weights were trained on"""
 
     def input_size(self, width: int, height: int) -> tuple[int, int]:
         """(w, h) of the grid that an image of this size is predicted on; a multiple of the patch,

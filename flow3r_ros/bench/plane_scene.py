@@ -69,6 +69,7 @@ class PlanePredictor:
 
     name = "plane"
     uses_evidence = False
+    frames_per_window = 4
 
     def __init__(
         self,

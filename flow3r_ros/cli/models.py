@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -75,13 +76,24 @@ def models_import(
 @models_app.command("fetch", epilog=examples("flow3r models fetch flow3r_large"))
 def models_fetch(
     name: Annotated[str, typer.Argument(help="model name")] = "flow3r_large",
+    yes: Annotated[
+        bool, typer.Option("--yes", help="agree to licence, size and folder without being asked")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Download the weights of a model; the only command that uses the network."""
+    """Download the weights of a model, after showing licence, size and folder; the only command
+    that uses the network."""
     from flow3r_ros.network.catalog import describe
-    from flow3r_ros.network.hub import fetch
+    from flow3r_ros.network.hub import Offer, fetch
 
-    folder = fetch(name)
+    def agree(offer: Offer) -> bool:
+        for line in offer.in_words():
+            typer.echo(printable(line), err=True)
+        if not yes and not sys.stdin.isatty():
+            raise typer.BadParameter("there is no terminal to ask at: read the above, give --yes")
+        return yes or typer.confirm("Download it under this licence?", err=True)
+
+    folder = fetch(name, agree=agree)
     print_result(describe(folder), as_json)
     if not as_json:
         print_written((folder.path, f"--model {folder.manifest.name} uses it"))

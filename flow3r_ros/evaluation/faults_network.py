@@ -25,6 +25,7 @@ class FaultyNetwork:
     """
 
     uses_evidence: bool
+    frames_per_window: int
 
     def __init__(self, inner: Predictor, fault: str, frames: range) -> None:
         self._inner = inner
@@ -33,6 +34,7 @@ class FaultyNetwork:
         self._answers: deque[Prediction] = deque(maxlen=REMEMBERED)
         self.name = f"{inner.name} ({fault})"
         self.uses_evidence = inner.uses_evidence
+        self.frames_per_window = inner.frames_per_window
 
     def input_size(self, width: int, height: int) -> tuple[int, int]:
         """As `inner`."""

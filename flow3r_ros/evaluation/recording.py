@@ -21,6 +21,7 @@ from flow3r_ros.geometry.depth_map import resample_depth
 from flow3r_ros.geometry.motion import path_length
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.odometry.engine import Engine
+from flow3r_ros.odometry.model_defaults import fitted_to
 from flow3r_ros.offline.drive import drive
 from flow3r_ros.offline.summary import summarise, title_of
 from flow3r_ros.report.page import write_report
@@ -71,7 +72,7 @@ def evaluate_recording(
         EvaluationError: no frame could be used, or the truth that was named cannot be read.
         OutputError: the page cannot be written.
     """
-    settings = config or Config()
+    settings = fitted_to(predictor, config or Config())
     truth = _true_poses(recording, reference, truth_topic)
     if html is not None and not html.parent.is_dir():
         raise OutputError(f"{html}: its folder does not exist", "make the folder first")

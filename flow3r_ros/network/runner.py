@@ -67,6 +67,7 @@ class Runner:
         self.manifest = manifest
         self.name = manifest.name
         self.uses_evidence = model.config.evidence is not None
+        self.frames_per_window = manifest.input.window
         self.device = next(model.parameters()).device
         self.arithmetic = model.arithmetic
         self.model = model

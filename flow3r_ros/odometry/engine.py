@@ -29,6 +29,7 @@ from flow3r_ros.odometry.finished import Finished
 from flow3r_ros.odometry.focal import HELD, find_camera, with_camera
 from flow3r_ros.odometry.frontend import FrontEnd
 from flow3r_ros.odometry.input import Input, same_picture
+from flow3r_ros.odometry.model_defaults import fitted_to
 from flow3r_ros.odometry.output import Output
 from flow3r_ros.odometry.scale import Scale
 from flow3r_ros.odometry.verification import informative
@@ -66,7 +67,7 @@ class Engine:
         listener: Callable[[Finished], None] | None = None,
     ) -> None:
         self.predictor = predictor
-        self.config = config = config or Config()
+        self.config = config = fitted_to(predictor, config or Config())
         self._listener = listener
         self._input = Input(config.tracking.depth_width)
         self._front = FrontEnd(config)

@@ -20,6 +20,7 @@ class FlowTap:
         self._predictor = predictor
         self.name = predictor.name
         self.uses_evidence = predictor.uses_evidence
+        self.frames_per_window = predictor.frames_per_window
         self._wanted: Callable[[], bool] = lambda: False
         self._deliver: Callable[[KeyframeFlow], None] = lambda flow: None
 

@@ -30,6 +30,12 @@ def test_the_documented_defaults_are_the_defaults() -> None:
     assert load_config(ROOT / "config/node.yaml") == Config()
 
 
+def test_the_official_model_is_left_to_its_manifest() -> None:
+    config = load_config(ROOT / "config/official.yaml")
+    assert config.model.name == "flow3r_large"
+    assert (config.engine.window, config.tracking.depth_width) == (0, 0)
+
+
 def test_overrides_reach_the_leaf() -> None:
     assert load_config(overrides={"engine.window": 6}).engine.window == 6
 
@@ -39,6 +45,7 @@ def test_overrides_reach_the_leaf() -> None:
     [
         ("engine: {windw: 4}", "engine.windw"),
         ("engine: {window: 1}", "engine.window"),
+        ("tracking: {depth_width: 60}", "tracking.depth_width"),
         ("model: {device: gpu0}", "model.device"),
         ("scale: {factor: .nan}", "scale.factor"),
         ("- 1", "mapping"),

@@ -6,6 +6,9 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,6 +129,48 @@ def test_fetched_model_is_complete_verified_and_found(server: Hub, tmp_path: Pat
     asked = len(server.ranges)
     assert hub.fetch("tiny").path == folder.path
     assert len(server.ranges) == asked, "what is there is not downloaded again"
+
+
+def test_nothing_is_downloaded_before_the_licence_is_agreed_to(server: Hub, tmp_path: Path) -> None:
+    shown: list[hub.Offer] = []
+
+    def refuse(offer: hub.Offer) -> bool:
+        shown.append(offer)
+        return False
+
+    with pytest.raises(ModelError, match="not fetched"):
+        hub.fetch("tiny", agree=refuse)
+    (offer,) = shown
+    assert (offer.size, offer.done) == (len(server.content), 0)
+    assert offer.target == tmp_path / "data" / "flow3r" / "models" / "tiny"
+    words = "\n".join(offer.in_words())
+    assert "Apache-2.0" in words
+    assert str(offer.target) in words
+    assert not server.ranges
+    assert find_model("tiny").weights is None
+
+
+def test_the_command_asks_and_takes_yes(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [sys.executable, "-m", "flow3r_ros.cli", "models", "fetch", "tiny", "--json"]
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    asked = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert asked.returncode == 2
+    assert "--yes" in asked.stderr
+    assert "licence of the weights: Apache-2.0" in asked.stderr
+    assert not server.ranges
+    agreed = subprocess.run([*command, "--yes"], capture_output=True, text=True)
+    assert agreed.returncode == 0, agreed.stderr
+    assert json.loads(agreed.stdout)["sha256"] == server.etag
+
+
+def test_a_full_disk_is_said_before_the_download(
+    server: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = shutil.disk_usage("/")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: used._replace(free=1000))
+    with pytest.raises(ModelError, match="free some space"):
+        hub.fetch("tiny")
+    assert not server.ranges
 
 
 def test_a_broken_download_resumes(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

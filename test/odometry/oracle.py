@@ -44,6 +44,7 @@ class Oracle:
 
     name = "oracle"
     uses_evidence = False
+    frames_per_window = 4
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ class WallPredictor:
 
     name = "wall"
     uses_evidence = False
+    frames_per_window = 4
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds

@@ -135,10 +135,11 @@ def test_parameters_from_yaml_and_at_run_time(tmp_path):
         assert (
             window.integer_range[0].from_value,
             window.integer_range[0].to_value,
-        ) == (2, 64)
+        ) == (0, 64)
         assert confidence.floating_point_range[0].to_value == 1.0
         assert window.description == (
-            "keyframes per forward, the newest included (read at configure)"
+            "keyframes per forward, the newest included, at least 2; 0 = as the model's "
+            "manifest says (`input.window`) (read at configure)"
         )
 
 
