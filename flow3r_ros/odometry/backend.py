@@ -65,12 +65,15 @@ class Order:
 @dataclass(frozen=True)
 class Built:
     """A built keyframe: the `reference` the front end goes on with; its `features`; the poses of
-    the keyframes that were `adjusted` with it, by id; `seam` and `window` of the network's answer,
-    and whether it `answered`; the milliseconds of each stage."""
+    the keyframes that were `adjusted` with it, by id; `focal` how long the lens is over the given
+    one and the 1-sigma of its logarithm; `seam` and `window` of the network's answer, and whether
+    it `answered`; the milliseconds of each stage."""
 
     reference: Reference
     features: Features
     adjusted: dict[int, Float64]
+    focal: float
+    focal_sigma: float
     seam: Seam | None
     window: tuple[int, ...]
     answered: bool
@@ -192,6 +195,8 @@ class Backend:
             self._reference(keyframe),
             features,
             adjusted,
+            self._map.focal,
+            self._map.focal_sigma,
             seam,
             window,
             answer is not None,
@@ -208,7 +213,7 @@ class Backend:
         new_pixels = np.concatenate([order.pixels[forgotten], order.new_pixels])
         guess = np.concatenate([nothing, order.inverse])
         guess_sigma = np.concatenate([nothing, order.sigma])
-        view = order.view
+        view = order.view.with_focal(self._map.focal)
         typical = float(np.nanmedian(guess)) if np.isfinite(guess).any() else 1.0
         measured = np.isfinite(guess) & (guess > 0) & np.isfinite(guess_sigma)
         inverse = np.where(measured, guess, typical)

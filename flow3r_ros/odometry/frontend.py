@@ -17,6 +17,7 @@ from flow3r_ros.geometry.depth_map import DepthMap, unknown
 from flow3r_ros.geometry.lie import invert, rigidified, rotation_angle
 from flow3r_ros.odometry.backend import Built, Order
 from flow3r_ros.odometry.depth import carry
+from flow3r_ros.odometry.focal import misfit
 from flow3r_ros.odometry.inertial import InertialUnit
 from flow3r_ros.odometry.motion import at_rest
 from flow3r_ros.odometry.output import Settled
@@ -96,7 +97,7 @@ class FrontEnd:
         self._next_id = self._since = self._unseen_informative = self.keyframes = 0
         self._unseen_s = 0.0
         self.wants_join = False
-        self._trouble = ""
+        self._trouble = self._remark = self._misfit = ""
 
     @property
     def gives_up(self) -> bool:
@@ -196,7 +197,7 @@ class FrontEnd:
         if self._trouble:
             state, reason, self._trouble = TrackingState.DEGRADED, self._trouble, ""
         else:
-            reason = self._verifier.reason
+            reason, self._remark = self._remark or self._verifier.reason, ""
         wanted = self._wants_keyframe(tracked, reference, verdict.likeness)
         self.wants_join = wanted and busy
         keyframe = wanted and not busy
@@ -312,6 +313,11 @@ class FrontEnd:
         """Take in a keyframe that the back end has built."""
         reference, followed = built.reference, self._tracker.reference
         self._relocaliser.remember(reference, built.features)
+        wrong = misfit(built.focal, built.focal_sigma)
+        if wrong and not self._misfit:
+            log.warning("%s", wrong)
+            self._remark = wrong
+        self._misfit = wrong
         if followed is None:
             self.keyframes = 1
             self._tracker.follow(reference, np.eye(4))
