@@ -4,19 +4,23 @@ trajectory in the map."""
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flow3r_ros.config import SlamSettings
-from flow3r_ros.errors import ConfigError
 from flow3r_ros.geometry.lie import rigid, rigid_part
 from flow3r_ros.odometry.scale import Scale
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.slam.adjustment import require_pycolmap
 from flow3r_ros.slam.disk import write_map
 from flow3r_ros.slam.frames import FrameTrack
+from flow3r_ros.slam.keyframe import MapKeyframe
 from flow3r_ros.slam.mapper import Mapper, wants_map
 from flow3r_ros.slam.pictures import FramePictures, RefineView
 from flow3r_ros.slam.refine import Refined, refine
@@ -25,7 +29,7 @@ from flow3r_ros.wire.tum import write_tum
 
 log = logging.getLogger(__name__)
 
-MAP_FILE = "trajectory_map.tum"
+MAP_FILE, MAP_FOLDER = "trajectory_map.tum", "map"
 
 
 class MapOfRun:
@@ -52,23 +56,44 @@ class MapOfRun:
 
         return both
 
-    def write(self, folder: Path, scale: Scale, record: RunRecord) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, Any]:
+        """What is known so far, as objects that pickle, for a run that goes on."""
+        return {
+            "mapper": self.mapper.remembered(),
+            "frames": self._frames,
+            "pictures": self._pictures,
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from what `snapshot` gave."""
+        self.mapper.restore(snapshot["mapper"])
+        self._frames, self._pictures = snapshot["frames"], snapshot["pictures"]
+
+    def write(
+        self, folder: Path, scale: Scale, record: RunRecord, partial: bool = False
+    ) -> dict[str, Any]:
         """Write `trajectory_map.tum`, of the frames that lie in the largest connected part of the
-        map, and with `slam.enabled` the map itself, `map/`; give the trajectory to the record.
+        map, and with `slam.enabled` the map itself, `map/`; give trajectory and loops to the
+        record.
 
         Args:
             scale: of the output, at the end of the run.
+            partial: the run was interrupted: nothing is refined, and what is written gives way to
+                that of the run that goes on.
 
         Returns:
             What `summary.json` says of loops and refinement.
         """
+        shutil.rmtree(folder / MAP_FOLDER, ignore_errors=True)
         state, factor = self.mapper.finish(), scale.factor
         summary: dict[str, Any] = {}
         placed = state.largest_part(factor)
         refined: dict[int, Float64] = {}
         if self.mapper.map.graph is not None:
             summary["loops"] = {"closed": state.closed, "refused": dict(state.refused)}
-        if self._pictures is not None and placed:
+        if self._pictures is not None and partial:
+            summary["refinement"] = {"placed": 0, "why": "the run was interrupted"}
+        elif self._pictures is not None and placed:
             refined, summary["refinement"] = self._refined(placed, self._pictures)
             placed = refined or placed
         trajectory = self._frames.in_map(placed, factor, record.title)
@@ -76,9 +101,25 @@ class MapOfRun:
         if trajectory is not None:
             write_tum(folder / MAP_FILE, trajectory)
             record.mapped = trajectory
+        record.loops = self._stamps_of_loops()
         if self.mapper.map.graph is not None and placed:
-            self._save(folder / "map", scale, refined)
+            self._save(folder / MAP_FOLDER, scale, refined)
         return summary
+
+    def _loops(self) -> list[tuple[MapKeyframe, MapKeyframe]]:
+        """The keyframes of this run that loops connect."""
+        own = {each.key: each for each in self.mapper.own_keyframes()}
+        graph = self.mapper.map.graph
+        loops = [] if graph is None else graph.loops
+        return [
+            (own[loop.first], own[loop.second])
+            for loop in loops
+            if loop.first in own and loop.second in own
+        ]
+
+    def _stamps_of_loops(self) -> NDArray[np.int64]:
+        stamps = [(first.stamp_ns, second.stamp_ns) for first, second in self._loops()]
+        return np.array(stamps, np.int64).reshape(-1, 2)
 
     def _save(self, folder: Path, scale: Scale, refined: dict[int, Float64]) -> None:
         """The map with its keyframes where refinement put them, if it did."""
@@ -104,12 +145,12 @@ class MapOfRun:
             for each in keyframes
         ]
         views = sorted([*known, *pictures.between(keyframes)], key=lambda view: view.frame_id)
-        loops = [] if self.mapper.map.graph is None else self.mapper.map.graph.loops
-        ids = {each.key: each.frame_id for each in keyframes}
+        ids = {each.frame_id for each in keyframes}
         pairs = [
-            (ids[each.first], ids[each.second]) for each in loops
-            if each.first in ids and each.second in ids
-        ]  # fmt: skip
+            (first.frame_id, second.frame_id)
+            for first, second in self._loops()
+            if {first.frame_id, second.frame_id} <= ids
+        ]
         say = log.debug if self._quiet else lambda text: log.info("refinement: %s", text)
         try:
             result = refine(views, pairs, say)
@@ -133,20 +174,12 @@ def _in_words(result: Refined, views: int) -> dict[str, Any]:
 
 
 @contextmanager
-def map_of_run(
-    settings: SlamSettings, refine: bool, quiet: bool, resumed: bool = False
-) -> Iterator[MapOfRun | None]:
+def map_of_run(settings: SlamSettings, refine: bool, quiet: bool) -> Iterator[MapOfRun | None]:
     """The map of a run, where the settings or `refine` want one; asks for what it needs before the
-    run. Raises ConfigError where that is not installed, and where the run is to be `resumed`: the
-    map of an interrupted one is not kept."""
+    run. Raises ConfigError where that is not installed."""
     if not (wants_map(settings) or refine):
         yield None
         return
-    if resumed:
-        raise ConfigError(
-            "--resume: the map of an interrupted run is not kept",
-            "begin it anew with --restart, or resume without slam.enabled and --refine",
-        )
     if refine:
         require_pycolmap()
     with Mapper(settings) as mapper:

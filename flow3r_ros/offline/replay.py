@@ -76,13 +76,15 @@ def replay(
                 _log.info("going on after frame %d", len(record))
                 engine.restore(remembered["engine"])
                 recorder.restore(remembered["recorder"], earlier)
-            if mapped is None:  # a map is not kept
-                keeper.state = lambda: {
-                    "engine": engine.snapshot(),
-                    "recorder": recorder.snapshot(),
-                    "record": record,
-                    "timing": timing,
-                }
+                if mapped is not None:
+                    mapped.restore(remembered["mapped"])
+            keeper.state = lambda: {
+                "engine": engine.snapshot(),
+                "mapped": mapped.snapshot() if mapped else None,
+                "recorder": recorder.snapshot(),
+                "record": record,
+                "timing": timing,
+            }
             skip = remembered.get("events", 0)
             take = recorder.take
             both, see = (mapped.beside(take), mapped.see) if mapped else (take, None)
@@ -96,7 +98,7 @@ def replay(
         if keeper.stopped:
             summary["partial"] = {"frames": len(record), "reason": keeper.stopped}
         if mapped is not None:
-            summary |= mapped.write(unfinished.path, engine.scale, record)
+            summary |= mapped.write(unfinished.path, engine.scale, record, bool(keeper.stopped))
         write_summary(
             unfinished.path,
             summary,
@@ -167,7 +169,7 @@ def replay_bags(
                     BagSource(
                         bag, topic, camera_file, every, None, start, duration, with_odometry
                     ) as source,
-                    map_of_run(settings.slam, refine, quiet, bool(resume)) as mapped,
+                    map_of_run(settings.slam, refine, quiet) as mapped,
                     Engine(predictor, settings, mapped.mapper.take if mapped else None) as engine,
                 ):
                     engine.reset()

@@ -50,6 +50,15 @@ _OURS = (
     "report.history",
     "report.record",
     "report.row",
+    "slam.frames",
+    "slam.graph",
+    "slam.keyframe",
+    "slam.loops",
+    "slam.map",
+    "slam.pictures",
+    "slam.places",
+    "slam.saved",
+    "slam.store",
     "wire.path",
 )
 """rooms and modules whose classes hold what is remembered: none of them writes a file"""

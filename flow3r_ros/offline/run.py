@@ -46,10 +46,10 @@ def run(
     `arguments` is what `run.yaml` records beside the engine's configuration; `save_confidence` also
     writes `confidence/`. With `on_interrupt` keep, checkpoints are written, and Ctrl-C ends the run
     with a folder that is complete up to there and says `partial` in its summary; `state`
-    (`resume.load_state`) goes on from one, which a run with a map cannot. `watch` shows every
-    estimate as it comes; `mapped` is the map that the engine's keyframes go to, where one is
-    wanted. Returns the content of `summary.json`. Raises OutputError when the folder exists or
-    cannot be written, InputError when no frame could be used, and what the source raises.
+    (`resume.load_state`) goes on from one. `watch` shows every estimate as it comes; `mapped` is
+    the map that the engine's keyframes go to, where one is wanted. Returns the content of
+    `summary.json`. Raises OutputError when the folder exists or cannot be written, InputError when
+    no frame could be used, and what the source raises.
     """
     remembered = state or {}
     record = remembered.get("record") or _begin_record(source.path)
@@ -64,14 +64,16 @@ def run(
         if remembered:
             log.info("going on after frame %d", len(record))
             engine.restore(remembered["engine"])
+            if mapped is not None:
+                mapped.restore(remembered["mapped"])
         keeper.changes = lambda: folder.conversions
-        if mapped is None:  # a map is not kept
-            keeper.state = lambda: {
-                "engine": engine.snapshot(),
-                "record": record,
-                "results": folder.snapshot(),
-                "timing": timing,
-            }
+        keeper.state = lambda: {
+            "engine": engine.snapshot(),
+            "mapped": mapped.snapshot() if mapped else None,
+            "record": record,
+            "results": folder.snapshot(),
+            "timing": timing,
+        }
 
         def take(estimate: Estimate) -> None:
             folder.add(estimate)
@@ -84,7 +86,7 @@ def run(
             drive(source, engine, both, quiet, timing, skip, keeper.stop, see)
             summary = summarise(source, engine, record, timing)
             if mapped is not None:
-                summary |= mapped.write(unfinished.path, engine.scale, record)
+                summary |= mapped.write(unfinished.path, engine.scale, record, bool(keeper.stopped))
             log.info("%s: camera %s", source.path.name, camera_in_words(summary["camera"]))
             if keeper.stopped:
                 summary["partial"] = {"frames": len(record), "reason": keeper.stopped}
@@ -137,7 +139,7 @@ def run_to_folder(
             "refine": refine,
         }
         with (
-            map_of_run(settings.slam, refine, quiet, bool(resume)) as mapped,
+            map_of_run(settings.slam, refine, quiet) as mapped,
             Engine(
                 open_predictor(settings.model), settings, mapped.mapper.take if mapped else None
             ) as engine,

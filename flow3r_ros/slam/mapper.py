@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Semaphore
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +36,10 @@ MAX_WAITING = 16
 """keyframes that wait for the map; a caller with more waits, or leaves them out (`live`)"""
 LOCAL = 40
 """keyframes of its own that a run keeps which only localises in a saved map"""
+KEPT = (
+    "map", "_saved", "_of_saved", "_first_segment", "_keys", "_rest", "_left_out", "_changed_ns",
+)  # fmt: skip
+"""what a run that is gone on with needs to know again"""
 
 
 def wants_map(settings: SlamSettings) -> bool:
@@ -192,7 +198,20 @@ class Mapper:
         """
         return self._thread.submit(self._snapshot, factor, metric).result()
 
+    def remembered(self) -> dict[str, Any]:
+        """Everything there is to `restore` once every keyframe is taken in, as objects that pickle:
+        the mapper's own, so write them before the next keyframe comes."""
+        return self._thread.submit(lambda: {name: vars(self)[name] for name in KEPT}).result()
+
+    def restore(self, remembered: Mapping[str, Any]) -> None:
+        """Go on from what `remembered` gave."""
+        self._thread.submit(self._restore, remembered).result()
+
     # --- in its thread ----------------------------------------------------------------------------
+
+    def _restore(self, remembered: Mapping[str, Any]) -> None:
+        vars(self).update({name: remembered[name] for name in KEPT})
+        self._tell()
 
     def _snapshot(self, factor: float, metric: bool) -> SavedMap:
         if self._saved is not None and self._localises:
