@@ -27,13 +27,16 @@ class Keyframe:
 
     `pose` float64 `[4, 4]` camera-to-world, odometry units; `ids` int64 `[M]` of the points seen in
     it (its own included), sorted, and `pixels` float32 `[M, 2]` where, in its tracking image;
-    `depth` on the depth grid; `moving` bool `[h, w]`, pixels that move by themselves.
+    `measured` what
+    geometry alone knows of its depth, on the depth grid, `depth` that completed by the network;
+    `moving` bool `[h, w]`, pixels that move by themselves.
     """
 
     view: View
     pose: Float64
     ids: Ids
     pixels: Float32
+    measured: DepthMap
     depth: DepthMap
     moving: Bool
 

@@ -28,7 +28,8 @@ def keyframe_at(
     )  # fmt: skip
     moving = np.zeros(view.gray.shape, np.bool_)
     pose = SCENE.pose(index) if pose is None else pose
-    return Keyframe(view, pose, ids, pixels, depth_at(index, view), moving), points
+    depth = depth_at(index, view)
+    return Keyframe(view, pose, ids, pixels, depth, depth, moving), points
 
 
 def map_at(
