@@ -10,6 +10,7 @@ import logging
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow3r_ros.config import Config
 from flow3r_ros.geometry.camera_pose import PosePrior
@@ -105,6 +106,17 @@ class FrontEnd:
     def unbelieved(self) -> int:
         """Frames since the last pose that was believed."""
         return self._verifier.unbelieved
+
+    @property
+    def corners(self) -> tuple[NDArray[np.int64], Float32]:
+        """Corners that agree with the latest pose: ids `[N]`, and where they were seen `[N, 2]`, as
+        shares of width and height; none where it is not believed, and at a new keyframe."""
+        tracked, reference = self._tracked, self._tracker.reference
+        if tracked is None or reference is None:
+            return np.empty(0, np.int64), np.empty((0, 2), np.float32)
+        lens = reference.view.lens
+        shares = (tracked.pixels + 0.5) / np.array([lens.width, lens.height], np.float32)
+        return tracked.ids[tracked.agreed], np.asarray(shares[tracked.agreed], np.float32)
 
     @property
     def waits_for_first(self) -> bool:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flow3r_ros.config import SlamSettings
 from flow3r_ros.geometry.lie import rigid, rigid_part
@@ -20,7 +19,6 @@ from flow3r_ros.report.record import RunRecord
 from flow3r_ros.slam.adjustment import require_pycolmap
 from flow3r_ros.slam.disk import write_map
 from flow3r_ros.slam.frames import FrameTrack
-from flow3r_ros.slam.keyframe import MapKeyframe
 from flow3r_ros.slam.mapper import Mapper, wants_map
 from flow3r_ros.slam.pictures import FramePictures, RefineView
 from flow3r_ros.slam.refine import Refined, refine
@@ -101,25 +99,18 @@ class MapOfRun:
         if trajectory is not None:
             write_tum(folder / MAP_FILE, trajectory)
             record.mapped = trajectory
-        record.loops = self._stamps_of_loops()
+        stamps = [[self._frames.stamp_ns(each) for each in loop] for loop in state.loops]
+        record.loops = np.array(stamps, np.int64).reshape(-1, 2)
         if self.mapper.map.graph is not None and placed:
             self._save(folder / MAP_FOLDER, scale, refined)
         return summary
 
-    def _loops(self) -> list[tuple[MapKeyframe, MapKeyframe]]:
-        """The keyframes of this run that loops connect."""
-        own = {each.key: each for each in self.mapper.own_keyframes()}
-        graph = self.mapper.map.graph
-        loops = [] if graph is None else graph.loops
+    def loops(self) -> list[tuple[Float64, Float64]]:
+        """The published camera centres `[3]` of the frames that loops connect, as known by now."""
         return [
-            (own[loop.first], own[loop.second])
-            for loop in loops
-            if loop.first in own and loop.second in own
+            (self._frames.centre(first), self._frames.centre(second))
+            for first, second in self.mapper.state.loops
         ]
-
-    def _stamps_of_loops(self) -> NDArray[np.int64]:
-        stamps = [(first.stamp_ns, second.stamp_ns) for first, second in self._loops()]
-        return np.array(stamps, np.int64).reshape(-1, 2)
 
     def _save(self, folder: Path, scale: Scale, refined: dict[int, Float64]) -> None:
         """The map with its keyframes where refinement put them, if it did."""
@@ -146,11 +137,7 @@ class MapOfRun:
         ]
         views = sorted([*known, *pictures.between(keyframes)], key=lambda view: view.frame_id)
         ids = {each.frame_id for each in keyframes}
-        pairs = [
-            (first.frame_id, second.frame_id)
-            for first, second in self._loops()
-            if {first.frame_id, second.frame_id} <= ids
-        ]
+        pairs = [loop for loop in self.mapper.state.loops if {*loop} <= ids]
         say = log.debug if self._quiet else lambda text: log.info("refinement: %s", text)
         try:
             result = refine(views, pairs, say)

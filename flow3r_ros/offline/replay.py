@@ -27,6 +27,7 @@ from flow3r_ros.offline.rerun_log import RerunLog
 from flow3r_ros.offline.results import write_summary
 from flow3r_ros.offline.resume import Keeper, OnInterrupt, load_state
 from flow3r_ros.offline.summary import identity_of, summarise, title_of
+from flow3r_ros.offline.watch import Watch
 from flow3r_ros.paths import OutputFolder, as_folder, is_interrupted
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.report.words import camera_in_words
@@ -70,7 +71,8 @@ def replay(
         with ExitStack() as stack:
             writer = stack.enter_context(BagWriter(bag))
             log = stack.enter_context(RerunLog(rerun, record.title)) if rerun else None
-            recorder = BagRecorder(source, engine, writer, record, timing, log)
+            watch = Watch(log, engine, record, mapped) if log else None
+            recorder = BagRecorder(source, engine, writer, record, timing, watch)
             stack.enter_context(recorder.behind)
             if earlier is not None:
                 _log.info("going on after frame %d", len(record))

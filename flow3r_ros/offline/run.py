@@ -9,7 +9,6 @@ from typing import Any
 
 from flow3r_ros.config import Config, ModelSettings
 from flow3r_ros.datasets.sources import Source, open_source
-from flow3r_ros.odometry.cloud import worth_showing
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.drive import Timing, drive
 from flow3r_ros.offline.mapped import MapOfRun, map_of_run
@@ -17,6 +16,7 @@ from flow3r_ros.offline.rerun_log import RerunLog
 from flow3r_ros.offline.results import RunFolder
 from flow3r_ros.offline.resume import Keeper, OnInterrupt, load_state
 from flow3r_ros.offline.summary import identity_of, summarise, title_of
+from flow3r_ros.offline.watch import Watch
 from flow3r_ros.paths import OutputFolder, as_folder
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.report.words import camera_in_words
@@ -75,15 +75,18 @@ def run(
             "timing": timing,
         }
 
+        shown = Watch(watch, engine, record, mapped) if watch is not None else None
+
         def take(estimate: Estimate) -> None:
             folder.add(estimate)
-            if watch is not None:
-                cloud = engine.config.cloud
-                watch.add(estimate, worth_showing(estimate, cloud.edge_ratio))
+            if shown is not None:
+                shown.add(estimate)
 
         try:
             both, see = (mapped.beside(take), mapped.see) if mapped else (take, None)
             drive(source, engine, both, quiet, timing, skip, keeper.stop, see)
+            if shown is not None:
+                shown.finish()
             summary = summarise(source, engine, record, timing)
             if mapped is not None:
                 summary |= mapped.write(unfinished.path, engine.scale, record, bool(keeper.stopped))

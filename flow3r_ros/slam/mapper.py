@@ -75,7 +75,7 @@ class MapState:
     """What is known of the map: where each keyframe of this run lies, by frame id, in their order;
     `closed` the number of loops, `refused` why others were not, `keyframes` their number,
     `left_out` those that came too fast for it; `changed_ns` the stamp at which `map -> odom`
-    changed last."""
+    changed last; `loops` the frame ids of those that still hold between keyframes of this run."""
 
     located: dict[int, Located] = field(default_factory=dict)
     closed: int = 0
@@ -83,6 +83,7 @@ class MapState:
     keyframes: int = 0
     left_out: int = 0
     changed_ns: int | None = None
+    loops: tuple[tuple[int, int], ...] = ()
 
     def map_to_odom(self, factor: float, offset: Float64) -> Float64 | None:
         """Pose `[4, 4]` of the optical world of `odom` in the map, output units, by the newest
@@ -267,7 +268,14 @@ class Mapper:
             located[id_] = Located(
                 pose, self.map.store[key].T_odom_cam, island, island in saved_islands
             )
+        frame = {key: id_ for id_, key in self._keys.items()}
+        known = [] if self.map.graph is None else self.map.graph.loops
+        loops = tuple(
+            (frame[loop.first], frame[loop.second])
+            for loop in known
+            if loop.first in frame and loop.second in frame
+        )
         self.state = MapState(
             located, self.map.closed, self.map.refused.copy(), len(self.map.store),
-            self._left_out, self._changed_ns,
+            self._left_out, self._changed_ns, loops,
         )  # fmt: skip
