@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,13 @@ class MapOfRun:
         self._frames = FrameTrack()
         self._pictures = FramePictures() if refine else None
         self._quiet = quiet
+        self._refine_s = 0.0
+
+    def stage_ms(self, frames: int) -> dict[str, float]:
+        """Milliseconds a frame that map and refinement took of a run of so many frames, once it is
+        written; both work beside or after the frames."""
+        spent = {"map": self.mapper.busy_s, "refine": self._refine_s}
+        return {stage: round(1e3 * each / frames, 3) for stage, each in spent.items() if each}
 
     def see(self, frame: Frame) -> None:
         """A frame goes into the engine."""
@@ -92,7 +100,9 @@ class MapOfRun:
         if self._pictures is not None and partial:
             summary["refinement"] = {"placed": 0, "why": "the run was interrupted"}
         elif self._pictures is not None and placed:
+            begun = perf_counter()
             refined, summary["refinement"] = self._refined(placed, self._pictures)
+            self._refine_s = perf_counter() - begun
             placed = refined or placed
         trajectory = self._frames.in_map(placed, factor, record.title)
         summary["frames_in_map"] = 0 if trajectory is None else len(trajectory.stamps_ns)

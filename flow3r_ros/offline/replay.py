@@ -101,6 +101,7 @@ def replay(
             summary["partial"] = {"frames": len(record), "reason": keeper.stopped}
         if mapped is not None:
             summary |= mapped.write(unfinished.path, engine.scale, record, bool(keeper.stopped))
+            summary["stage_ms_per_frame"] |= mapped.stage_ms(len(record))
         write_summary(
             unfinished.path,
             summary,

@@ -90,6 +90,7 @@ def run(
             summary = summarise(source, engine, record, timing)
             if mapped is not None:
                 summary |= mapped.write(unfinished.path, engine.scale, record, bool(keeper.stopped))
+                summary["stage_ms_per_frame"] |= mapped.stage_ms(len(record))
             log.info("%s: camera %s", source.path.name, camera_in_words(summary["camera"]))
             if keeper.stopped:
                 summary["partial"] = {"frames": len(record), "reason": keeper.stopped}

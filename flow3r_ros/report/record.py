@@ -280,6 +280,7 @@ class Summary(BaseModel):
     seams_refused: int = 0
     fps: float = 0.0
     latency_ms: dict[str, float | None] | None = None
+    stage_ms_per_frame: dict[str, float] = {}
     peak_rss_mb: float | None = None
 
 

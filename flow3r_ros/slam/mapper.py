@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Semaphore
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ LOCAL = 40
 """keyframes of its own that a run keeps which only localises in a saved map"""
 KEPT = (
     "map", "_saved", "_of_saved", "_first_segment", "_keys", "_rest", "_left_out", "_changed_ns",
+    "busy_s",
 )  # fmt: skip
 """what a run that is gone on with needs to know again"""
 
@@ -115,7 +117,8 @@ class MapState:
 
 
 class Mapper:
-    """Owns the map and the thread that changes it; a context manager that ends it.
+    """Owns the map and the thread that changes it; a context manager that ends it. `busy_s` is how
+    long that thread has worked.
 
     Args:
         settings: `slam`. Raises InputError for a `slam.map` that cannot be loaded, ConfigError
@@ -141,6 +144,7 @@ class Mapper:
         self._first_segment = self.map.next_segment
         self._keys: dict[int, int] = {}
         self._rest = self._left_out = 0
+        self.busy_s = 0.0
         self._changed_ns: int | None = None
         self._tell()
 
@@ -224,6 +228,7 @@ class Mapper:
         return self.map.saved(1.0, self._saved.metric)  # in the unit of the map that was loaded
 
     def _take(self, finished: Finished, epoch: int) -> None:
+        begun = perf_counter()
         try:
             if epoch != self._epoch:  # of before a restart
                 return
@@ -246,6 +251,7 @@ class Mapper:
         except Exception:
             log.exception("the map could not take in keyframe %d", finished.reference.view.id)
         finally:
+            self.busy_s += perf_counter() - begun
             self._room.release()
 
     def _stay_within(self) -> None:

@@ -65,9 +65,11 @@ def test_the_odometry_is_the_same_with_a_map_and_refined(
     refined = summary["refinement"]
     assert refined["placed"] == refined["pictures"] == FRAMES
     assert refined["error_px"]["after"] < 1.0
+    assert {"map", "refine", "bundle", "decode", "write"} <= summary["stage_ms_per_frame"].keys()
     page = (both / "report.html").read_text(encoding="utf-8")
     assert "The map" in page
     assert "reprojection" in page
+    assert "<td>refine</td>" in page
 
 
 def test_a_map_without_loops_lies_where_the_odometry_does(tmp_path: Path) -> None:
