@@ -72,14 +72,13 @@ class RerunLog:
         self.at(estimate.stamp_ns, estimate.T_odom_cam, estimate.tracking_state, estimate.segment)
         self.picture(estimate.camera, estimate.depth, estimate.rgb)
         if estimate.keyframe and estimate.tracking_state.has_pose:
-            self._keyframes.append(estimate.T_odom_cam[:3, 3].tolist())
-            stream.log("world/keyframes", rr.Points3D(self._keyframes[-TRAIL:], radii=-4.0))
+            self.keyframe(estimate.T_odom_cam)
         if estimate.tracking_state.has_pose:
             self.cloud("world/camera/points", estimate.points()[keep], estimate.rgb[keep])
         words = f"{estimate.tracking_state.value}, pose from {estimate.pose_source.value}"
         stream.log("state", rr.TextLog(f"{words}: {estimate.reason}" if estimate.reason else words))
-        stream.log("scale/sigma", rr.Scalars(min(estimate.scale_sigma, 1e3)))
-        stream.log("confidence", rr.Scalars(float(np.nanmean(estimate.confidence))))
+        self.count("scale/sigma", min(estimate.scale_sigma, 1e3))
+        self.count("confidence", float(np.nanmean(estimate.confidence)))
 
     def at(self, stamp_ns: int, pose: Float64, state: TrackingState, segment: int = 0) -> None:
         """Go to a stamp, with the camera at `pose` `[4, 4]`; a new segment begins a new way."""
@@ -95,6 +94,16 @@ class RerunLog:
             [self._trail[-TRAIL:]], colors=[_COLORS.get(state, (100, 116, 139))]
         )
         stream.log(f"world/way/{segment}", strip)
+
+    def keyframe(self, pose: Float64) -> None:
+        """A keyframe at `pose` `[4, 4]`; the latest TRAIL of them are shown."""
+        self._keyframes.append(pose[:3, 3].tolist())
+        shown = self._rerun.Points3D(self._keyframes[-TRAIL:], radii=-4.0)
+        self._stream.log("world/keyframes", shown)
+
+    def count(self, name: str, value: float) -> None:
+        """A number of this stamp, as a curve."""
+        self._stream.log(name, self._rerun.Scalars(value))
 
     def picture(self, camera: Camera, depth: Float32, rgb: UInt8 | None = None) -> None:
         """Depth `[h, w]` (NaN unknown) and colours of the picture at this stamp."""
