@@ -149,7 +149,7 @@ def _tiles(record: RunRecord, comparison: Comparison | None) -> str:
         tiles.append(
             tile(
                 f"{metrics['ate_rmse']:.3g} m",
-                f"ATE, {share:.1%} of {metrics['path_length']:.3g} m",
+                f"ATE, {100 * share:.2g} % of {metrics['path_length']:.3g} m",
             )
         )
         tiles.append(tile(f"{metrics['rpe_trans_rmse']:.3g} m", "RPE translation, a frame"))
