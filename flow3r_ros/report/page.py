@@ -124,8 +124,8 @@ def _head(record: RunRecord) -> str:
 def _problems(record: RunRecord) -> str:
     """What to know before trusting the run: what, when, why, and what to try."""
     items = "".join(
-        f'<li class="{"bad" if problem.grave else "warn"}"><b>{escape(problem.what)}</b>: '
-        f"{escape(problem.why)}"
+        f'<li class="{"bad" if problem.grave else "warn"}"><b>{escape(problem.what)}</b>'
+        + (f": {escape(problem.why)}" if problem.why else "")
         + (f"<br>Try: {escape(problem.remedy)}" if problem.remedy else "")
         + "</li>"
         for problem in problems_of(record.summary)
