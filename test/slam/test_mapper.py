@@ -39,16 +39,21 @@ def error(poses: list[Float64]) -> float:
     return float(np.sqrt(np.mean(np.sum((apply(umeyama(here, true), here) - true) ** 2, axis=1))))
 
 
-def test_loops_take_the_drift_away() -> None:
-    told = drifting(COUNT)
-    state = mapped(told)
-    assert state.closed >= 2
+@pytest.fixture(scope="module")
+def looped() -> MapState:
+    return mapped(drifting(COUNT))
+
+
+def test_loops_take_the_drift_away(looped: MapState) -> None:
+    told, state = drifting(COUNT), looped
+    assert state.closed == len(state.loops) >= 2
+    assert all(second - first >= ROUND - 4 for first, second in state.loops)
     assert state.keyframes == COUNT
     placed = [state.located[index].S_map_cam for index in range(COUNT)]
     assert error(placed) < 0.6 * error(told)
 
 
-def test_a_map_goes_on_where_it_was_left(tmp_path: Path) -> None:
+def test_a_map_goes_on_where_it_was_left(looped: MapState, tmp_path: Path) -> None:
     """Kept between two loops, as `flow3r run --resume` keeps it."""
     told = drifting(COUNT)
     with Mapper(SlamSettings(enabled=True)) as mapper:
@@ -63,10 +68,10 @@ def test_a_map_goes_on_where_it_was_left(tmp_path: Path) -> None:
         for index in range(ROUND + 3, COUNT):
             mapper.take(finished(index, told[index]))
         state = mapper.finish()
-    whole = mapped(told)
-    assert 0 < before < state.closed == whole.closed
+    assert state.loops == looped.loops
+    assert 0 < before < state.closed == looped.closed
     for index in range(COUNT):
-        same = whole.located[index]
+        same = looped.located[index]
         assert np.array_equal(state.located[index].S_map_cam, same.S_map_cam)
 
 
