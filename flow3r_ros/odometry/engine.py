@@ -35,7 +35,7 @@ from flow3r_ros.odometry.output import Output
 from flow3r_ros.odometry.scale import Scale
 from flow3r_ros.odometry.verification import informative
 from flow3r_ros.odometry.views import View
-from flow3r_ros.types import Camera, Estimate, Float32, Frame, Predictor, Segment
+from flow3r_ros.types import Camera, Estimate, Float32, Frame, Inertial, Predictor, Segment
 
 log = logging.getLogger(__name__)
 
@@ -198,6 +198,11 @@ class Engine:
         """A wheel-odometry pose `[4, 4]` in metres, later than every frame given; used when
         `scale.source` is `odometry`."""
         self.scale.add_odometry(stamp_ns, T_odom_base)
+
+    def add_inertial(self, reading: Inertial) -> None:
+        """A reading of an inertial unit, later than every frame given: a prior for the rotation and
+        evidence about it, and before the first frame, at rest, what makes the world level."""
+        self._front.inertial.add(reading)
 
     def _begin(self) -> None:
         """Nothing on its way, nothing counted."""

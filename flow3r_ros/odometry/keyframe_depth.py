@@ -69,7 +69,7 @@ def measure(keyframe: Keyframe, links: Links, map_: KeyframeMap) -> None:
             keyframe.pixels[sure] / keyframe.view.ratio, points.only(sure), keyframe.view.gray.shape
         )
     )
-    keyframe.measured = fuse(maps).where(~keyframe.moving)
+    keyframe.measured = keyframe.view.seen(fuse(maps).where(~keyframe.moving))
 
 
 def complete(keyframe: Keyframe, network: DepthMap | None) -> None:
@@ -84,3 +84,4 @@ def complete(keyframe: Keyframe, network: DepthMap | None) -> None:
     else:
         shape = fit_to(network, measured)
         keyframe.depth = bent_onto(shape, measured, keyframe.view.gray, keyframe.moving)
+    keyframe.depth = keyframe.view.seen(keyframe.depth)

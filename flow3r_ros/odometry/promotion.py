@@ -101,6 +101,9 @@ def new_corners(view: View, taken: Float32, count: int) -> Float32:
     height, width = view.tracking.shape
     distance = max(6, round(0.55 * float(np.sqrt(height * width / count))))
     mask = np.full((height, width), 255, np.uint8)
+    if view.ignored is not None:
+        hidden = cv2.resize(view.ignored.view(np.uint8), (width, height))
+        mask[cv2.dilate(hidden, np.ones((WINDOW, WINDOW), np.uint8)) > 0] = 0
     for x, y in taken:
         cv2.circle(mask, (round(float(x)), round(float(y))), distance, 0, -1)
     mask[:WINDOW], mask[-WINDOW:], mask[:, :WINDOW], mask[:, -WINDOW:] = 0, 0, 0, 0

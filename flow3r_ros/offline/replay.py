@@ -168,9 +168,10 @@ def replay_bags(
             )
             try:
                 with_odometry = settings.scale.source == "odometry"
+                imu = settings.node.base_frame if settings.tracking.imu else None
                 with (
                     BagSource(
-                        bag, topic, camera_file, every, None, start, duration, with_odometry
+                        bag, topic, camera_file, every, None, start, duration, with_odometry, imu
                     ) as source,
                     map_of_run(settings.slam, refine, quiet) as mapped,
                     Engine(predictor, settings, mapped.mapper.take if mapped else None) as engine,

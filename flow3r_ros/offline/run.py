@@ -130,7 +130,13 @@ def run_to_folder(
     with (
         folder.reserve(),
         open_source(
-            source, topic, camera_file, every, max_frames, odometry=with_odometry
+            source,
+            topic,
+            camera_file,
+            every,
+            max_frames,
+            odometry=with_odometry,
+            imu="" if settings.tracking.imu else None,
         ) as opened,
     ):
         arguments = {
