@@ -21,7 +21,7 @@ from flow3r_ros.odometry.depth import carry
 from flow3r_ros.odometry.inertial import InertialUnit
 from flow3r_ros.odometry.motion import at_rest
 from flow3r_ros.odometry.output import Settled
-from flow3r_ros.odometry.promotion import first_order, promoted, seen_through
+from flow3r_ros.odometry.promotion import first_order, promoted, seen_corners, seen_through
 from flow3r_ros.odometry.relocalisation import Relocaliser
 from flow3r_ros.odometry.tracking import Reference, Tracked, Tracker
 from flow3r_ros.odometry.uncertainty import (
@@ -112,14 +112,8 @@ class FrontEnd:
 
     @property
     def corners(self) -> tuple[NDArray[np.int64], Float32]:
-        """Corners that agree with the latest pose: ids `[N]`, and where they were seen `[N, 2]`, as
-        shares of width and height; none where it is not believed, and at a new keyframe."""
-        tracked, reference = self._tracked, self._tracker.reference
-        if tracked is None or reference is None:
-            return np.empty(0, np.int64), np.empty((0, 2), np.float32)
-        lens = reference.view.lens
-        shares = (tracked.pixels + 0.5) / np.array([lens.width, lens.height], np.float32)
-        return tracked.ids[tracked.agreed], np.asarray(shares[tracked.agreed], np.float32)
+        """Where the latest frame saw corners (`promotion.seen_corners`); none at a new keyframe."""
+        return seen_corners(self._tracked, self._tracker.reference)
 
     @property
     def waits_for_first(self) -> bool:
