@@ -119,6 +119,30 @@ def test_a_full_disk_loses_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_disk_that_fills_while_the_state_is_written_leaves_the_one_before(
+    clip: Path,
+    whole: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    write, states = resume.write_atomically, [0]
+
+    def writing(path: Path, data: bytes) -> None:
+        states[0] += path.name == "state"
+        if states[0] == 2:
+            raise OutputError(f"{path}: the disk is full")
+        write(path, data)
+
+    monkeypatch.setattr(resume, "write_atomically", writing)
+    at_stop(monkeypatch, lambda: None)
+    with pytest.raises(OutputError, match="the disk is full"):
+        go(clip, tmp_path / "out")
+    assert "repeat the command with --resume" in caplog.text
+    monkeypatch.setattr(resume, "write_atomically", write)
+    assert contents(go(clip, tmp_path / "out", resume=True)) == whole
+
+
 def test_restart_begins_anew(
     clip: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
