@@ -19,6 +19,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow3r_ros.config import Config
 from flow3r_ros.errors import FrameError
@@ -34,7 +35,7 @@ from flow3r_ros.odometry.output import Output
 from flow3r_ros.odometry.scale import Scale
 from flow3r_ros.odometry.verification import informative
 from flow3r_ros.odometry.views import View
-from flow3r_ros.types import Camera, Estimate, Frame, Inertial, Predictor, Segment
+from flow3r_ros.types import Camera, Estimate, Float32, Frame, Inertial, Predictor, Segment
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,12 @@ class Engine:
     def relocalisations(self) -> int:
         """How often a remembered place was recognised after tracking was lost."""
         return self._front.relocalisations
+
+    @property
+    def corners(self) -> tuple[NDArray[np.int64], Float32]:
+        """Corners that the latest frame was followed by: ids `[N]`, the same for a point in all
+        frames, and where it was seen `[N, 2]`, as shares of the picture's width and height."""
+        return self._front.corners
 
     @property
     def assumed_camera(self) -> Camera | None:

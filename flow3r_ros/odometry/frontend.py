@@ -10,6 +10,7 @@ import logging
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow3r_ros.config import Config
 from flow3r_ros.geometry.camera_pose import PosePrior
@@ -21,7 +22,7 @@ from flow3r_ros.odometry.focal import misfit
 from flow3r_ros.odometry.inertial import InertialUnit
 from flow3r_ros.odometry.motion import at_rest
 from flow3r_ros.odometry.output import Settled
-from flow3r_ros.odometry.promotion import first_order, promoted, seen_through
+from flow3r_ros.odometry.promotion import first_order, promoted, seen_corners, seen_through
 from flow3r_ros.odometry.relocalisation import Relocaliser
 from flow3r_ros.odometry.tracking import Reference, Tracked, Tracker
 from flow3r_ros.odometry.uncertainty import (
@@ -109,6 +110,11 @@ class FrontEnd:
     def unbelieved(self) -> int:
         """Frames since the last pose that was believed."""
         return self._verifier.unbelieved
+
+    @property
+    def corners(self) -> tuple[NDArray[np.int64], Float32]:
+        """Where the latest frame saw corners (`promotion.seen_corners`); none at a new keyframe."""
+        return seen_corners(self._tracked, self._tracker.reference)
 
     @property
     def waits_for_first(self) -> bool:
