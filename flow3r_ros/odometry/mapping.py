@@ -39,7 +39,7 @@ FOCAL_SIGMA = 0.005
 """1-sigma of the logarithm of the focal length about the given one. Calibrations are off by about
 twice as much, and so is what an adjustment says of it over what it claims (eight factory clips,
 where the truth is known: .98 to 1.02)"""
-FOCAL_VIEWS = 6
+FOCAL_VIEWS = 5
 """keyframes without which the focal length stays as it is"""
 SIGMA_FLOOR = 0.005
 """relative sigma of inverse depth that no adjustment goes below: patches share their errors"""
