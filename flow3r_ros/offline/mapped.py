@@ -116,6 +116,9 @@ class MapOfRun:
         except (RuntimeError, ValueError) as error:
             log.warning("refinement failed, the run stays as it is: %s", error)
             return {}, {"placed": 0, "why": f"it failed: {error}"}
+        if not result.poses and result.points:
+            log.warning("refinement explains matches no better than the run, which stays as it is")
+            return {}, _in_words(result, len(views)) | {"why": "the run explains matches as well"}
         if not result.poses:
             return {}, {"placed": 0, "why": "the camera hardly moved, or pictures share too little"}
         return result.poses, _in_words(result, len(views))
@@ -128,6 +131,11 @@ def _in_words(result: Refined, views: int) -> dict[str, Any]:
         "points": result.points,
         "observations": result.observations,
         "error_px": {"before": round(result.before_px, 3), "after": round(result.after_px, 3)},
+        "held_out_px": {
+            "before": round(result.held_out_before_px, 3),
+            "after": round(result.held_out_after_px, 3),
+        },
+        "lens_bend_px": round(result.bend_px, 2),
         "turned_deg": round(result.turn_deg, 3),
     }
 
