@@ -94,6 +94,10 @@ class TrackingSettings(Settings):
     """The front end."""
 
     corners: int = Field(320, ge=80, le=2000, description="corners followed at a time")
+    imu: bool = Field(
+        True,
+        description="let a sensor_msgs/Imu whose frame /tf_static knows help with turns and level",
+    )
     depth_width: Annotated[int, _zero_or_from(112)] = Field(
         0,
         ge=0,

@@ -95,7 +95,8 @@ class Frame:
 
     `id` counts frames of this run from 0 and never repeats; `stamp_ns` is the source's stamp in int
     nanoseconds; `rgb` is uint8 `[H, W, 3]`; `camera` is None when nothing is known; `source_frame`
-    is the optical frame's name on the ROS side.
+    is the optical frame's name on the ROS side; `ignored` bool `[h, w]` over the whole image, of
+    any size, is True where it shows what is not to be looked at (the robot's own body, people).
     """
 
     id: int
@@ -103,6 +104,21 @@ class Frame:
     rgb: UInt8
     camera: Camera | None = None
     source_frame: str = "camera_optical_frame"
+    ignored: Bool | None = None
+
+
+@dataclass(frozen=True)
+class Inertial:
+    """One reading of an inertial unit, turned to the camera's optical axes.
+
+    `rate` `[3]` rad/s and `acceleration` `[3]` m/s^2 (up, at rest), None where there is none;
+    `down` `[3]` the unit vector that points down in the optical world of a level odometry.
+    """
+
+    stamp_ns: int
+    rate: Float64 | None
+    acceleration: Float64 | None
+    down: Float64
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from typing import Any
 
 from flow3r_ros.bags.storage import Storage
 from flow3r_ros.errors import BagError, FrameError
-from flow3r_ros.types import Float64, Frame
+from flow3r_ros.types import Float64, Frame, Inertial
 from flow3r_ros.wire.camera_choice import CameraChoice, base_topic, is_neighbour
 from flow3r_ros.wire.frames import FrameMaker
+from flow3r_ros.wire.imu import ImuReader
 from flow3r_ros.wire.transforms import StaticTransforms, matrix_of_pose, stamp_ns
 
 _log = logging.getLogger(__name__)
@@ -32,6 +33,10 @@ class OdometrySample:
 
     stamp_ns: int
     T_odom_child: Float64
+
+
+Event = Frame | OdometrySample | Inertial | FrameError
+"""what a bag yields; a FrameError stands in the place of an unusable image"""
 
 
 class BagReader:
@@ -106,9 +111,10 @@ class BagReader:
         duration: float | None = None,
         every: int = 1,
         odometry: bool = False,
-    ) -> Iterator[Frame | OdometrySample | FrameError]:
-        """Frames, and odometry samples when asked for, in recorded order; a FrameError stands in
-        the place of an unusable image.
+        imu: str | None = None,
+    ) -> Iterator[Event]:
+        """Frames, and what else is asked for, in recorded order; a FrameError stands in the place
+        of an unusable image. Masks (`/mask`, or `mask` beside the image topic) go into the frames.
 
         Args:
             start: seconds of the bag to skip.
@@ -116,23 +122,36 @@ class BagReader:
             every: keep every k-th image.
             odometry: yield samples of the nav_msgs/Odometry topic too (`/odom` when there are
                 several).
+            imu: yield readings of the sensor_msgs/Imu topic too (`/imu` when there are several),
+                for an odometry that is level in this frame (empty: the camera's); None: do not.
         """
         begin = self._storage.start_ns + round(start * 1e9) if start > 0 else None
         end = (
             None if duration is None else (begin or self._storage.start_ns) + round(duration * 1e9)
         )
         odometry_topic = self._pick_odometry_topic() if odometry else None
-        topics = {topic for topic in (self.image_topic, self._info_topic, odometry_topic) if topic}
+        imu_topic = None if imu is None else self._pick_imu_topic()
+        unit = ImuReader(self.static, imu or "", self._note)
+        mask_topic = self._pick_mask_topic()
+        wanted = (self.image_topic, self._info_topic, odometry_topic, imu_topic, mask_topic)
+        topics = {topic for topic in wanted if topic}
         seen = frame_id = 0
         for topic, received, data in self._storage.messages(topics, begin, end):
             try:
                 if topic == self.image_topic:
                     seen += 1
                     if (seen - 1) % every == 0:
-                        yield self._frame(frame_id, received, data)
+                        message = self._image(data)
+                        yield from unit.readings(None, self._maker.optical_frame_of(message))
+                        yield self._frame(frame_id, received, message)
                         frame_id += 1
                 elif topic == odometry_topic:
                     yield self._odometry(self._storage.deserialize(topic, data), received)
+                elif topic == imu_topic:
+                    message = self._storage.deserialize(topic, data)
+                    yield from unit.readings(message, self._maker.optical_frame)
+                elif topic == mask_topic:
+                    self._take_mask(self._storage.deserialize(topic, data))
                 else:
                     self._maker.take_info(self._storage.deserialize(topic, data), topic)
             except FrameError as error:
@@ -142,11 +161,13 @@ class BagReader:
             except BagError as error:
                 self._note(topic, error.what)
 
-    def _frame(self, frame_id: int, received: int, data: bytes) -> Frame:
+    def _image(self, data: bytes) -> Any:
         try:
-            message = self._storage.deserialize(self.image_topic, data)
+            return self._storage.deserialize(self.image_topic, data)
         except BagError as error:
             raise FrameError("corrupt_message", error.what) from error
+
+    def _frame(self, frame_id: int, received: int, message: Any) -> Frame:
         frame = self._maker.frame(message, frame_id, received)
         if not self._choices or self._choices[-1][1] is not self._maker.choice:
             self._choices.append((frame_id, self._maker.choice))
@@ -158,6 +179,12 @@ class BagReader:
             matrix_of_pose(message.pose.pose),
         )
 
+    def _take_mask(self, message: Any) -> None:
+        try:
+            self._maker.take_mask(message)
+        except FrameError as error:
+            self._note("mask", f"mask: {error}")
+
     def _note(self, once: str, text: str) -> None:
         if once not in self._said:
             self._said.add(once)
@@ -168,7 +195,7 @@ class BagReader:
         images = {
             topic: count
             for topic, (kind, count) in self._storage.topics.items()
-            if kind in (_RAW, _COMPRESSED) and not topic.endswith("/compressedDepth")
+            if kind in (_RAW, _COMPRESSED) and not topic.endswith(("/compressedDepth", "/mask"))
         }
         listed = ", ".join(f"{topic} ({count})" for topic, count in sorted(images.items()))
         if self._wanted_topic is not None:
@@ -219,6 +246,23 @@ class BagReader:
         if len(found) > 1:
             self._note("odometry", f"several odometry topics; {topic} is used")
         return topic
+
+    def _pick_imu_topic(self) -> str | None:
+        found = sorted(
+            topic
+            for topic, (kind, _) in self._storage.topics.items()
+            if kind == "sensor_msgs/msg/Imu"
+        )
+        if len(found) > 1 and "/imu" not in found:
+            self._note(
+                "imu", f"several Imu topics, none of them /imu: {', '.join(found)}: not used"
+            )
+            return None
+        return "/imu" if "/imu" in found else next(iter(found), None)
+
+    def _pick_mask_topic(self) -> str | None:
+        beside = f"{base_topic(self.image_topic).rsplit('/', 1)[0]}/mask"
+        return next((topic for topic in (beside, "/mask") if topic in self._storage.topics), None)
 
     def _take_first_info(self) -> None:
         """The first CameraInfo is known before the first image arrives."""

@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from flow3r_ros.cli.console import AsJson, examples, print_result, progress
+from flow3r_ros.cli.console import (
+    AsJson,
+    examples,
+    print_result,
+    print_written,
+    progress,
+    quiet,
+)
 
 map_app = typer.Typer(help="Look at saved maps, join, refine, export them.", no_args_is_help=True)
 MapFolder = Annotated[Path, typer.Argument(metavar="MAP", help="folder of a saved map")]
@@ -33,27 +40,30 @@ def map_info(folder: MapFolder, as_json: AsJson = False) -> None:
 def map_merge(
     first: MapFolder,
     second: Annotated[Path, typer.Argument(metavar="OTHER", help="the map to join to it")],
-    output: Annotated[Path, typer.Option("--output", help="map to write")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="map to write")],
     as_json: AsJson = False,
 ) -> None:
     """Join two maps that have places in common, in frame and unit of the first."""
     from flow3r_ros.slam.disk import describe_map, load_map, save_map
     from flow3r_ros.slam.merge import merged
 
-    print_result(describe_map(save_map(output, merged(load_map(first), load_map(second)))), as_json)
+    joined = merged(load_map(first), load_map(second))
+    print_result(describe_map(save_map(output, joined)), as_json)
+    if not as_json:
+        print_written((output, "slam.map takes it"))
 
 
 @map_app.command("refine", epilog=examples("flow3r map refine out/map --output refined"))
 def map_refine(
     folder: MapFolder,
-    output: Annotated[Path, typer.Option("--output", help="map to write")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="map to write")],
     as_json: AsJson = False,
 ) -> None:
     """Adjust all keyframes of a map together (extra `refine`)."""
     from flow3r_ros.slam.disk import load_map, save_map
     from flow3r_ros.slam.merge import refined
 
-    with progress("refinement", as_json) as say:
+    with progress("refinement", quiet(as_json)) as say:
         saved, result = refined(load_map(folder), say)
     save_map(output, saved)
     print_result(
@@ -71,12 +81,14 @@ def map_refine(
         },
         as_json,
     )
+    if not as_json:
+        print_written((output, "slam.map takes it"))
 
 
 @map_app.command("export", epilog=examples("flow3r map export out/map --output exported"))
 def map_export(
     folder: MapFolder,
-    output: Annotated[Path, typer.Option("--output", help="folder to write")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder to write")],
     form: Annotated[
         Form,
         typer.Option(
@@ -110,3 +122,6 @@ def map_export(
             ]
             (unfinished.path / "keyframes.tum").write_text("".join(lines), encoding="ascii")
     print_result({"output": str(output), "format": form.value, "points": points}, as_json)
+    if not as_json:
+        what = "COLMAP opens it" if form is Form.colmap else "cloud.ply and keyframes.tum"
+        print_written((output, what))

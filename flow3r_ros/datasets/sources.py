@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from flow3r_ros.bags.reader import BagReader, OdometrySample
+from flow3r_ros.bags.reader import BagReader, Event
 from flow3r_ros.datasets import pictures, video
 from flow3r_ros.datasets.identify import bag_at, identify
 from flow3r_ros.datasets.prefetch import Prefetch
@@ -23,9 +23,6 @@ from flow3r_ros.errors import FrameError, InputError
 from flow3r_ros.geometry.camera_file import load_camera
 from flow3r_ros.types import Frame
 from flow3r_ros.wire.camera_choice import CameraChoice, unknown
-
-Event = Frame | OdometrySample | FrameError
-"""what a source yields; a FrameError stands in the place of an unusable image"""
 
 CAMERA_FILE = "camera.json"
 
@@ -83,8 +80,7 @@ class Source(ABC):
         return (event for event in self.events() if isinstance(event, Frame))
 
     def events(self) -> Iterator[Event]:
-        """Frames, and odometry samples where they are wanted and recorded, in order, decoded
-        ahead."""
+        """Frames, and what else is wanted and recorded, in order, decoded ahead."""
         self._ahead = Prefetch(self._events())
         with self._ahead as ahead:
             yield from ahead
@@ -175,12 +171,13 @@ class BagSource(Source):
         start: float = 0.0,
         duration: float | None = None,
         odometry: bool = False,
+        imu: str | None = None,
     ) -> None:
         super().__init__(path, every, max_frames)
         self.reader = BagReader(bag_at(path), topic)
         self._choice = _of_file(camera) if camera else None
         self._camera_file = camera
-        self._start, self._duration, self._odometry = start, duration, odometry
+        self._span, self._beside = (start, duration), (odometry, imu)
         self._first_error: FrameError | None = None
 
     @property
@@ -212,11 +209,11 @@ class BagSource(Source):
         self.reader.__exit__()
 
     def _known_total(self) -> int | None:
-        return None if self._start or self._duration is not None else self.reader.total
+        return None if self._span != (0.0, None) else self.reader.total
 
     def _events(self) -> Iterator[Event]:
         frames = 0
-        for event in self.reader.events(self._start, self._duration, self.every, self._odometry):
+        for event in self.reader.events(*self._span, self.every, *self._beside):
             if isinstance(event, Frame):
                 if frames == self.max_frames:
                     return
@@ -255,6 +252,7 @@ def open_source(
     every: int = 1,
     max_frames: int | None = None,
     odometry: bool = False,
+    imu: str | None = None,
 ) -> Source:
     """The source at `path`: video file, image folder, rosbag (folder or file), or a folder that
     holds one of them.
@@ -264,14 +262,14 @@ def open_source(
         camera: camera.json; without it the one beside the images, or the bag's CameraInfo, is used.
         every: keep every k-th frame.
         max_frames: stop after this many frames.
-        odometry: let a bag bring its nav_msgs/Odometry along (`Source.events`).
+        odometry, imu: what a bag brings along (`BagReader.events`).
 
     Raises InputError (BagError for bags) when there is nothing to read.
     """
     path, camera = Path(path), None if camera is None else Path(camera)
     found = identify(path)
     if found.kind == "bag":
-        return BagSource(found.path, topic, camera, every, max_frames, odometry=odometry)
+        return BagSource(found.path, topic, camera, every, max_frames, odometry=odometry, imu=imu)
     if topic is not None:
         raise InputError(
             f"{path}: is {'a video' if found.kind == 'video' else 'a folder of pictures'}",

@@ -21,12 +21,11 @@ import numpy as np
 
 from flow3r_ros.config import Config
 from flow3r_ros.geometry.camera_pose import DepthPoints
-from flow3r_ros.geometry.correspondence import Correspondence, Matcher
+from flow3r_ros.geometry.correspondence import Matcher
 from flow3r_ros.geometry.depth_map import DepthMap, unknown
-from flow3r_ros.geometry.lie import invert
-from flow3r_ros.geometry.triangulation import moving_mask
-from flow3r_ros.odometry.depth import carry, fit_to, from_network, fuse, triangulated
+from flow3r_ros.odometry.depth import from_network
 from flow3r_ros.odometry.inference import Answer, ask_network
+from flow3r_ros.odometry.keyframe_depth import MATCHED, Links, complete, match, measure
 from flow3r_ros.odometry.keyframes import Ids, Keyframe, KeyframeMap, Points, rays_of
 from flow3r_ros.odometry.mapping import adjust_map, find_again
 from flow3r_ros.odometry.relocalisation import Features, describe
@@ -38,23 +37,11 @@ log = logging.getLogger(__name__)
 
 BUILD_TIMEOUT_S = 60.0
 """a keyframe that takes longer is given up: the back end hangs"""
-MATCHED = 2
-"""keyframes before it that a new one is densely matched with"""
 FIRST_SIGMA, NEW_SIGMA = 0.7, 0.4
 """relative sigma at least of the inverse depth that a point starts with: of one picture, and of a
 later keyframe's depth map; neighbouring points share their error, and corners sit on edges"""
-SINGLE_SIGMA = 0.25
-"""relative sigma at least of depth from one picture, whatever the network says of itself: where
-nothing was measured nothing confirms it (chosen on the room of ../shared/cases, where it is sure of
-depths that are wrong by 17 %)"""
 UNKNOWN_SIGMA = 1.0
 """relative sigma of a point whose depth nobody knows; it starts at the median"""
-MIN_SHARE = 0.15
-"""covisible share below which a dense match is not used"""
-
-
-Links = dict[tuple[int, int], Correspondence]
-"""(older, newer) keyframe -> dense matches between them"""
 
 
 @dataclass(frozen=True)
@@ -78,12 +65,15 @@ class Order:
 @dataclass(frozen=True)
 class Built:
     """A built keyframe: the `reference` the front end goes on with; its `features`; the poses of
-    the keyframes that were `adjusted` with it, by id; `seam` and `window` of the network's answer,
-    and whether it `answered`; the milliseconds of each stage."""
+    the keyframes that were `adjusted` with it, by id; `focal` how long the lens is over the given
+    one and the 1-sigma of its logarithm; `seam` and `window` of the network's answer, and whether
+    it `answered`; the milliseconds of each stage."""
 
     reference: Reference
     features: Features
     adjusted: dict[int, Float64]
+    focal: float
+    focal_sigma: float
     seam: Seam | None
     window: tuple[int, ...]
     answered: bool
@@ -167,10 +157,12 @@ class Backend:
         none = np.empty(0, np.int64)
         frame = Keyframe(
             view, pose, none, np.empty((0, 2), np.float32), unknown(height, width),
-            np.zeros((height, width), np.bool_),
+            unknown(height, width), np.zeros((height, width), np.bool_),
         )  # fmt: skip
-        known = self._measured_depth(frame, self._map.keyframes)
-        self._complete(frame, known, self._ask(frame, known, self._map.keyframes))
+        links = match(self._matcher, frame, self._map.keyframes)
+        measure(frame, links, self._map)
+        answer = self._ask(frame, self._links | links, self._map.keyframes)
+        complete(frame, self._network_depth(frame, answer))
         return frame.depth, frame.moving
 
     def _build(self, order: Order) -> Built:
@@ -185,14 +177,16 @@ class Backend:
             if outcome is not None:
                 adjusted = {id_: self._map.find(id_).pose.copy() for id_ in outcome[1]}
             clock.lap("bundle")
-        known = self._measured_depth(keyframe, self._map.keyframes[:-1])
+        others = self._map.keyframes[:-1]
+        self._links |= match(self._matcher, keyframe, others)
+        measure(keyframe, self._links, self._map)
         clock.lap("flow")
-        answer = self._ask(keyframe, known, self._map.keyframes[:-1])
+        answer = self._ask(keyframe, self._links, others)
         clock.lap("network")
-        self._complete(keyframe, known, answer)
+        complete(keyframe, self._network_depth(keyframe, answer))
         self._settle_new_points(keyframe)
         clock.lap("depth")
-        self._release_images()
+        self._release()
         seam = None if answer is None else answer.seam
         window = () if answer is None else answer.window
         features = describe(keyframe.view)
@@ -201,6 +195,8 @@ class Backend:
             self._reference(keyframe),
             features,
             adjusted,
+            self._map.focal,
+            self._map.focal_sigma,
             seam,
             window,
             answer is not None,
@@ -217,7 +213,7 @@ class Backend:
         new_pixels = np.concatenate([order.pixels[forgotten], order.new_pixels])
         guess = np.concatenate([nothing, order.inverse])
         guess_sigma = np.concatenate([nothing, order.sigma])
-        view = order.view
+        view = order.view.with_focal(self._map.focal)
         typical = float(np.nanmedian(guess)) if np.isfinite(guess).any() else 1.0
         measured = np.isfinite(guess) & (guess > 0) & np.isfinite(guess_sigma)
         inverse = np.where(measured, guess, typical)
@@ -230,66 +226,27 @@ class Backend:
         height, width = view.gray.shape
         keyframe = Keyframe(
             view, order.pose, all_ids[sort], all_pixels[sort], unknown(height, width),
-            np.zeros((height, width), np.bool_),
+            unknown(height, width), np.zeros((height, width), np.bool_),
         )  # fmt: skip
         self._map.add(keyframe, new)
         return keyframe
 
-    def _measured_depth(self, keyframe: Keyframe, others: Sequence[Keyframe]) -> DepthMap | None:
-        """Depth that geometry knows: carried over from the keyframe before, and triangulated
-        against the last ones; finds the pixels that move."""
-        earlier = [
-            each for each in others
-            if each.view.gray.shape == keyframe.view.gray.shape
-        ][-MATCHED:]  # fmt: skip
-        maps: list[DepthMap] = []
-        self._links = (
-            {pair: link for pair, link in self._links.items() if pair[0] >= earlier[0].id}
-            if earlier
-            else {}
-        )
-        for other in earlier[::-1]:
-            link = self._matcher.flow(keyframe.view.picture, other.view.picture)
-            if link.share < MIN_SHARE:
-                continue
-            self._links[other.id, keyframe.id] = link.reversed()
-            T = invert(keyframe.pose) @ other.pose
-            if other is earlier[-1]:
-                carried, _ = carry(
-                    other.depth.where(~other.moving),
-                    invert(other.pose) @ keyframe.pose,
-                    keyframe.view.camera,
-                )
-                keyframe.moving = moving_mask(link, keyframe.view.camera, T, carried.depth())
-                maps.append(carried)
-            maps.append(triangulated(link, keyframe.view.camera, T))
-        return fuse(maps).where(~keyframe.moving) if maps else None
-
-    def _ask(
-        self, keyframe: Keyframe, known: DepthMap | None, others: Sequence[Keyframe]
-    ) -> Answer | None:
+    def _ask(self, keyframe: Keyframe, links: Links, others: Sequence[Keyframe]) -> Answer | None:
         same = [
             each for each in others
             if each.view.frame.rgb.shape == keyframe.view.frame.rgb.shape
         ]  # fmt: skip
         companions = same[-(self._config.engine.window - 1) :]
         views = [*companions, keyframe]
-        steps = [self._links.get((a.id, b.id)) for a, b in pairwise(views)]
-        return ask_network(self._predictor, companions, keyframe, steps, known, self._config.engine)
+        steps = [links.get((a.id, b.id)) for a, b in pairwise(views)]
+        return ask_network(self._predictor, companions, keyframe, steps, self._config.engine)
 
-    def _complete(self, keyframe: Keyframe, known: DepthMap | None, answer: Answer | None) -> None:
-        """One depth map of what was measured and what the network says."""
+    def _network_depth(self, keyframe: Keyframe, answer: Answer | None) -> DepthMap | None:
+        """What the network says of a keyframe, where its window fits the odometry."""
+        if answer is None or not (answer.seam is None or answer.seam.accepted):
+            return None
         height, width = keyframe.view.gray.shape
-        trusted = answer is not None and (answer.seam is None or answer.seam.accepted)
-        if answer is None or not trusted:
-            keyframe.depth = known if known is not None else unknown(height, width)
-            return
-        network = from_network(answer.depth, answer.confidence, 1.0, width, height)
-        if known is None:
-            least = np.float32(SINGLE_SIGMA) * network.inverse
-            keyframe.depth = DepthMap(network.inverse, np.fmax(network.sigma, least))
-            return
-        keyframe.depth = fuse([fit_to(network, known), known])
+        return from_network(answer.depth, answer.confidence, 1.0, width, height)
 
     def _settle_new_points(self, keyframe: Keyframe) -> None:
         """Points that only this keyframe sees take its depth, now that it is known better."""
@@ -307,14 +264,18 @@ class Backend:
         start = starting_sigma(inverse[good], sigma[good], least)
         self._map.reset_prior(rows[good], inverse[good], start)
 
-    def _release_images(self) -> None:
-        """Old keyframes no longer go through the network: their full images are let go."""
-        for keyframe in self._map.keyframes[: -self._config.engine.window]:
+    def _release(self) -> None:
+        """Old keyframes are neither matched nor go through the network any more: their images and
+        matches, and what only those need, are let go."""
+        window = self._config.engine.window
+        oldest = self._map.keyframes[-window:][0].id
+        self._links = {pair: link for pair, link in self._links.items() if pair[0] >= oldest}
+        for keyframe in self._map.keyframes[: -max(window, MATCHED + 1)]:
             if keyframe.view.frame.rgb.size:
-                keyframe.view = replace(
-                    keyframe.view,
-                    frame=replace(keyframe.view.frame, rgb=np.empty((0, 0, 3), np.uint8)),
-                )
+                empty = np.empty((0, 0, 3), np.uint8)
+                frame = replace(keyframe.view.frame, rgb=empty, ignored=None)
+                keyframe.view = replace(keyframe.view, frame=frame)
+                keyframe.measured = unknown(0, 0)
 
     def _reference(self, keyframe: Keyframe) -> Reference:
         points = self._map.seen_from(keyframe.ids, keyframe.pose)

@@ -7,15 +7,19 @@ here is closed form and vectorised, because it runs on every frame.
 
 from __future__ import annotations
 
+from itertools import product
+
 import cv2
 import numpy as np
 
+from flow3r_ros.geometry.camera_pose import DepthPoints
+from flow3r_ros.geometry.completion import fill_depth
 from flow3r_ros.geometry.correspondence import Correspondence
-from flow3r_ros.geometry.depth_map import DepthMap, relative_sigma
+from flow3r_ros.geometry.depth_map import DepthMap, relative_sigma, unknown
 from flow3r_ros.geometry.flow import pixel_grid, sample, squared_length
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.geometry.triangulation import triangulate
-from flow3r_ros.types import Camera, Float32, Float64
+from flow3r_ros.types import Bool, Camera, Float32, Float64, UInt8
 
 SUREST, LEAST_SURE = 0.98, 0.02
 """bounds of the probability that a network may claim for a depth: relative sigmas of 2 % and 1"""
@@ -179,3 +183,40 @@ def fit_to(source: DepthMap, target: DepthMap) -> DepthMap:
         np.where(known, rho, np.nan).astype(np.float32),
         np.where(known, sigma, np.inf).astype(np.float32),
     )
+
+
+def of_points(pixels: Float32, points: DepthPoints, shape: tuple[int, ...]) -> DepthMap:
+    """Map of `shape` (h, w) that knows the pixels on and around points at `pixels` `[N, 2]` (x, y)
+    of it; where several meet, the surest one's."""
+    map_ = unknown(*shape)
+    sigma = np.hypot(points.sigma, SIGMA_FLOOR * points.inverse)
+    around = np.array(list(product((-1, 0, 1), repeat=2)))
+    places = (np.floor(pixels).astype(int)[:, None] + around).reshape(-1, 2)
+    which = np.repeat(np.arange(len(points)), len(around))
+    inside = np.all((places >= 0) & (places < shape[::-1]), axis=1)
+    surest_last = np.argsort(-sigma[which[inside]], kind="stable")
+    which = which[inside][surest_last]
+    column, row = places[inside][surest_last].T
+    map_.inverse[row, column], map_.sigma[row, column] = points.inverse[which], sigma[which]
+    return map_
+
+
+def bent_onto(shape: DepthMap, measured: DepthMap, gray: UInt8, moving: Bool) -> DepthMap:
+    """`shape` multiplied by a smooth field, so that it agrees with what was measured and keeps its
+    own relief between: the ratio of the two is completed along the image's surfaces.
+
+    Args:
+        gray: picture `[h, w]`.
+        moving: bool `[h, w]`, pixels that neither give nor take.
+
+    As sure as the surer of the field and the shape; where the field does not reach, the shape as it
+    is.
+    """
+    with np.errstate(invalid="ignore"):
+        ratio, error = measured.inverse / shape.inverse, measured.sigma / shape.inverse
+        field, field_sigma = fill_depth(ratio, error, gray, moving)
+        reached = np.isfinite(field) & np.isfinite(shape.inverse)
+        inverse = np.where(reached, shape.inverse * field, shape.inverse)
+        relative = np.fmin(field_sigma / field, shape.sigma / shape.inverse)
+        sigma = np.where(reached, inverse * relative, shape.sigma)
+    return DepthMap(inverse, sigma)

@@ -29,9 +29,9 @@ moves depth by 8 % moves it by less than 1 % a frame, and is over in half a seco
 camera. Depth that is surer than what was published takes on more"""
 GATE = 0.25
 """difference of log depth beyond which nothing is averaged: another surface"""
-DECAY = 0.97
+DECAY = 0.9
 """share of a doubt that is left a frame later: keyframes that contradicted each other are believed
-again after a second or two"""
+again after a second"""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class FrameDepth:
         """How far log depth `[h, w]` is drawn towards what was published of the same points before,
         and the variance that their contradiction adds; looked at on every second pixel."""
         before = self._before
-        if before is None or before.camera != camera:
+        if before is None or before.maps.shape[:2] != log.shape:
             return np.zeros_like(log), np.zeros_like(log)
         z = np.exp(log[::2, ::2])
         T = (invert(before.pose) @ pose).astype(np.float32)

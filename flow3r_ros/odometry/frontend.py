@@ -10,6 +10,7 @@ import logging
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow3r_ros.config import Config
 from flow3r_ros.geometry.camera_pose import PosePrior
@@ -17,9 +18,11 @@ from flow3r_ros.geometry.depth_map import DepthMap, unknown
 from flow3r_ros.geometry.lie import invert, rigidified, rotation_angle
 from flow3r_ros.odometry.backend import Built, Order
 from flow3r_ros.odometry.depth import carry
+from flow3r_ros.odometry.focal import misfit
+from flow3r_ros.odometry.inertial import InertialUnit
 from flow3r_ros.odometry.motion import at_rest
 from flow3r_ros.odometry.output import Settled
-from flow3r_ros.odometry.promotion import first_order, promoted, seen_through
+from flow3r_ros.odometry.promotion import first_order, promoted, seen_corners, seen_through
 from flow3r_ros.odometry.relocalisation import Relocaliser
 from flow3r_ros.odometry.tracking import Reference, Tracked, Tracker
 from flow3r_ros.odometry.uncertainty import (
@@ -62,8 +65,8 @@ REST_SPEED, REST_TURN = 0.02, 0.02
 
 class FrontEnd:
     """See the module; `relocalisations` counts recognised places, `keyframes` those of the segment,
-    `wants_join` is whether the next
-    keyframe waits for the one being built."""
+    `wants_join` is whether the next keyframe waits for the one being built; `inertial` takes what
+    an inertial unit says."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -71,11 +74,13 @@ class FrontEnd:
         self._tracker = Tracker()
         self._verifier = Verifier(config.engine.lost_after)
         self._relocaliser = Relocaliser(config.engine.keyframes)
+        self.inertial = InertialUnit()
         self.reset()
 
     def reset(self) -> None:
         """Nothing seen yet."""
         self.relocalisations = 0
+        self.inertial.restart()
         self._motion = at_rest(np.eye(4), 0)
         self.begin_segment()
         self._covariance = np.zeros((6, 6))
@@ -93,7 +98,7 @@ class FrontEnd:
         self._next_id = self._since = self._unseen_informative = self.keyframes = 0
         self._unseen_s = 0.0
         self.wants_join = False
-        self._trouble = ""
+        self._trouble = self._remark = self._misfit = ""
 
     @property
     def gives_up(self) -> bool:
@@ -105,6 +110,11 @@ class FrontEnd:
     def unbelieved(self) -> int:
         """Frames since the last pose that was believed."""
         return self._verifier.unbelieved
+
+    @property
+    def corners(self) -> tuple[NDArray[np.int64], Float32]:
+        """Where the latest frame saw corners (`promotion.seen_corners`); none at a new keyframe."""
+        return seen_corners(self._tracked, self._tracker.reference)
 
     @property
     def waits_for_first(self) -> bool:
@@ -121,6 +131,8 @@ class FrontEnd:
             return self._nothing_yet(view)
         self._since += 1
         stamp, seconds = view.frame.stamp_ns, self._seconds_to(view)
+        turn = self.inertial.turn(self._motion.stamp_ns, stamp)
+        view, self._motion = replace(view, turn=turn), self._motion.turning(turn, stamp)
         predicted = invert(reference.pose) @ self._motion.predict(stamp)
         information = self._motion.prior(stamp, reference.median_depth)
         prior = None if information is None else PosePrior(predicted, information)
@@ -128,6 +140,9 @@ class FrontEnd:
         self.wants_join = False
         if tracked is not None:
             depth, came_from, verdict = _examined(view, tracked, reference, predicted)
+            if turn is not None and tracked.fit is not None and not self._verifier.unbelieved:
+                step = invert(self._motion.pose) @ reference.pose @ tracked.T_ref_cam
+                verdict = self.inertial.beside(verdict, turn, step[:3, :3], seconds)
             if verdict.believed:
                 return self._believed(view, tracked, reference, depth, came_from, verdict, busy)
         else:
@@ -136,7 +151,8 @@ class FrontEnd:
 
     def _nothing_yet(self, view: View) -> Settled:
         """The first frame of a segment becomes a keyframe, once it shows something."""
-        self._motion = at_rest(self._motion.pose, view.frame.stamp_ns)
+        start = self.inertial.first_pose(self._motion.pose)
+        self._motion = at_rest(start, view.frame.stamp_ns)
         shows = informative(view.tracking)
         reason = "" if shows else "the picture shows nothing"
         height, width = view.gray.shape
@@ -187,7 +203,7 @@ class FrontEnd:
         if self._trouble:
             state, reason, self._trouble = TrackingState.DEGRADED, self._trouble, ""
         else:
-            reason = self._verifier.reason
+            reason, self._remark = self._remark or self._verifier.reason, ""
         wanted = self._wants_keyframe(tracked, reference, verdict.likeness)
         self.wants_join = wanted and busy
         keyframe = wanted and not busy
@@ -222,7 +238,7 @@ class FrontEnd:
         self._tracker.follow(reference, invert(reference.pose) @ pose)
         self._tracked = None
         covariance = self._covariance + unseen(self._unseen_s, typical)
-        depth, came_from = carry(reference.depth, invert(reference.pose) @ pose, view.camera)
+        depth, came_from = _carried(reference, invert(reference.pose) @ pose, view)
         return Settled(
             view, pose, lost() if state is TrackingState.LOST else covariance,
             unseen(seconds, typical), None, seconds, depth,
@@ -242,7 +258,7 @@ class FrontEnd:
         depth, came_from, verdict = _examined(view, tracked, place, None)
         if not verdict.believed:  # the corners look too different from there; the features do not
             tracked = replace(tracked, T_ref_cam=fit.T, fit=fit)
-            depth, came_from = carry(place.depth, fit.T, view.camera)
+            depth, came_from = _carried(place, fit.T, view)
             verdict = replace(verdict, believed=True, reason="")
         log.info("frame %d: keyframe %d recognised", view.id, place.view.id)
         self.relocalisations += self._verifier.state is TrackingState.LOST
@@ -303,6 +319,11 @@ class FrontEnd:
         """Take in a keyframe that the back end has built."""
         reference, followed = built.reference, self._tracker.reference
         self._relocaliser.remember(reference, built.features)
+        wrong = misfit(built.focal, built.focal_sigma)
+        if wrong and not self._misfit:
+            log.warning("%s", wrong)
+            self._remark = wrong
+        self._misfit = wrong
         if followed is None:
             self.keyframes = 1
             self._tracker.follow(reference, np.eye(4))
@@ -317,11 +338,18 @@ class FrontEnd:
         self.wants_join = False
 
 
+def _carried(reference: Reference, T_ref_cam: Float64, view: View) -> tuple[DepthMap, Float32]:
+    """The keyframe's depth seen from a frame at `T_ref_cam` `[4, 4]`, and where its pixels come
+    from."""
+    depth, came_from = carry(reference.depth, T_ref_cam, view.camera)
+    return view.seen(depth), came_from
+
+
 def _examined(
     view: View, tracked: Tracked, reference: Reference, predicted: Float64 | None
 ) -> tuple[DepthMap, Float32, Verdict]:
     """Depth of a frame at a tracked pose, where its pixels come from, and the verdict."""
-    depth, came_from = carry(reference.depth, tracked.T_ref_cam, view.camera)
+    depth, came_from = _carried(reference, tracked.T_ref_cam, view)
     seen = np.isfinite(depth.inverse)
     verdict = judge(view, tracked, reference, came_from, seen, predicted)
     return depth, came_from, verdict

@@ -45,21 +45,19 @@ def ask_network(
     companions: Sequence[Keyframe],
     new: Keyframe,
     steps: Sequence[Correspondence | None],
-    known: DepthMap | None,
     settings: EngineSettings,
 ) -> Answer | None:
     """Geometry of a new keyframe from the window of it and its companions, oldest first.
 
     Args:
         steps: correspondences between neighbours of the window, oldest first (None: not matched).
-        known: depth of the new view that geometry measured.
 
     Returns None where the network fails, its answer is not finite, or it knows no depth.
     """
     views = [*companions, new]
     evidence = None
     if predictor.uses_evidence:
-        evidence = _evidence(predictor, views, steps, known)
+        evidence = _evidence(predictor, views, steps)
     window = Window(
         frames=tuple(each.view.frame for each in views),
         wanted=tuple(each.id for each in (*companions[-SHARED:], new)),
@@ -99,12 +97,10 @@ def _evidence(
     predictor: Predictor,
     views: Sequence[Keyframe],
     steps: Sequence[Correspondence | None],
-    known: DepthMap | None,
 ) -> Evidence:
     grid = predictor.input_size(*views[-1].view.frame.rgb.shape[1::-1])
     poses = np.stack([view.pose for view in views])
-    depths: list[DepthMap | None] = [_sure(view.depth) for view in views[:-1]]
-    depths.append(None if known is None else _sure(known))
+    depths = [_sure(view.measured) for view in views]
     backwards = [None if step is None else step.reversed() for step in steps]
     return build_evidence(
         views[-1].view.camera, poses, depths, [None, *backwards], [*steps, None], grid

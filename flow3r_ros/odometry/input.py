@@ -27,7 +27,7 @@ from flow3r_ros.errors import FrameError
 from flow3r_ros.geometry.camera import Rectifier, default_camera, scaled
 from flow3r_ros.geometry.correspondence import matching_size
 from flow3r_ros.odometry.views import View
-from flow3r_ros.types import Camera, Frame, UInt8
+from flow3r_ros.types import Bool, Camera, Frame, UInt8
 
 JUMP_BACK_NS = 500_000_000
 """a stamp this far before the last one means that the source started over; less is disorder"""
@@ -92,7 +92,9 @@ class Input:
         rectifier = self._rectifier_for(size)
         image = rectifier.apply(rgb)
         self._size, self._stamp_ns, self._doubtful = size, frame.stamp_ns, None
-        return view_of(replace(frame, rgb=image, camera=rectifier.rectified), self.width)
+        ignored = _rectified_mask(frame.ignored, rectifier, size)
+        rectified = replace(frame, rgb=image, camera=rectifier.rectified, ignored=ignored)
+        return view_of(rectified, self.width)
 
     def _change(self, frame: Frame, size: tuple[int, int]) -> str:
         """Why the stream must start anew at this frame, empty when it goes on. Raises FrameError
@@ -140,6 +142,16 @@ class Input:
         return self._rectifier
 
 
+def _rectified_mask(
+    ignored: Bool | None, rectifier: Rectifier, size: tuple[int, int]
+) -> Bool | None:
+    """A mask `[h, w]` of any size on the rectified image; None where nothing is ignored."""
+    if ignored is None or not ignored.any():
+        return None
+    full = cv2.resize(ignored.view(np.uint8) * 255, size, interpolation=cv2.INTER_NEAREST)
+    return np.asarray(rectifier.apply(np.asarray(full, np.uint8)) > 0)
+
+
 def _same_camera(camera: Camera, other: Camera | None) -> bool:
     """Whether two calibrations are of one lens in one place."""
     if other is None or (camera.width, camera.height) != (other.width, other.height):
@@ -164,7 +176,11 @@ def view_of(frame: Frame, depth_width: int) -> View:
     tracking = _resized(gray, lens.width, lens.height)
     rgb = _resized(frame.rgb, camera.width, camera.height)
     on_grid = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
-    return View(frame, tracking, lens, rgb, on_grid, camera)
+    ignored = frame.ignored
+    if ignored is not None:
+        full = ignored.view(np.uint8) * np.uint8(255)
+        ignored = _resized(full, camera.width, camera.height) > 0  # what touches it, too
+    return View(frame, tracking, lens, rgb, on_grid, camera, ignored)
 
 
 def _resized(image: UInt8, width: int, height: int) -> UInt8:

@@ -27,13 +27,16 @@ class Keyframe:
 
     `pose` float64 `[4, 4]` camera-to-world, odometry units; `ids` int64 `[M]` of the points seen in
     it (its own included), sorted, and `pixels` float32 `[M, 2]` where, in its tracking image;
-    `depth` on the depth grid; `moving` bool `[h, w]`, pixels that move by themselves.
+    `measured` what
+    geometry alone knows of its depth, on the depth grid, `depth` that completed by the network;
+    `moving` bool `[h, w]`, pixels that move by themselves.
     """
 
     view: View
     pose: Float64
     ids: Ids
     pixels: Float32
+    measured: DepthMap
     depth: DepthMap
     moving: Bool
 
@@ -92,7 +95,8 @@ def no_points() -> Points:
 
 
 class KeyframeMap:
-    """Keyframes, oldest first, and their points; at most `capacity` keyframes."""
+    """Keyframes, oldest first, and their points; at most `capacity` keyframes. `focal` is how long
+    their lens is over the given one, `focal_sigma` the 1-sigma of its logarithm."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -102,6 +106,15 @@ class KeyframeMap:
         """Forget everything."""
         self.keyframes: list[Keyframe] = []
         self.points = no_points()
+        self.focal, self.focal_sigma = 1.0, 0.0
+
+    def refocus(self, focal: float, sigma: float) -> None:
+        """The lens is as long as this: pixels stay, their rays change."""
+        longer = focal / self.focal
+        for keyframe in self.keyframes:
+            keyframe.view = keyframe.view.with_focal(focal)
+        self.points.rays[:, :2] /= longer
+        self.focal, self.focal_sigma = focal, sigma
 
     def __len__(self) -> int:
         return len(self.keyframes)

@@ -6,13 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flow3r_ros.geometry.lie import invert, rigidified, se3_exp, se3_log
+from flow3r_ros.geometry.gyro import Turn
+from flow3r_ros.geometry.lie import invert, rigidified, se3_exp, se3_log, so3_log
 from flow3r_ros.types import Float64
 
 ACCELERATION, TURNING = 8.0, 15.0
 """1-sigma of what a camera's velocity changes within a second: median depths, and rad, a second"""
 LEAST_SIGMA = 1e-3
 """smallest sigma of a prediction, median depths and rad"""
+TOLD, LEAST_TOLD = 3.0, 0.01
+"""sigmas and rad that a gyroscope's turn counts with in a pose: it says where to look, and must not
+pull what is then judged beside it"""
 DAMPING = 0.8
 """share of the velocity kept from one unmeasured frame to the next"""
 
@@ -21,12 +25,14 @@ DAMPING = 0.8
 class Motion:
     """Constant velocity, `known` once it was measured: `pose` `[4, 4]` camera-to-world at
     `stamp_ns`, `velocity` `[6]` a twist
-    (translation, rotation) per nanosecond in the camera's axes."""
+    (translation, rotation) per nanosecond in the camera's axes; `turn_sigma` rad of the next
+    rotation, where a gyroscope tells it."""
 
     pose: Float64
     stamp_ns: int
     velocity: Float64
     known: bool = True
+    turn_sigma: float | None = None
 
     def predict(self, stamp_ns: int) -> Float64:
         """Camera-to-world pose `[4, 4]` at another stamp."""
@@ -34,12 +40,25 @@ class Motion:
 
     def prior(self, stamp_ns: int, unit: float) -> Float64 | None:
         """Information `[6, 6]` about the predicted pose (translation, rotation in its own axes);
-        `unit` is the median depth. None while the velocity is not known."""
-        if not self.known:
+        `unit` is the median depth. None while nothing is known of the velocity."""
+        if not self.known and self.turn_sigma is None:
             return None
         seconds = max(stamp_ns - self.stamp_ns, 1_000_000) * 1e-9
         sigma = np.array([ACCELERATION * unit] * 3 + [TURNING] * 3) * seconds**2
+        if self.turn_sigma is not None:
+            sigma[3:] = np.minimum(sigma[3:], self.turn_sigma) if self.known else self.turn_sigma
+        if not self.known:
+            sigma[:3] = np.inf
         return np.asarray(np.diag(1.0 / np.maximum(sigma, LEAST_SIGMA) ** 2))
+
+    def turning(self, turn: Turn | None, stamp_ns: int) -> Motion:
+        """The motion that a gyroscope says leads to `stamp_ns`; unchanged where it says nothing."""
+        if turn is None or stamp_ns <= self.stamp_ns:
+            return self
+        rotation = so3_log(turn.R) / float(stamp_ns - self.stamp_ns)
+        velocity = np.concatenate([self.velocity[:3], rotation])
+        sigma = max(TOLD * turn.sigma, LEAST_TOLD)
+        return Motion(self.pose, self.stamp_ns, velocity, self.known, sigma)
 
     def through(self, pose: Float64, stamp_ns: int) -> Motion:
         """The motion that leads from here to a measured pose `[4, 4]`, and on from there."""

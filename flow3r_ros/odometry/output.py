@@ -114,6 +114,7 @@ class Output:
         view, pose = settled.view, settled.pose if settled.state.has_pose else None
         settling = perf_counter()
         settled_depth = self._depth.settle(view, pose, settled.depth, settled.moving)
+        settled_depth = view.seen(settled_depth)
         depth, confidence = settled_depth.depth(), settled_depth.confidence()
         if settled.state not in (TrackingState.TRACKING, TrackingState.INITIALIZING):
             confidence = confidence * np.float32(UNVERIFIED_CONFIDENCE)

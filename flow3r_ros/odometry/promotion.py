@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from flow3r_ros.geometry.camera_pose import DepthPoints
 from flow3r_ros.geometry.lie import invert
@@ -92,6 +93,18 @@ def seen_through(mask: Bool, came_from: Float32) -> Bool:
     return np.asarray(found, np.bool_)
 
 
+def seen_corners(
+    tracked: Tracked | None, reference: Reference | None
+) -> tuple[NDArray[np.int64], Float32]:
+    """Corners of a keyframe that agree with the pose of a frame: ids `[N]`, and where they were
+    seen `[N, 2]`, as shares of width and height; none where nothing was tracked."""
+    if tracked is None or reference is None:
+        return np.empty(0, np.int64), np.empty((0, 2), np.float32)
+    lens = reference.view.lens
+    shares = (tracked.pixels + 0.5) / np.array([lens.width, lens.height], np.float32)
+    return tracked.ids[tracked.agreed], np.asarray(shares[tracked.agreed], np.float32)
+
+
 def new_corners(view: View, taken: Float32, count: int) -> Float32:
     """Further corners of a picture, `[M, 2]` pixels, away from those `taken` `[N, 2]`, up to
     `count` in all."""
@@ -101,6 +114,9 @@ def new_corners(view: View, taken: Float32, count: int) -> Float32:
     height, width = view.tracking.shape
     distance = max(6, round(0.55 * float(np.sqrt(height * width / count))))
     mask = np.full((height, width), 255, np.uint8)
+    if view.ignored is not None:
+        hidden = cv2.resize(view.ignored.view(np.uint8), (width, height))
+        mask[cv2.dilate(hidden, np.ones((WINDOW, WINDOW), np.uint8)) > 0] = 0
     for x, y in taken:
         cv2.circle(mask, (round(float(x)), round(float(y))), distance, 0, -1)
     mask[:WINDOW], mask[-WINDOW:], mask[:, :WINDOW], mask[:, -WINDOW:] = 0, 0, 0, 0

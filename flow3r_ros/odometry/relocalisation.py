@@ -70,7 +70,11 @@ def describe(view: View) -> Features:
     """Features of a view; some 30 ms."""
     gray = view.tracking
     half = cv2.resize(gray, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    keypoints, found = cv2.SIFT.create(FEATURES).detectAndCompute(half, None)
+    mask = None
+    if view.ignored is not None:
+        counts = (~view.ignored).view(np.uint8)
+        mask = cv2.resize(counts, half.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    keypoints, found = cv2.SIFT.create(FEATURES).detectAndCompute(half, mask)
     pixels = np.array([point.pt for point in keypoints], np.float32).reshape(-1, 2) * 2.0 + 0.5
     descriptors = np.empty((0, 128), np.float32) if found is None else np.asarray(found, np.float32)
     return Features(pixels.astype(np.float32), descriptors, _thumbnail(gray))
@@ -88,7 +92,7 @@ class Relocaliser:
 
     def remember(self, reference: Reference, features: Features) -> None:
         """Keep a keyframe's place, without its full image, which would be half of its memory."""
-        frame = replace(reference.view.frame, rgb=np.empty((0, 0, 3), np.uint8))
+        frame = replace(reference.view.frame, rgb=np.empty((0, 0, 3), np.uint8), ignored=None)
         kept = replace(reference, view=replace(reference.view, frame=frame))
         self._places.append((kept, features))
 

@@ -257,7 +257,8 @@ class Tracker:
         found."""
         if before is None or before.tracking.shape != view.tracking.shape or not len(self._pixels):
             return self._pixels, np.zeros(len(self._pixels), np.bool_)
-        return follow_patches(before.tracking, view.tracking, self._pixels)
+        expected = view.turned(self._pixels)
+        return follow_patches(before.tracking, view.tracking, self._pixels, expected)
 
 
 def _judged_px(sigma_px: float) -> float:
@@ -281,8 +282,7 @@ def _rough_pose(
     sigma_px: float,
     prior: PosePrior | None = None,
 ) -> tuple[Float64, bool]:
-    """First pose from the corners that were followed, the best over several starts, and whether it
-    explains them."""
+    """First pose from the followed corners, best over several starts; whether it explains them."""
     used, proven = _sure_ones(reference, followed & ~reference.held_back)
     if np.count_nonzero(used) < MIN_CORNERS:
         return starts[0], False
@@ -302,13 +302,13 @@ def _rough_pose(
 def _search(
     reference: Reference, view: View, T_ref_cam: Float64, target: Float32, levels: int
 ) -> tuple[Float32, Bool]:
-    """Corners to sub-pixel from the keyframe's patches as a camera at `T_ref_cam` would see
-    them."""
+    """Corners to sub-pixel from the keyframe's patches as seen from `T_ref_cam`."""
     inverse = float(np.median(reference.points.inverse)) if len(reference.ids) else 0.0
     homography = plane_homography(T_ref_cam, inverse, view.lens)
-    return find_patches(
+    pixels, found = find_patches(
         reference.view.tracking, view.tracking, homography, reference.pixels, target, levels
     )
+    return pixels, found & view.shows(pixels)
 
 
 def _posed(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from flow3r_ros.geometry.correspondence import Picture
-from flow3r_ros.types import Camera, Float32, Frame, UInt8
+from flow3r_ros.geometry.depth_map import DepthMap
+from flow3r_ros.geometry.gyro import Turn
+from flow3r_ros.types import Bool, Camera, Float32, Float64, Frame, UInt8
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class View:
 
     `frame` the full image and its pinhole; `tracking` gray uint8 `[H, W]` with the pinhole `lens`,
     what corners are followed in; `rgb` and `gray` uint8 on the depth grid with the pinhole
-    `camera`.
+    `camera`; `ignored` bool on the depth grid, None: every pixel counts; `turn` since the frame
+    before, by a gyroscope; `focal` how long the two pinholes are over the given one.
     """
 
     frame: Frame
@@ -26,6 +29,20 @@ class View:
     rgb: UInt8
     gray: UInt8
     camera: Camera
+    ignored: Bool | None = None
+    turn: Turn | None = None
+    focal: float = 1.0
+
+    def with_focal(self, focal: float) -> View:
+        """The same through a lens that is `focal` times as long as the given one."""
+        if focal == self.focal:
+            return self
+        longer = focal / self.focal
+        lens, camera = (
+            replace(each, fx=longer * each.fx, fy=longer * each.fy)
+            for each in (self.lens, self.camera)
+        )
+        return replace(self, lens=lens, camera=camera, focal=focal)
 
     @property
     def id(self) -> int:
@@ -42,3 +59,28 @@ class View:
     def picture(self) -> Picture:
         """`gray`, ready to be matched."""
         return Picture.of(self.gray)
+
+    def shows(self, pixels: Float32) -> Bool:
+        """Whether positions `[N, 2]` in the tracking image are not ignored."""
+        if self.ignored is None:
+            return np.ones(len(pixels), np.bool_)
+        rows, columns = self.ignored.shape
+        x, y = np.rint(np.nan_to_num(pixels, nan=-1.0) / self.ratio).astype(np.intp).T
+        hidden = self.ignored[np.clip(y, 0, rows - 1), np.clip(x, 0, columns - 1)]
+        return np.asarray(~hidden)
+
+    def seen(self, depth: DepthMap) -> DepthMap:
+        """A depth map of this frame without what is ignored."""
+        return depth if self.ignored is None else depth.where(~self.ignored)
+
+    def turned(self, pixels: Float32) -> Float32 | None:
+        """Where pixels `[N, 2]` of the frame before are by the turn alone; None without one."""
+        if self.turn is None or not len(pixels):
+            return None
+        K: Float64 = self.lens.matrix
+        there = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(K).T @ self.turn.R
+        there = there @ K.T
+        ahead = there[:, 2:] > 1e-6
+        return np.where(ahead, there[:, :2] / np.where(ahead, there[:, 2:], 1.0), pixels).astype(
+            np.float32
+        )

@@ -12,7 +12,7 @@ from flow3r_ros.datasets.sources import Source
 from flow3r_ros.errors import FrameError
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.progress import FrameProgress
-from flow3r_ros.types import Estimate, Frame
+from flow3r_ros.types import Estimate, Frame, Inertial
 
 
 @dataclass
@@ -46,9 +46,10 @@ def drive(
     """Every frame of an open source through the engine, in order, nothing dropped; `take` gets each
     estimate, and `see` each frame before it goes in.
 
-    Odometry samples of the source go to the engine at their place in the stream. `timing` is filled
-    as the run goes, and returned. The first `skip` events of the source, which the engine knows
-    already, are only read; `stop`, asked after each event with how many were read, ends the run.
+    Odometry samples and readings of the source go to the engine at their place in the stream.
+    `timing` is filled as the run goes, and returned. The first `skip` events of the source, which
+    the engine knows already, are only read; `stop`, asked after each event with how many were read,
+    ends the run.
     """
     timing = timing or Timing()
     begin = ready = perf_counter()
@@ -82,6 +83,8 @@ def drive(
                 settle(engine.feed(event))
             elif isinstance(event, FrameError):
                 timing.unusable[event.reason] += 1
+            elif isinstance(event, Inertial):
+                engine.add_inertial(event)
             else:
                 engine.add_odometry(event.stamp_ns, event.T_odom_child)
             progress.reach(len(timing.latency_ms) + (engine.drops + timing.unusable).total())

@@ -64,6 +64,15 @@ class Framing:
         with self._lock:
             self._maker.take_info(info)
 
+    def optical_frame_of(self, message: Any) -> str:
+        """Name of the optical frame of an image."""
+        return self._maker.optical_frame_of(message)
+
+    def take_mask(self, message: Any) -> None:
+        """Ignore the pixels of a mask from the next image on. Raises FrameError."""
+        with self._lock:
+            self._maker.take_mask(message)
+
     def frame(self, message: Any, frame_id: int, received_at: float, received_ns: int) -> Frame:
         """The frame of an image message received at `received_at` of `time.monotonic()`,
         `received_ns` of the node's clock. Raises FrameError when it is unusable or still waits for

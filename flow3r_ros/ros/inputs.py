@@ -10,7 +10,7 @@ from typing import Any
 from rclpy.callback_groups import CallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
 from flow3r_ros.ros import qos
@@ -43,6 +43,7 @@ class Input:
         fixed: `auto` follows the publishers, else `reliable` or `best_effort`.
         receive: called as `receive(message, time.monotonic() at reception)`.
         lost: called with the number of messages that the transport lost before they reached us.
+        latched: whether to ask for what was published before, where the publishers keep it.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Input:
         receive: Callable[[Any, float], None],
         lost: Callable[[int], None],
         say: Say,
+        latched: bool = False,
     ) -> None:
         self._node, self._topic, self._type_name, self._depth, self._fixed = (
             node,
@@ -65,9 +67,10 @@ class Input:
             fixed,
         )
         self._group, self._receive, self._lost, self._say = group, receive, lost, say
+        self._latched = latched
         self._retiring: Subscription | None = None
         self._last_stamp: tuple[int, int] | None = None
-        self._reliability = qos.reliability_of(fixed, self._offered())
+        self._policy = self._wanted()
         self._subscription = self._subscribe()
 
     def follow(self) -> None:
@@ -75,10 +78,12 @@ class Input:
         subscription goes."""
         if self._fixed != "auto":
             return
-        offered = self._offered()
-        if offered is None or offered is self._reliability or self._retiring is not None:
+        if self._offered() is None or self._retiring is not None:
             return
-        self._reliability = offered
+        wanted = self._wanted()
+        if wanted == self._policy:
+            return
+        self._policy = wanted
         self._retiring = self._subscription
         self._subscription = self._subscribe()
 
@@ -90,6 +95,14 @@ class Input:
     def _offered(self) -> ReliabilityPolicy | None:
         return qos.offered_reliability(self._node, self._node.resolve_topic_name(self._topic))
 
+    def _wanted(self) -> tuple[ReliabilityPolicy, DurabilityPolicy]:
+        """What to ask for, by what is offered."""
+        kept = self._latched and qos.offers_what_was_before(
+            self._node, self._node.resolve_topic_name(self._topic)
+        )
+        durability = DurabilityPolicy.TRANSIENT_LOCAL if kept else DurabilityPolicy.VOLATILE
+        return qos.reliability_of(self._fixed, self._offered()), durability
+
     def _subscribe(self) -> Subscription:
         resolved = self._node.resolve_topic_name(self._topic)
         events = SubscriptionEventCallbacks(
@@ -98,7 +111,8 @@ class Input:
             ),
             message_lost=lambda event: self._lost(event.total_count_change),
         )
-        profile = QoSProfile(depth=self._depth, reliability=self._reliability)
+        reliability, durability = self._policy
+        profile = QoSProfile(depth=self._depth, reliability=reliability, durability=durability)
         subscription: Subscription | None = None
 
         def receive(message: Any) -> None:

@@ -12,7 +12,6 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -20,21 +19,21 @@ from rclpy.parameter import Parameter
 
 from flow3r_ros.config import Config
 from flow3r_ros.errors import Flow3rError
-from flow3r_ros.ros import qos
+from flow3r_ros.ros import heap, qos
 from flow3r_ros.ros.bond import Bond
 from flow3r_ros.ros.framing import Framing
 from flow3r_ros.ros.inputs import Input, image_input
 from flow3r_ros.ros.loading import Loaded
-from flow3r_ros.ros.messages import class_of
 from flow3r_ros.ros.once import NEW_SEGMENT, Once
 from flow3r_ros.ros.parameters import apply_changes, declare_parameters, unknown_overrides
 from flow3r_ros.ros.publishers import Publishers
 from flow3r_ros.ros.reporting import STEADY, Parts, Reporting
 from flow3r_ros.ros.saving import Trail
 from flow3r_ros.ros.services import Active, Services
+from flow3r_ros.ros.side_inputs import SideInputs
 from flow3r_ros.ros.worker import Outcome, Worker
 from flow3r_ros.types import Float64
-from flow3r_ros.wire.transforms import StaticTransforms, matrix_of_pose, stamp_ns
+from flow3r_ros.wire.transforms import StaticTransforms
 
 FOLLOW_PERIOD_S = 0.1
 STEP_TIMEOUT_S = 20.0
@@ -75,7 +74,7 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         self._worker: Worker | None = None
         self._framing: Framing | None = None
         self._inputs: list[Input] = []
-        self._static_subscription: Any = None
+        self._side_inputs: SideInputs | None = None
         self._timers_active: list[Any] = []
         self._trail = Trail()
         self._bond = Bond(self)
@@ -179,19 +178,20 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
             "camera_info", "sensor_msgs/msg/CameraInfo", "auto", self._on_info
         )  # first, so that it is served before its image
         self._open(topic, type_name, settings.image_qos, self._on_image)
-        if self.config.scale.source == "odometry":
-            self._open("odom", "nav_msgs/msg/Odometry", "auto", self._on_odometry)
-        if settings.base_frame:
-            self._static_subscription = self.create_subscription(
-                class_of("tf2_msgs/msg/TFMessage"),
-                "/tf_static",
-                self._static.add,
-                qos.STATIC,
-                callback_group=self._sensors,
-            )
+        self._side_inputs = SideInputs(
+            self,
+            self.config,
+            self._sensors,
+            self._worker,
+            self._loaded.engine,
+            self._framing,
+            self._static,
+            self.say,
+        )
         self._timers_active = [
             self.create_timer(FOLLOW_PERIOD_S, self._follow, clock=STEADY),
             self.create_timer(settings.map_period, self._publish_map, clock=STEADY),
+            self.create_timer(heap.PERIOD_S, heap.give_back, clock=STEADY),
         ]
         self._bond.form()
 
@@ -207,6 +207,8 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
     def _follow(self) -> None:
         for source in self._inputs:
             source.follow()
+        if self._side_inputs is not None:
+            self._side_inputs.follow()
 
     def _deactivate(self) -> None:
         self._bond.end()
@@ -214,9 +216,9 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
             self.destroy_timer(timer)
         for source in self._inputs:
             source.close()
-        if self._static_subscription is not None:
-            self.destroy_subscription(self._static_subscription)
-        self._timers_active, self._inputs, self._static_subscription = [], [], None
+        if self._side_inputs is not None:
+            self._side_inputs.close()
+        self._timers_active, self._inputs, self._side_inputs = [], [], None
         worker, self._worker, self._framing = self._worker, None, None
         if worker is None or self._loaded is None:
             return
@@ -247,6 +249,8 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
             return
         received_ns = int(self.get_clock().now().nanoseconds)
         self._reporting.received(message, received_ns)
+        if self._side_inputs is not None:
+            self._side_inputs.saw_image(framing.optical_frame_of(message))
         worker.put(
             lambda frame_id: framing.frame(message, frame_id, received_at, received_ns),
             received_at,
@@ -261,17 +265,6 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
     def _on_info(self, message: Any, received_at: float) -> None:
         if self._framing is not None:
             self._framing.take_info(message)
-
-    def _on_odometry(self, message: Any, received_at: float) -> None:
-        worker, loaded = self._worker, self._loaded
-        pose = matrix_of_pose(message.pose.pose)
-        if worker is None or loaded is None:
-            return
-        if not np.isfinite(pose).all():
-            self.say("odom", "odom: poses that are not finite are ignored")
-            return
-        ns = stamp_ns(message.header.stamp)
-        worker.post(lambda: loaded.engine.add_odometry(ns, pose))
 
     def _info_announced(self) -> bool:
         return bool(self.count_publishers(self.resolve_topic_name("camera_info")))

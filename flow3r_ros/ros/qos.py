@@ -33,6 +33,13 @@ def offered_reliability(node: Node, topic: str) -> ReliabilityPolicy | None:
     )
 
 
+def offers_what_was_before(node: Node, topic: str) -> bool:
+    """Whether every publisher of a topic, and there is one, keeps messages for those that come
+    late."""
+    offers = [info.qos_profile.durability for info in node.get_publishers_info_by_topic(topic)]
+    return bool(offers) and all(o is DurabilityPolicy.TRANSIENT_LOCAL for o in offers)
+
+
 def reliability_of(fixed: str, offered: ReliabilityPolicy | None) -> ReliabilityPolicy:
     """Reliability of a subscription; best effort while nobody publishes, because it matches every
     publisher."""

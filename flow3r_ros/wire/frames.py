@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from flow3r_ros.errors import FrameError
-from flow3r_ros.types import Frame, UInt8
+from flow3r_ros.types import Bool, Frame, UInt8
 from flow3r_ros.wire.camera_choice import CameraChoice, choose_camera, unknown
 from flow3r_ros.wire.compressed import decode_compressed
 from flow3r_ros.wire.encodings import decode_image
@@ -18,6 +20,8 @@ from flow3r_ros.wire.stamps import Stamps
 from flow3r_ros.wire.tones import Tones
 from flow3r_ros.wire.transforms import stamp_ns
 
+MASKS = ("mono8", "8uc1")
+"""encodings of masks"""
 FRAME = "camera_optical_frame"
 """frame id of images that carry none"""
 Say = Callable[[str, str], None]
@@ -29,8 +33,8 @@ Exotic = Callable[[Any, FrameError], UInt8]
 class FrameMaker:
     """Makes the frames of one image topic, in the order they were received.
 
-    `choice` is what was decided about the camera of the last image; `ignored_infos` counts
-    CameraInfos that no camera can have sent. Not thread-safe.
+    `choice` is what was decided about the camera of the last image, `optical_frame` the name of its
+    frame; `ignored_infos` counts CameraInfos that no camera can have sent. Not thread-safe.
 
     Args:
         say: told what was assumed, dropped or decided, each under a key.
@@ -51,6 +55,8 @@ class FrameMaker:
         self._info: Any | None = None
         self._info_topic = ""
         self._decided: tuple[tuple[int, int], str] | None = None
+        self._ignored: Bool | None = None
+        self.optical_frame = source_frame
         self.choice: CameraChoice = unknown("no image yet")
         self.ignored_infos = 0
 
@@ -65,6 +71,15 @@ class FrameMaker:
             if self._info is not None or not uncalibrated:
                 return
         self._info, self._info_topic, self._decided = info, topic, None
+
+    def take_mask(self, message: Any) -> None:
+        """Ignore, from the next frame on, what is not zero in a `sensor_msgs/Image` of 8
+        bits and of any size; it stays until the next one. Raises FrameError."""
+        if str(message.encoding).strip().lower() not in MASKS:
+            raise FrameError(
+                "mask", f"encoding '{message.encoding}' is no mask", f"send {' or '.join(MASKS)}"
+            )
+        self._ignored = np.asarray(decode_image(message, self._tones)[..., 0] > 0)
 
     def decode(self, message: Any) -> UInt8:
         """RGB uint8 `[H, W, 3]` of an Image or CompressedImage. Raises FrameError."""
@@ -106,8 +121,12 @@ class FrameMaker:
         image_frame = str(message.header.frame_id).lstrip("/")
         choice = self.choose((rgb.shape[1], rgb.shape[0]), image_frame)
         stamp = self._stamps.stamp(stamp_ns(message.header.stamp), received_ns, rgb)
-        source_frame = self._source_frame or image_frame or FRAME
-        return Frame(frame_id, stamp, rgb, choice.camera, source_frame)
+        self.optical_frame = self.optical_frame_of(message)
+        return Frame(frame_id, stamp, rgb, choice.camera, self.optical_frame, self._ignored)
+
+    def optical_frame_of(self, message: Any) -> str:
+        """Name of the optical frame of an image."""
+        return self._source_frame or str(message.header.frame_id).lstrip("/") or FRAME
 
     def forget_time(self) -> None:
         """The odometry was reset: the next stamp is taken as it comes."""

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from flow3r_ros.bags.reader import BagReader, OdometrySample
+from flow3r_ros.bags.types import make
 from flow3r_ros.errors import BagError
+from flow3r_ros.types import Frame, Inertial
+from flow3r_ros.wire.transforms import header_of
 from test.bags.factory import (
     CAMERA,
     START,
@@ -308,3 +311,50 @@ def test_random_damage_never_escapes_the_typed_errors(tmp_path: Path, kind: str)
         file.write_bytes(data)
         with suppress(BagError), BagReader(bag) as reader:
             assert all(frame.rgb.ndim == 3 for frame in reader.frames())
+
+
+def test_masks_and_readings_come_along(tmp_path: Path) -> None:
+    topics = standard_topics(4)
+    mask = np.zeros((12, 16), np.uint8)
+    mask[6:] = 255
+    header = header_of(make, START, "cam_optical")
+    fields = {"height": 12, "width": 16, "encoding": "mono8", "is_bigendian": 0, "step": 16}
+    shown = make("sensor_msgs/msg/Image", header=header, data=mask.reshape(-1), **fields)
+    topics["/mask"] = ("sensor_msgs/msg/Image", [(START + 2 * STEP, shown)])
+    zero = make("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=0.0)
+    still = make("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0)
+    unknown = {
+        f"{name}_covariance": np.zeros(9)
+        for name in ("orientation", "angular_velocity", "linear_acceleration")
+    }
+    imu = [
+        (
+            START + index * STEP // 4,
+            make(
+                "sensor_msgs/msg/Imu",
+                header=header_of(make, START + index * STEP // 4, "base"),
+                orientation=still,
+                angular_velocity=zero,
+                linear_acceleration=make("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=9.81),
+                **unknown,
+            ),
+        )
+        for index in range(8)
+    ]
+    topics["/imu"] = ("sensor_msgs/msg/Imu", imu)
+    bag = write_bag(tmp_path / "bag", topics)
+    with BagReader(bag) as reader:
+        assert reader.image_topic == "/cam/image", "a mask is no camera"
+        events = list(reader.events(imu="base"))
+    frames = [event for event in events if isinstance(event, Frame)]
+    assert [frame.ignored is not None for frame in frames] == [False, False, True, True]
+    ignored = frames[2].ignored
+    assert ignored is not None
+    np.testing.assert_array_equal(ignored, mask > 0)
+    readings = [event for event in events if isinstance(event, Inertial)]
+    assert len(readings) == 8
+    assert isinstance(events[0], Inertial), "what was felt before the first image comes before it"
+    np.testing.assert_allclose(readings[0].acceleration, (0, 0, 9.81))
+    np.testing.assert_allclose(readings[0].down, (0, 0, -1))
+    with BagReader(bag) as reader:
+        assert not any(isinstance(event, Inertial) for event in reader.events())

@@ -39,6 +39,8 @@ def test_info_merge_refine_export(tmp_path: Path) -> None:
     assert len((tmp_path / "cloud" / "keyframes.tum").read_text().splitlines()) == 13
     answer("export", one, "--output", tmp_path / "colmap", "--format", "colmap")
     assert (tmp_path / "colmap" / "cameras.txt").exists()
+    told = CliRunner().invoke(map_app, ["export", str(one), "-o", str(tmp_path / "said")])
+    assert told.output.splitlines()[-1].startswith(f"wrote {tmp_path / 'said'}")
 
 
 def test_what_is_no_map_is_said(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from flow3r_ros.geometry.camera_pose import DepthPoints
 from flow3r_ros.geometry.depth_map import DepthMap, unknown
-from flow3r_ros.odometry.depth import carry, fit_to, from_network, fuse
+from flow3r_ros.odometry.depth import bent_onto, carry, fit_to, from_network, fuse, of_points
 from test.odometry.plane import depth_at, relative, seen_at
 
 
@@ -102,3 +103,42 @@ def test_a_wrong_scale_is_brought_onto_what_is_known() -> None:
     assert (fitted.sigma > 0.99 * relative * fitted.inverse).all(), "agreement is no second opinion"
     little = target.where(np.zeros(target.inverse.shape, np.bool_))
     assert fit_to(source, little) is source
+
+
+def test_points_know_the_pixels_around_them_and_the_surer_wins() -> None:
+    pixels = np.array([[5.4, 7.9], [6.2, 7.1], [0.0, 0.0]], np.float32)
+    points = DepthPoints(np.zeros((3, 3)), np.array([0.5, 0.25, 1.0]), np.array([0.1, 0.01, 0.02]))
+    map_ = of_points(pixels, points, (20, 30))
+    assert map_.inverse[7, 6] == map_.inverse[7, 5] == np.float32(0.25)
+    assert map_.inverse[7, 4] == np.float32(0.5)
+    assert map_.inverse[1, 1] == 1.0
+    assert np.isfinite(map_.inverse).sum() == 4 + 12
+    assert np.isinf(map_.sigma[~np.isfinite(map_.inverse)]).all()
+
+
+def test_a_shape_is_bent_onto_what_was_measured_and_keeps_its_relief() -> None:
+    height, width = 120, 160
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None, :].repeat(height, axis=0)
+    relief = 1 + 0.1 * np.sin(40 * x)
+    truth = (0.5 + 0.2 * x) * relief
+    shape = DepthMap(0.4 * relief, 0.3 * relief)  # level and tilt are wrong
+    known = np.zeros((height, width), bool)
+    known[::6, ::6] = True
+    measured = DepthMap(truth, 0.02 * truth).where(known)
+    gray = np.full((height, width), 128, np.uint8)
+    bent = bent_onto(shape, measured, gray, np.zeros_like(known))
+    error = np.abs(bent.inverse / truth - 1)
+    assert np.median(error) < 0.02
+    assert error.max() < 0.15
+    assert (bent.sigma < shape.sigma).all()
+
+
+def test_a_shape_stays_where_nothing_was_measured() -> None:
+    shape = DepthMap(np.full((90, 400), 0.5, np.float32), np.full((90, 400), 0.1, np.float32))
+    known = np.zeros((90, 400), bool)
+    known[:, :40] = True
+    measured = DepthMap(np.full((90, 400), 1.0, np.float32), shape.sigma / 5).where(known)
+    bent = bent_onto(shape, measured, np.full((90, 400), 9, np.uint8), np.zeros_like(known))
+    np.testing.assert_allclose(bent.inverse[:, :30], 1.0, rtol=1e-3)
+    np.testing.assert_array_equal(bent.inverse[:, 300:], shape.inverse[:, 300:])
+    np.testing.assert_array_equal(bent.sigma[:, 300:], shape.sigma[:, 300:])

@@ -24,7 +24,7 @@ def asked(mishap: Mishap | None = None, companions: tuple[int, ...] = (0, 4, 8))
     known = [keyframe_at(index, 1000 * index)[0] for index in companions]
     new = keyframe_at(12, 50_000)[0]
     steps = [None] * len(known)
-    return ask_network(Network(ORDER, mishap), known, new, steps, None, EngineSettings())
+    return ask_network(Network(ORDER, mishap), known, new, steps, EngineSettings())
 
 
 def test_a_window_in_another_unit_is_joined() -> None:

@@ -42,6 +42,22 @@ def test_a_camera_that_is_silent_for_ten_seconds_and_comes_back():
         assert process.output().count("s behind this node's clock") == 1, "stamps of 2023"
 
 
+def test_simulated_time_without_a_clock_is_said():
+    domain = fresh_domain()
+    with NodeProcess(domain, "-p", "use_sim_time:=true") as process, Client(domain) as client:
+        client.listen("/diagnostics")
+        client.wait(
+            lambda: (
+                client.count("/diagnostics")
+                and "no /clock comes" in client.received["/diagnostics"][-1].status[0].message
+            ),
+            20.0,
+            "the missing clock in the diagnostics, which do not wait for it",
+        )
+        client.wait(lambda: "play the bag with --clock" in process.output(), 10.0, "a remark")
+        assert process.output().count("no /clock comes") == 1
+
+
 def _silence(client: Client) -> float:
     text = client.received["/diagnostics"][-1].status[0].message
     return float(text.split()[3]) if text.startswith("no image for") else 0.0

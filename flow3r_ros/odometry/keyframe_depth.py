@@ -1,0 +1,87 @@
+"""The depth of a keyframe: what geometry measures, completed by what the network says of the rest.
+
+The two are kept apart. What was measured is carried on to the next keyframe and told to the
+network; what was guessed is published, and forgotten with its keyframe: a guess that is handed on
+would come back as evidence for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from flow3r_ros.geometry.correspondence import Correspondence, Matcher
+from flow3r_ros.geometry.depth_map import DepthMap
+from flow3r_ros.geometry.lie import invert
+from flow3r_ros.geometry.triangulation import moving_mask
+from flow3r_ros.odometry.depth import bent_onto, carry, fit_to, fuse, of_points, triangulated
+from flow3r_ros.odometry.keyframes import Keyframe, KeyframeMap
+
+MATCHED = 2
+"""keyframes before it that a new one is densely matched with"""
+MIN_SHARE = 0.15
+"""covisible share below which a dense match is not used"""
+POINT_SIGMA = 0.1
+"""relative sigma of inverse depth up to which the map's points count as measured"""
+SINGLE_SIGMA = 0.25
+"""relative sigma at least of depth from one picture, whatever the network says of itself: where
+nothing was measured nothing confirms it (chosen on the room of ../shared/cases, where it is sure of
+depths that are wrong by 17 %)"""
+
+
+Links = dict[tuple[int, int], Correspondence]
+"""(older, newer) keyframe -> dense matches between them"""
+
+
+def match(matcher: Matcher, keyframe: Keyframe, others: Sequence[Keyframe]) -> Links:
+    """Dense matches of a keyframe with the last of the `others` that have its size, oldest
+    first."""
+    size = keyframe.view.gray.shape
+    earlier = [each for each in others if each.view.gray.shape == size][-MATCHED:]
+    links: Links = {}
+    for other in earlier:
+        link = matcher.flow(keyframe.view.picture, other.view.picture)
+        if link.share >= MIN_SHARE:
+            links[other.id, keyframe.id] = link.reversed()
+    return links
+
+
+def measure(keyframe: Keyframe, links: Links, map_: KeyframeMap) -> None:
+    """Give a keyframe the depth that geometry knows of it (carried over from the keyframe matched
+    last, triangulated with each matched one, and at the map's points) and the pixels that move."""
+    camera = keyframe.view.camera
+    maps: list[DepthMap] = []
+    matched = [map_.find(older) for older, newer in sorted(links) if newer == keyframe.id]
+    for other in matched[::-1]:
+        T = invert(keyframe.pose) @ other.pose
+        link = links[other.id, keyframe.id].reversed()
+        if not maps:
+            known = other.measured.where(~other.moving)
+            carried, _ = carry(known, invert(T), camera)
+            keyframe.moving = moving_mask(link, camera, T, carried.depth())
+            maps.append(carried)
+        maps.append(triangulated(link, camera, T))
+    points = map_.seen_from(keyframe.ids, keyframe.pose)
+    sure = (points.inverse > 0) & (points.sigma < POINT_SIGMA * points.inverse)
+    maps.append(
+        of_points(
+            keyframe.pixels[sure] / keyframe.view.ratio, points.only(sure), keyframe.view.gray.shape
+        )
+    )
+    keyframe.measured = keyframe.view.seen(fuse(maps).where(~keyframe.moving))
+
+
+def complete(keyframe: Keyframe, network: DepthMap | None) -> None:
+    """Give a keyframe its depth: the network's, brought onto what was measured; where the network
+    said nothing that can be used, only that."""
+    measured = keyframe.measured
+    if network is None:
+        keyframe.depth = measured
+    elif not np.isfinite(measured.inverse).any():
+        least = np.float32(SINGLE_SIGMA) * network.inverse
+        keyframe.depth = DepthMap(network.inverse, np.fmax(network.sigma, least))
+    else:
+        shape = fit_to(network, measured)
+        keyframe.depth = bent_onto(shape, measured, keyframe.view.gray, keyframe.moving)
+    keyframe.depth = keyframe.view.seen(keyframe.depth)
