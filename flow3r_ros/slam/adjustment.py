@@ -38,7 +38,8 @@ class Solution:
     """An adjustment: `poses` `[4, 4]` camera-to-world of the pictures that see enough points, by
     number; how many `points` and `observations`; mean reprojection error `error_px`; `bend_px`
     what radial distortion moves the corners of the picture by, outwards; `held_out_px` robust rms
-    of the epipolar error of the matches that were held out."""
+    of the epipolar error of the matches that were held out; `depths` which features of a picture
+    are points, `[N]`, and how deep they lie, `[N]`."""
 
     poses: dict[int, Float64]
     points: int
@@ -46,6 +47,7 @@ class Solution:
     error_px: float
     bend_px: float
     held_out_px: float
+    depths: dict[int, tuple[NDArray[np.intp], Float64]]
 
 
 class Adjustment:
@@ -185,10 +187,11 @@ class Adjustment:
 
     def solution(self) -> Solution:
         """What was found so far."""
-        found = {}
+        found, depths = {}, {}
         for at in range(len(self._pixels)):
             image = self._model.image(at + 1)
             if image.has_pose and image.num_points3D >= MIN_POINTS:
+                depths[at] = self._depths(image)
                 motion = np.asarray(image.cam_from_world().matrix(), np.float64)
                 found[at] = invert(np.vstack([motion, [0.0, 0.0, 0.0, 1.0]]))
         return Solution(
@@ -198,7 +201,17 @@ class Adjustment:
             float(self._model.compute_mean_reprojection_error()),
             self._bend(),
             self._judged(found, lens=True),
+            depths,
         )
+
+    def _depths(self, image: Any) -> tuple[NDArray[np.intp], Float64]:
+        """Features of a picture that are points, and their depth."""
+        rows = [row for row, each in enumerate(image.points2D) if each.has_point3D()]
+        points = np.array(
+            [self._model.point3D(image.points2D[row].point3D_id).xyz for row in rows], np.float64
+        )
+        motion = np.asarray(image.cam_from_world().matrix(), np.float64)
+        return np.array(rows, np.intp), points @ motion[2, :3] + motion[2, 3]
 
     def given_held_out_px(self, among: Container[int]) -> float:
         """`held_out_px` of the poses as given through a pinhole, of pictures `among` some."""

@@ -56,4 +56,4 @@ def refined(saved: SavedMap, say: Callable[[str], None]) -> tuple[SavedMap, Refi
         )
     if not result.poses:
         raise InputError("too few points are seen by several keyframes", "the map stays as it is")
-    return saved.moved(result.poses), result
+    return saved.moved(result.poses, result.units({each.key: each for each in keyframes})), result

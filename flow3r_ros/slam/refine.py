@@ -14,16 +14,17 @@ lens are judged by matches that none of them was fitted to (`slam.held_out`): th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from flow3r_ros.geometry.lie import average_rotations, rigid, rotation_angle
 from flow3r_ros.slam.adjustment import Adjustment, Solution
+from flow3r_ros.slam.keyframe import MapKeyframe
 from flow3r_ros.slam.pictures import RefineView
-from flow3r_ros.slam.tracks import features_of, matched, pairs_to_match
-from flow3r_ros.types import Float64
+from flow3r_ros.slam.tracks import PictureFeatures, features_of, matched, pairs_to_match
+from flow3r_ros.types import Float32, Float64
 
 ROUNDS = 2
 """times that tracks are triangulated and adjusted, without the lens and with it: better poses find
@@ -43,7 +44,7 @@ class Refined:
     reprojection error in pixels `before_px` (poses as given) and `after_px`; `turn_deg` median turn
     of the poses that were given; `bend_px` what the lens moves the corners of pictures by; robust
     rms of matches held out in pixels, `held_out_before_px` (poses as given) and
-    `held_out_after_px`."""
+    `held_out_after_px`; `depths` by frame id, pixels `[N, 2]` and depth `[N]` of its points."""
 
     poses: dict[int, Float64]
     points: int
@@ -54,6 +55,16 @@ class Refined:
     bend_px: float = 0.0
     held_out_before_px: float = 0.0
     held_out_after_px: float = 0.0
+    depths: dict[int, tuple[Float32, Float64]] = field(default_factory=dict)
+
+    def units(self, keyframes: Mapping[int, MapKeyframe]) -> dict[int, float]:
+        """What the depth of keyframes, by frame id, is multiplied by to agree with the points."""
+        found = {
+            id_: keyframe.unit_in(*self.depths[id_])
+            for id_, keyframe in keyframes.items()
+            if id_ in self.depths
+        }
+        return {id_: unit for id_, unit in found.items() if unit is not None}
 
 
 NOTHING = Refined({}, 0, 0, 0.0, 0.0, 0.0)
@@ -109,11 +120,15 @@ def refine(
         adjustment.round(lens=True)
     lens = adjustment.solution()
     found = lens if lens.held_out_px < pinhole.held_out_px else pinhole
-    return _in_place(views, found, before_px, adjustment.given_held_out_px(found.poses))
+    return _in_place(views, features, found, before_px, adjustment.given_held_out_px(found.poses))
 
 
 def _in_place(
-    views: Sequence[RefineView], found: Solution, before_px: float, given_px: float
+    views: Sequence[RefineView],
+    features: Sequence[PictureFeatures],
+    found: Solution,
+    before_px: float,
+    given_px: float,
 ) -> Refined:
     """The adjusted poses, brought back to where and how large the map was; none where those that
     were given explain what was held out (`given_px`) as well."""
@@ -138,6 +153,10 @@ def _in_place(
         found.bend_px,
         given_px,
         found.held_out_px,
+        {
+            views[at].frame_id: (features[at].pixels[rows], scale * depth)
+            for at, (rows, depth) in found.depths.items()
+        },
     )
 
 
