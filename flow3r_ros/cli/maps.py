@@ -25,7 +25,18 @@ class Form(str, Enum):
     """Choices of `--format`."""
 
     ply = "ply"
+    pcd = "pcd"
     colmap = "colmap"
+    rerun = "rerun"
+
+
+WRITTEN = {
+    Form.ply: "cloud.ply and keyframes.tum",
+    Form.pcd: "cloud.pcd and keyframes.tum",
+    Form.colmap: "COLMAP opens it",
+    Form.rerun: "map.rrd, which rerun opens, and keyframes.tum",
+}
+"""what an export holds"""
 
 
 @map_app.command("info", epilog=examples("flow3r map info out/map"))
@@ -74,6 +85,9 @@ def map_refine(
             "observations": result.observations,
             "error_px_before": round(result.before_px, 3),
             "error_px_after": round(result.after_px, 3),
+            "held_out_px_before": round(result.held_out_before_px, 3),
+            "held_out_px_after": round(result.held_out_after_px, 3),
+            "lens_bend_px": round(result.bend_px, 2),
             "turned_deg": round(result.turn_deg, 3),
         },
         as_json,
@@ -89,20 +103,18 @@ def map_export(
     form: Annotated[
         Form,
         typer.Option(
-            "--format", help="ply: cloud.ply and trajectory; colmap: text model with pictures"
+            "--format",
+            help="ply, pcd: the cloud, and keyframes.tum; colmap: text model with pictures; rerun: "
+            "map.rrd, to turn by mouse",
         ),
     ] = Form.ply,
     as_json: AsJson = False,
 ) -> None:
     """Write the cloud, or poses and pictures, of a map for other programs."""
-    import numpy as np
-
-    from flow3r_ros.geometry.lie import rigid_part
+    from flow3r_ros.offline.map_files import write_cloud
     from flow3r_ros.paths import OutputFolder
     from flow3r_ros.slam.disk import load_map
-    from flow3r_ros.slam.export import cloud, write_colmap
-    from flow3r_ros.wire.ply import write_ply
-    from flow3r_ros.wire.tum import pose_numbers, tum_line
+    from flow3r_ros.slam.export import write_colmap
 
     saved = load_map(folder)
     points = 0
@@ -110,15 +122,7 @@ def map_export(
         if form is Form.colmap:
             write_colmap(unfinished.path, saved)
         else:
-            found = cloud(saved)
-            points = len(found[0])
-            write_ply(unfinished.path / "cloud.ply", *found)
-            lines = [
-                tum_line(each.stamp_ns, pose_numbers(rigid_part(np.asarray(saved.poses[each.key]))))
-                for each in saved.largest_part()
-            ]
-            (unfinished.path / "keyframes.tum").write_text("".join(lines), encoding="ascii")
+            points = write_cloud(unfinished.path, saved, form.value)
     print_result({"output": str(output), "format": form.value, "points": points}, as_json)
     if not as_json:
-        what = "COLMAP opens it" if form is Form.colmap else "cloud.ply and keyframes.tum"
-        print_written((output, what))
+        print_written((output, WRITTEN[form]))

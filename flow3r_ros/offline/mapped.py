@@ -22,7 +22,7 @@ from flow3r_ros.slam.disk import write_map
 from flow3r_ros.slam.frames import FrameTrack
 from flow3r_ros.slam.mapper import Mapper, wants_map
 from flow3r_ros.slam.pictures import FramePictures, RefineView
-from flow3r_ros.slam.refine import Refined, refine
+from flow3r_ros.slam.refine import NOTHING, Refined, refine
 from flow3r_ros.types import Estimate, Float64, Frame, ScaleState
 from flow3r_ros.wire.tum import write_tum
 
@@ -94,7 +94,7 @@ class MapOfRun:
         state, factor = self.mapper.finish(), scale.factor
         summary: dict[str, Any] = {}
         placed = state.largest_part(factor)
-        refined: dict[int, Float64] = {}
+        refined = NOTHING
         if self.mapper.map.graph is not None:
             summary["loops"] = {"closed": state.closed, "refused": dict(state.refused)}
         if self._pictures is not None and partial:
@@ -103,7 +103,7 @@ class MapOfRun:
             begun = perf_counter()
             refined, summary["refinement"] = self._refined(placed, self._pictures)
             self._refine_s = perf_counter() - begun
-            placed = refined or placed
+            placed = refined.poses or placed
         trajectory = self._frames.in_map(placed, factor, record.title)
         summary["frames_in_map"] = 0 if trajectory is None else len(trajectory.stamps_ns)
         if trajectory is not None:
@@ -122,22 +122,27 @@ class MapOfRun:
             for first, second in self.mapper.state.loops
         ]
 
-    def _save(self, folder: Path, scale: Scale, refined: dict[int, Float64]) -> None:
-        """The map with its keyframes where refinement put them, if it did."""
-        saved = self.mapper.snapshot(scale.factor, scale.state is ScaleState.METRIC)
-        moved = {
-            each.key: rigid(
-                refined[each.frame_id][:3, :3], scale.factor * refined[each.frame_id][:3, 3]
-            )
-            for each in self.mapper.own_keyframes()
-            if each.frame_id in refined and each.key in saved.poses
+    def _save(self, folder: Path, scale: Scale, refined: Refined) -> None:
+        """The map with its keyframes where refinement put them, if it did, and their depth in its
+        unit."""
+        factor = scale.factor
+        saved = self.mapper.snapshot(factor, scale.state is ScaleState.METRIC)
+        own = {each.frame_id: each for each in self.mapper.own_keyframes()}
+        kept = {id_: each.key for id_, each in own.items() if each.key in saved.poses}
+        poses = {
+            kept[id_]: rigid(pose[:3, :3], factor * pose[:3, 3])
+            for id_, pose in refined.poses.items()
+            if id_ in kept
+        }
+        units = {
+            kept[id_]: factor * unit for id_, unit in refined.units(own).items() if id_ in kept
         }
         folder.mkdir()
-        write_map(folder, saved.moved(moved))
+        write_map(folder, saved.moved(poses, units))
 
     def _refined(
         self, placed: dict[int, Float64], pictures: FramePictures
-    ) -> tuple[dict[int, Float64], dict[str, Any]]:
+    ) -> tuple[Refined, dict[str, Any]]:
         """The frames where refinement puts them, by frame id, none where it fails; keyframes that
         it could not judge are left out, and their frames follow those around them."""
         keyframes = [each for each in self.mapper.own_keyframes() if each.frame_id in placed]
@@ -153,10 +158,18 @@ class MapOfRun:
             result = refine(views, pairs, say)
         except (RuntimeError, ValueError) as error:
             log.warning("refinement failed, the run stays as it is: %s", error)
-            return {}, {"placed": 0, "why": f"it failed: {error}"}
+            return NOTHING, {"placed": 0, "why": f"it failed: {error}"}
+        if not result.poses and result.points:
+            log.warning("refinement explains matches no better than the run, which stays as it is")
+            return NOTHING, _in_words(result, len(views)) | {
+                "why": "the run explains matches as well"
+            }
         if not result.poses:
-            return {}, {"placed": 0, "why": "the camera hardly moved, or pictures share too little"}
-        return result.poses, _in_words(result, len(views))
+            return NOTHING, {
+                "placed": 0,
+                "why": "the camera hardly moved, or pictures share too little",
+            }
+        return result, _in_words(result, len(views))
 
 
 def _in_words(result: Refined, views: int) -> dict[str, Any]:
@@ -166,6 +179,11 @@ def _in_words(result: Refined, views: int) -> dict[str, Any]:
         "points": result.points,
         "observations": result.observations,
         "error_px": {"before": round(result.before_px, 3), "after": round(result.after_px, 3)},
+        "held_out_px": {
+            "before": round(result.held_out_before_px, 3),
+            "after": round(result.held_out_after_px, 3),
+        },
+        "lens_bend_px": round(result.bend_px, 2),
         "turned_deg": round(result.turn_deg, 3),
     }
 
