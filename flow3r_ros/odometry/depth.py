@@ -33,8 +33,8 @@ ROUNDS = 3
 CLOSED_PX = 1.0
 """pixels within which the search for where a pixel came from must close"""
 AVERAGED = 0.3
-"""how much a smooth field is wrong over what the pixels claim that it is drawn through: what is their
-own of it averages out (.3, .5 and 1 tried on six factory clips and RedKitchen)"""
+"""how much a smooth field is wrong over what the pixels claim that it is drawn through: what is
+their own of it averages out (.3, .5 and 1 tried on six factory clips and RedKitchen)"""
 _NO_MAP = np.empty((0, 0), dtype=np.float32)
 GATE = 3.0
 """sources that differ by more than this many sigmas are not averaged: the surer one wins"""
