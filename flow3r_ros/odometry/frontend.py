@@ -251,7 +251,7 @@ class FrontEnd:
     ) -> tuple[Reference, Tracked, DepthMap, Float32, Verdict] | None:
         """A remembered place that a view shows and the verifier believes."""
         found = self._relocaliser.find(view)
-        if found is None or not recognised(found.judged):
+        if found is None or not recognised(found.judged, found.fit.inliers):
             return None
         place, fit = found.reference, found.fit
         tracked = self._tracker.look(view, place, fit.T)
