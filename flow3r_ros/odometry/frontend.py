@@ -33,6 +33,7 @@ from flow3r_ros.odometry.promotion import (
 from flow3r_ros.odometry.relocalisation import Relocaliser
 from flow3r_ros.odometry.tracking import Reference, Tracked, Tracker
 from flow3r_ros.odometry.uncertainty import (
+    Drift,
     handed_on,
     in_world,
     lost,
@@ -93,7 +94,7 @@ class FrontEnd:
         self._relocaliser.clear()
         self._motion = at_rest(self._motion.pose, 0)
         self._tracked: Tracked | None = None
-        self._covariance = lost()
+        self._covariance, self._drift = lost(), Drift()
         self._place = self._motion.pose[:3, 3]
         self._next_id = self._since = self._unseen_informative = self.keyframes = 0
         self._unseen_s = 0.0
@@ -182,11 +183,8 @@ class FrontEnd:
         busy: bool,
     ) -> Settled:
         assert tracked.fit is not None
-        pose, stamp, seconds = (
-            rigidified(reference.pose @ tracked.T_ref_cam),
-            view.frame.stamp_ns,
-            self._seconds_to(view),
-        )
+        pose = rigidified(reference.pose @ tracked.T_ref_cam)
+        stamp, seconds = view.frame.stamp_ns, self._seconds_to(view)
         fresh = self._verifier.unbelieved > 0
         state = self._verifier.accept(verdict)
         self._motion = at_rest(pose, stamp) if fresh else self._motion.through(pose, stamp)
@@ -195,11 +193,12 @@ class FrontEnd:
         typical = reference.median_depth
         measured = (self._tracker.noise_px / self._tracker.sigma_px) ** 2
         own = step_covariance(measured * of_information(tracked.fit.information), typical)
-        step = in_world(own, pose[:3, :3])
+        drift, more = self._drift.through(reference.view.id, tracked.T_ref_cam)
+        step = in_world(own, pose[:3, :3]) + drift
         if fresh:
             step = step + unseen(seconds, typical)
         before, self._place = self._place, pose[:3, 3]
-        self._covariance = handed_on(self._covariance, self._place - before) + step
+        self._covariance = handed_on(self._covariance, self._place - before) + step + more
         if self._trouble:
             state, reason, self._trouble = TrackingState.DEGRADED, self._trouble, ""
         else:

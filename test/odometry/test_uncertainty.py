@@ -6,8 +6,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flow3r_ros.geometry.lie import so3_exp
+from flow3r_ros.geometry.lie import rigid, so3_exp
 from flow3r_ros.odometry.uncertainty import (
+    TURN,
+    UNIT,
+    Drift,
     handed_on,
     in_world,
     lost,
@@ -69,3 +72,15 @@ def test_information_is_turned_round_and_what_is_open_stays_finite() -> None:
     np.testing.assert_allclose(of_information(some(1)) @ some(1), np.eye(6), atol=1e-6)
     assert np.isfinite(of_information(np.diag([0.0, 1, 1, 1, 1, 1]))).all()
     assert np.diag(lost()).min() >= 1e6
+
+
+def test_what_frames_of_a_keyframe_share_grows_with_the_way_not_its_root() -> None:
+    drift, total = Drift(), np.zeros((6, 6))
+    for step in range(1, 11):
+        slip, more = drift.through(7, rigid(np.eye(3), np.array([0.1 * step, 0.0, 0.0])))
+        assert (np.linalg.eigvalsh(more) >= 0).all()
+        total = total + slip + more
+    assert np.isclose(np.sqrt(total[0, 0]), UNIT * 1.0)
+    slip, more = drift.through(8, rigid(so3_exp(np.array([0.0, 0.2, 0.0])), np.zeros(3)))
+    assert np.isclose(slip[4, 4], (TURN * 0.2) ** 2)
+    assert not more.any()
