@@ -14,8 +14,10 @@ from rosbags.highlevel import AnyReader
 
 from flow3r_ros.bags.types import ros2_types
 from flow3r_ros.errors import EvaluationError
+from flow3r_ros.evaluation.odometry_nees import odometry_nees
 from flow3r_ros.evaluation.trajectory import evaluate_trajectory
 from flow3r_ros.geometry.frames import optical_from_odom
+from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.offline.bag_recorder import bag_topic
 from flow3r_ros.report.page import write_report
 from flow3r_ros.report.record import RunRecord
@@ -41,8 +43,11 @@ def summarize(bag: Path, clip: Path, sent: int, report: Path) -> dict[str, Any]:
     there is ground truth)."""
     record = RunRecord(f"demo: {clip.resolve().name}")
     statuses: list[Any] = []
+    odometry: list[Any] = []
     for parts in _per_stamp(bag):
         statuses.append(parts["~/status"])
+        if "~/odometry" in parts:
+            odometry.append(parts["~/odometry"])
         if all(part in parts for part in PARTS):
             record.add(_estimate(parts))
     if not statuses:
@@ -53,7 +58,7 @@ def summarize(bag: Path, clip: Path, sent: int, report: Path) -> dict[str, Any]:
     truth = clip / "groundtruth.tum"
     if truth.exists() and len(record) > 2:
         record.reference = read_tum(truth)
-        summary |= _errors(record)
+        summary |= _errors(record) | {"nees": _nees(odometry, record.reference)}
     record.summary = summary
     write_report(report, record)
     (report.parent / "summary.json").write_text(
@@ -132,6 +137,20 @@ def _summary(statuses: list[Any], sent: int) -> dict[str, Any]:
         "weights_sha256": last.weights_sha256,
         "weights_license": last.weights_license,
     }
+
+
+def _nees(messages: list[Any], reference: Trajectory) -> dict[str, Any]:
+    """Whether the covariances that a filter gets hold (`evaluation.odometry_nees`)."""
+    stamps = [stamp_ns(message.header.stamp) for message in messages]
+    poses = [matrix_of_pose(message.pose.pose) for message in messages]
+    vectors = [(m.twist.twist.linear, m.twist.twist.angular) for m in messages]
+    twists = [[v.x, v.y, v.z, w.x, w.y, w.z] for v, w in vectors]
+    covariances = [
+        np.array([part.covariance for part in parts]).reshape(-1, 6, 6)
+        for parts in ([m.pose for m in messages], [m.twist for m in messages])
+    ]
+    published = Trajectory(np.array(stamps, np.int64), np.stack(poses), "odometry")
+    return odometry_nees(published, covariances[0], np.array(twists), covariances[1], reference)
 
 
 def _errors(record: RunRecord) -> dict[str, Any]:

@@ -147,6 +147,12 @@ def _say(summary: dict[str, Any], output: Path, wall_s: float) -> None:
             f"{summary['path_length']:.2f} m path after Sim(3) alignment, "
             f"{summary['rpe_rot_deg_rmse']:.2f} deg per frame ({summary['matched']} poses)"
         )
+        nees = {what: spread.get("median") for what, spread in summary["nees"].items()}
+        if None not in nees.values():
+            print(
+                f"trust      squared errors over what covariances claim, median (one is right): "
+                f"position {nees['position']:.2f}, twist {nees['twist']:.2f}"
+            )
     busy = summary["frames_dropped"].get("busy", 0)
     if busy > summary["frames_in"] / 3:
         print(

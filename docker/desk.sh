@@ -2,6 +2,7 @@
 # flow3r in a virtual environment of its own, without ROS: what the desk image does, and CI.
 #
 #   docker/desk.sh [VENV]    default /opt/flow3r
+#   PYTHON=python3.13 docker/desk.sh venv
 set -euo pipefail
 venv=${1:-/opt/flow3r}
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -12,7 +13,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir "$work/source"
 cp -a "$root"/{flow3r_ros,config,launch,models,msg,pyproject.toml,setup.py,package.xml,README.md,LICENSE} "$work/source"
 
-python3 -m venv "$venv"
+"${PYTHON:-python3}" -m venv "$venv"
 "$venv/bin/pip" install --quiet --no-cache-dir --disable-pip-version-check \
   --constraint "$root/constraints.txt" "$work/source"
 "$venv/bin/flow3r" --version

@@ -6,6 +6,7 @@ counts it, and goes on.
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
 from importlib.metadata import PackageNotFoundError, requires
 
@@ -35,7 +36,7 @@ def install_extra(extra: str) -> str:
     except PackageNotFoundError:
         wanted = []
     return (
-        f"pip install {' '.join(wanted)}" if wanted else f"pip install '.[{extra}]' in a checkout"
+        f"pip install {shlex.join(wanted)}" if wanted else f"pip install '.[{extra}]' in a checkout"
     )
 
 

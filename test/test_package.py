@@ -4,6 +4,7 @@ pip and colcon install is complete."""
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -132,10 +133,11 @@ def test_one_version_everywhere() -> None:
 def test_a_missing_extra_is_installed_by_the_line_that_is_said() -> None:
     """Every package is named, with no name of ours that no index knows."""
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    for extra in ("viz", "train", "fleet", "hub"):
+    for extra in ("viz", "train", "fleet", "hub", "slam", "refine"):
         (listed,) = re.findall(rf"^{extra} = \[(.*)\]$", pyproject, re.MULTILINE)
-        names = re.findall(r'"([^"]+)"', listed)
-        assert install_extra(extra).split() == ["pip", "install", *names]
+        names = [name.partition(";")[0] for name in re.findall(r'"([^"]+)"', listed)]
+        assert shlex.split(install_extra(extra)) == ["pip", "install", *names]
+        assert re.search(r"(^|[^'\w.-])[\w.-]+[<>]", install_extra(extra)) is None, "no redirection"
     assert "in a checkout" in install_extra("nothing")
     for path in (ROOT / "flow3r_ros").rglob("*.py"):
         assert "pip install 'flow3r_ros[" not in path.read_text(encoding="utf-8"), path

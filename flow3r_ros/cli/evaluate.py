@@ -103,7 +103,7 @@ def benchmark(
             "tum_dynamics, kitti, euroc"
         ),
     ],
-    data: Annotated[Path, typer.Option("--data", help="folder of the download")],
+    data: Annotated[Path, typer.Option("--data", "-d", help="folder of the download")],
     model: Model = None,
     config: ConfigFile = None,
     changes: Changes = None,
@@ -122,7 +122,9 @@ def benchmark(
 def scenes(
     data: Annotated[
         Path,
-        typer.Option("--data", help="folder of the held-out scenes; rendered there the first time"),
+        typer.Option(
+            "--data", "-d", help="folder of the held-out scenes; rendered there the first time"
+        ),
     ],
     model: Model = None,
     config: ConfigFile = None,

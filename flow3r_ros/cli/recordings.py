@@ -278,7 +278,7 @@ def _print_summary(summary: Mapping[str, Any], folder: Path, as_json: bool) -> N
     print()
     for problem in problems_of(summary):
         remedy = f"\n         -> {problem.remedy}" if problem.remedy else ""
-        print(f"problem  {printable(problem.what)}: {printable(problem.why)}{remedy}")
+        print(f"problem  {printable(problem.in_words())}{remedy}")
     names = {path.relative_to(folder): what for pattern, what in WRITTEN.items()
              for path in sorted(folder.glob(pattern))}  # fmt: skip
     print_written(*((folder / name, what) for name, what in names.items()))

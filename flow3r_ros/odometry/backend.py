@@ -25,7 +25,7 @@ from flow3r_ros.geometry.correspondence import Matcher
 from flow3r_ros.geometry.depth_map import DepthMap, unknown
 from flow3r_ros.odometry.depth import from_network
 from flow3r_ros.odometry.inference import Answer, ask_network
-from flow3r_ros.odometry.keyframe_depth import Links, complete, match, measure
+from flow3r_ros.odometry.keyframe_depth import MATCHED, Links, complete, match, measure
 from flow3r_ros.odometry.keyframes import Ids, Keyframe, KeyframeMap, Points, rays_of
 from flow3r_ros.odometry.mapping import adjust_map, find_again
 from flow3r_ros.odometry.relocalisation import Features, describe
@@ -65,12 +65,15 @@ class Order:
 @dataclass(frozen=True)
 class Built:
     """A built keyframe: the `reference` the front end goes on with; its `features`; the poses of
-    the keyframes that were `adjusted` with it, by id; `seam` and `window` of the network's answer,
-    and whether it `answered`; the milliseconds of each stage."""
+    the keyframes that were `adjusted` with it, by id; `focal` how long the lens is over the given
+    one and the 1-sigma of its logarithm; `seam` and `window` of the network's answer, and whether
+    it `answered`; the milliseconds of each stage."""
 
     reference: Reference
     features: Features
     adjusted: dict[int, Float64]
+    focal: float
+    focal_sigma: float
     seam: Seam | None
     window: tuple[int, ...]
     answered: bool
@@ -192,6 +195,8 @@ class Backend:
             self._reference(keyframe),
             features,
             adjusted,
+            self._map.focal,
+            self._map.focal_sigma,
             seam,
             window,
             answer is not None,
@@ -208,7 +213,7 @@ class Backend:
         new_pixels = np.concatenate([order.pixels[forgotten], order.new_pixels])
         guess = np.concatenate([nothing, order.inverse])
         guess_sigma = np.concatenate([nothing, order.sigma])
-        view = order.view
+        view = order.view.with_focal(self._map.focal)
         typical = float(np.nanmedian(guess)) if np.isfinite(guess).any() else 1.0
         measured = np.isfinite(guess) & (guess > 0) & np.isfinite(guess_sigma)
         inverse = np.where(measured, guess, typical)
@@ -260,16 +265,17 @@ class Backend:
         self._map.reset_prior(rows[good], inverse[good], start)
 
     def _release(self) -> None:
-        """Old keyframes no longer go through the network: their images and matches are let go."""
+        """Old keyframes are neither matched nor go through the network any more: their images and
+        matches, and what only those need, are let go."""
         window = self._config.engine.window
         oldest = self._map.keyframes[-window:][0].id
         self._links = {pair: link for pair, link in self._links.items() if pair[0] >= oldest}
-        for keyframe in self._map.keyframes[:-window]:
+        for keyframe in self._map.keyframes[: -max(window, MATCHED + 1)]:
             if keyframe.view.frame.rgb.size:
-                keyframe.view = replace(
-                    keyframe.view,
-                    frame=replace(keyframe.view.frame, rgb=np.empty((0, 0, 3), np.uint8)),
-                )
+                empty = np.empty((0, 0, 3), np.uint8)
+                frame = replace(keyframe.view.frame, rgb=empty, ignored=None)
+                keyframe.view = replace(keyframe.view, frame=frame)
+                keyframe.measured = unknown(0, 0)
 
     def _reference(self, keyframe: Keyframe) -> Reference:
         points = self._map.seen_from(keyframe.ids, keyframe.pose)

@@ -4,7 +4,8 @@ A point has one number, its inverse depth in the keyframe that hosts it; what wa
 counts as a prior, which also holds the scale where few keyframes are fixed. Residuals are whitened
 pixels with a Cauchy loss. The depths are eliminated (Schur complement; Triggs et al., "Bundle
 Adjustment", 2000, sec. 6.1), which for one number a point is a division, so that an iteration
-solves for six numbers a free pose.
+solves for six numbers a free pose, and one for the focal length: a camera that turns shows how
+long it is, and one that is wrong by 2 % makes a vehicle's steps longer all through a curve.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Problem:
     `poses` float64 `[K, 4, 4]` camera-to-world, `free` bool `[K]`; points: `host` int `[P]`
     keyframe index, `rays` `[P, 3]`, `inverse` `[P]`, `prior` and `prior_sigma` `[P]`; observations:
     `point` and `target` int `[E]` (never the point's own host), `observed` `[E, 2]` pixels,
-    `weight` `[E]`.
+    `weight` `[E]`; `focal` how long the lens is over the given one, and the 1-sigma of the
+    logarithm of what it should be about 1, 0: it stays as it is.
     """
 
     poses: Float64
@@ -48,24 +50,30 @@ class Problem:
     weight: Float64
     lens: Camera
     sigma_px: float
+    focal: float = 1.0
+    focal_sigma: float = 0.0
 
 
 @dataclass(frozen=True)
 class Adjusted:
     """The outcome: `poses` `[K, 4, 4]`, `inverse` `[P]` and its `sigma` `[P]`, `distance` `[E]`
     whitened length of each residual, `covariance` `[6F, 6F]` of the free poses (right perturbation:
-    translation, rotation in the camera's axes), in the order of `free`."""
+    translation, rotation in the camera's axes), in the order of `free`; `focal` of the lens over
+    the given one and the 1-sigma of its logarithm (0: it was fixed)."""
 
     poses: Float64
     inverse: Float64
     sigma: Float64
     distance: Float64
     covariance: Float64
+    focal: float
+    focal_sigma: float
 
 
 @dataclass(frozen=True)
 class _System:
-    """Normal equations: poses `[6F, 6F]` and `[6F]`, coupling `[6F, P]`, points `[P]` and `[P]`."""
+    """Normal equations: poses and, last, focal length `[6F + 1, 6F + 1]` and `[6F + 1]`, coupling
+    `[6F + 1, P]`, points `[P]` and `[P]`."""
 
     poses: Float64
     pose_gradient: Float64
@@ -94,7 +102,11 @@ def adjust(problem: Problem, iterations: int = 6) -> Adjusted:
     residual, _, _, _ = _residuals(problem)
     sigma = 1.0 / np.sqrt(np.maximum(system.points, 1e-12))
     distance = np.sqrt(np.sum(residual**2, axis=1))
-    return Adjusted(problem.poses, problem.inverse, sigma, distance, covariance)
+    focal_sigma = float(np.sqrt(covariance[-1, -1])) if problem.focal_sigma else 0.0
+    return Adjusted(
+        problem.poses, problem.inverse, sigma, distance, covariance[:-1, :-1],
+        problem.focal, focal_sigma,
+    )  # fmt: skip
 
 
 def _residuals(problem: Problem) -> tuple[Float64, Float64, Float64, Float64]:
@@ -120,7 +132,7 @@ def _residuals(problem: Problem) -> tuple[Float64, Float64, Float64, Float64]:
 def _cost(problem: Problem) -> float:
     squared = np.sum(_residuals(problem)[0] ** 2, axis=1)
     robust = float(np.sum(problem.weight * CAUCHY**2 * np.log1p(squared / CAUCHY**2)))
-    return robust + float(np.sum(_off_prior(problem)[0] ** 2))
+    return robust + float(np.sum(_off_prior(problem)[0] ** 2)) + _focal_prior(problem)[0]
 
 
 def _off_prior(problem: Problem) -> tuple[Float64, Float64]:
@@ -129,6 +141,18 @@ def _off_prior(problem: Problem) -> tuple[Float64, Float64]:
     by inverse depth itself, points that are wrong together would pull their unit up."""
     sharp = problem.prior / problem.prior_sigma
     return sharp * np.log(problem.inverse / problem.prior), sharp / problem.inverse
+
+
+def _focal_prior(problem: Problem) -> tuple[float, float, float]:
+    """Cost, gradient and information of the logarithm of the focal length, about the given one: a
+    calibration is right to within `focal_sigma` or, beyond `CAUCHY` of them, just wrong. One that
+    is fixed is held where it is."""
+    if not problem.focal_sigma:
+        return 0.0, 0.0, 1.0
+    sharp = 1.0 / problem.focal_sigma
+    off = sharp * float(np.log(problem.focal))
+    weight = 1.0 / (1.0 + (off / CAUCHY) ** 2)
+    return CAUCHY**2 * float(np.log1p((off / CAUCHY) ** 2)), weight * sharp * off, weight * sharp**2
 
 
 def _normal_equations(problem: Problem) -> _System:
@@ -144,11 +168,15 @@ def _normal_equations(problem: Problem) -> _System:
     by_host = np.concatenate([inverse * through, -through @ hat(problem.rays[point])], axis=2)
     by_target = np.concatenate([-inverse * project, project @ hat(q)], axis=2)
     by_inverse = np.einsum("eij,ej->ei", project, relative[:, :3, 3])
+    flat = problem.rays[point] * np.array([-1.0, -1.0, 0.0])  # a longer lens makes rays narrower
+    by_focal = bool(problem.focal_sigma) * (
+        gain * q[:, :2] + np.einsum("eij,ej->ei", through, flat)
+    )
 
     order = np.cumsum(problem.free) - 1
     count, size = int(problem.free.sum()), len(problem.inverse)
     poses, gradient = np.zeros((count, count, 6, 6)), np.zeros((count, 6))
-    coupling = np.zeros((count, 6, size))
+    coupling, with_focal = np.zeros((count, 6, size)), np.zeros((count, 6))
     weighted = weight[:, None, None]
     for index, jacobian in ((host, by_host), (target, by_target)):
         moves = problem.free[index]
@@ -156,6 +184,7 @@ def _normal_equations(problem: Problem) -> _System:
         scaled = weighted[moves] * mine
         _add(poses, (slot, slot), np.swapaxes(scaled, 1, 2) @ mine)
         _add(gradient, (slot,), np.einsum("eij,ei->ej", scaled, residual[moves]))
+        _add(with_focal, (slot,), np.einsum("eij,ei->ej", scaled, by_focal[moves]))
         shared = np.einsum("eij,ei->ej", scaled, by_inverse[moves])
         _add(coupling.transpose(0, 2, 1), (slot, point[moves]), shared)
     both = problem.free[host] & problem.free[target]
@@ -167,8 +196,15 @@ def _normal_equations(problem: Problem) -> _System:
     own = np.bincount(point, weight * np.sum(by_inverse**2, axis=1), size) + slope**2
     seen = np.bincount(point, weight * np.sum(by_inverse * residual, axis=1), size)
     pull = np.asarray(seen + slope * off, dtype=np.float64)
-    matrix = poses.transpose(0, 2, 1, 3).reshape(6 * count, 6 * count)
-    return _System(matrix, gradient.ravel(), coupling.reshape(6 * count, size), own, pull)
+    _, focal_pull, focal_information = _focal_prior(problem)
+    whole = np.zeros((6 * count + 1, 6 * count + 1))
+    whole[:-1, :-1] = poses.transpose(0, 2, 1, 3).reshape(6 * count, 6 * count)
+    whole[:-1, -1] = whole[-1, :-1] = with_focal.ravel()
+    whole[-1, -1] = float(np.sum(weight * np.sum(by_focal**2, axis=1))) + focal_information
+    focal_pull += float(np.sum(weight * np.sum(by_focal * residual, axis=1)))
+    pulls = np.append(gradient, focal_pull)
+    coupled = np.bincount(point, weight * np.sum(by_focal * by_inverse, axis=1), size)
+    return _System(whole, pulls, np.vstack([coupling.reshape(6 * count, size), coupled]), own, pull)
 
 
 def _add(into: Float64, where: tuple[Index, ...], values: Float64) -> None:
@@ -206,4 +242,13 @@ def _step(problem: Problem, system: _System, damping: float) -> Problem:
     for slot, index in enumerate(np.flatnonzero(problem.free)):
         poses[index] = rigidified(poses[index] @ se3_exp(twist[6 * slot : 6 * slot + 6]))
     low, high = problem.inverse / 3.0, problem.inverse * 3.0
-    return replace(problem, poses=poses, inverse=np.clip(problem.inverse + change, low, high))
+    longer = float(np.exp(np.clip(twist[-1], -0.1, 0.1)))
+    lens = problem.lens
+    return replace(
+        problem,
+        poses=poses,
+        inverse=np.clip(problem.inverse + change, low, high),
+        rays=problem.rays / np.array([longer, longer, 1.0]),
+        lens=replace(lens, fx=longer * lens.fx, fy=longer * lens.fy),
+        focal=longer * problem.focal,
+    )

@@ -32,6 +32,9 @@ ROUNDS = 3
 """of that search"""
 CLOSED_PX = 1.0
 """pixels within which the search for where a pixel came from must close"""
+AVERAGED = 0.3
+"""how much a smooth field is wrong over what the pixels claim that it is drawn through: what is
+their own of it averages out (.3, .5 and 1 tried on six factory clips and RedKitchen)"""
 _NO_MAP = np.empty((0, 0), dtype=np.float32)
 GATE = 3.0
 """sources that differ by more than this many sigmas are not averaged: the surer one wins"""
@@ -202,21 +205,22 @@ def of_points(pixels: Float32, points: DepthPoints, shape: tuple[int, ...]) -> D
 
 
 def bent_onto(shape: DepthMap, measured: DepthMap, gray: UInt8, moving: Bool) -> DepthMap:
-    """`shape` multiplied by a smooth field, so that it agrees with what was measured and keeps its
-    own relief between: the ratio of the two is completed along the image's surfaces.
+    """`shape` multiplied by a smooth field that brings it towards what was measured and leaves its
+    relief: the ratio of the two is completed along the image's surfaces, and the mean of it and 1
+    is taken by what field and shape are sure of.
 
     Args:
         gray: picture `[h, w]`.
         moving: bool `[h, w]`, pixels that neither give nor take.
 
-    As sure as the surer of the field and the shape; where the field does not reach, the shape as it
-    is.
+    As sure as the surer of the two; where the field does not reach, the shape as it is.
     """
     with np.errstate(invalid="ignore"):
         ratio, error = measured.inverse / shape.inverse, measured.sigma / shape.inverse
-        field, field_sigma = fill_depth(ratio, error, gray, moving)
+        field, error = fill_depth(ratio, error, gray, moving)
+        error, own = error / field, shape.sigma / shape.inverse
+        gain = own**2 / (own**2 + (AVERAGED * error) ** 2)
         reached = np.isfinite(field) & np.isfinite(shape.inverse)
-        inverse = np.where(reached, shape.inverse * field, shape.inverse)
-        relative = np.fmin(field_sigma / field, shape.sigma / shape.inverse)
-        sigma = np.where(reached, inverse * relative, shape.sigma)
+        inverse = np.where(reached, shape.inverse * field**gain, shape.inverse)
+        sigma = np.where(reached, inverse * np.fmin(error, own), shape.sigma)
     return DepthMap(inverse, sigma)

@@ -19,6 +19,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow3r_ros.config import Config
 from flow3r_ros.errors import FrameError
@@ -34,7 +35,7 @@ from flow3r_ros.odometry.output import Output
 from flow3r_ros.odometry.scale import Scale
 from flow3r_ros.odometry.verification import informative
 from flow3r_ros.odometry.views import View
-from flow3r_ros.types import Camera, Estimate, Frame, Inertial, Predictor, Segment
+from flow3r_ros.types import Camera, Estimate, Float32, Frame, Inertial, Predictor, Segment
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +56,10 @@ class Engine:
     """Monocular odometry around a geometry network; a context manager that ends its threads.
 
     `frames_in`, `drops` (reason -> count), `seams`, `seams_refused`, `windows_failed`,
-    `relocalisations`, `tracking_states` and `pose_sources` count what happened. `listener` is told
-    of every keyframe that is taken in, in this thread: what it does with it is kept away from the
-    odometry, and should be short.
+    `relocalisations`, `tracking_states` and `pose_sources` count what happened; `focal` is how long
+    the lens proved to be over the given one, `focal_sigma` the 1-sigma of its logarithm. `listener`
+    is told of every keyframe that is taken in, in this thread: what it does with it is kept away
+    from the odometry, and should be short.
     """
 
     def __init__(
@@ -114,6 +116,12 @@ class Engine:
     def relocalisations(self) -> int:
         """How often a remembered place was recognised after tracking was lost."""
         return self._front.relocalisations
+
+    @property
+    def corners(self) -> tuple[NDArray[np.int64], Float32]:
+        """Corners that the latest frame was followed by: ids `[N]`, the same for a point in all
+        frames, and where it was seen `[N, 2]`, as shares of the picture's width and height."""
+        return self._front.corners
 
     @property
     def assumed_camera(self) -> Camera | None:
@@ -206,6 +214,7 @@ class Engine:
         self._previous: View | None = None
         self._built: Built | None = None
         self._since_keyframe = 0
+        self.focal, self.focal_sigma = 1.0, 0.0
 
     def _begin_segment(self, reason: str, stamp_ns: int) -> None:
         """Nothing of what was remembered holds any more."""
@@ -215,6 +224,7 @@ class Engine:
         self._front.begin_segment()
         self._output.begin_segment(reason, stamp_ns)
         self._previous = self._built = None
+        self.focal, self.focal_sigma = 1.0, 0.0
 
     def _release(self) -> Iterator[Estimate]:
         """Settle the unknown camera and let the frames through that waited for it."""
@@ -244,6 +254,7 @@ class Engine:
                 f"lost for {self._front.unbelieved} frames, and no place recognised",
                 view.frame.stamp_ns,
             )
+        view = view.with_focal(self.focal)
         begun = perf_counter()
         settled = self._front.settle(view, self._back.busy)
         stages["track"] = 1e3 * (perf_counter() - begun)
@@ -277,6 +288,7 @@ class Engine:
         if built.seam is not None:
             self.seams += built.seam.accepted
             self.seams_refused += not built.seam.accepted
+        self.focal, self.focal_sigma = built.focal, built.focal_sigma
         self._front.join(built)
         if self._listener is not None:
             self._listener(

@@ -83,7 +83,7 @@ class FrameDepth:
         """How far log depth `[h, w]` is drawn towards what was published of the same points before,
         and the variance that their contradiction adds; looked at on every second pixel."""
         before = self._before
-        if before is None or before.camera != camera:
+        if before is None or before.maps.shape[:2] != log.shape:
             return np.zeros_like(log), np.zeros_like(log)
         z = np.exp(log[::2, ::2])
         T = (invert(before.pose) @ pose).astype(np.float32)

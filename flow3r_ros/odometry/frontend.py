@@ -10,17 +10,26 @@ import logging
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow3r_ros.config import Config
 from flow3r_ros.geometry.camera_pose import PosePrior
 from flow3r_ros.geometry.depth_map import DepthMap, unknown
-from flow3r_ros.geometry.lie import invert, rigidified, rotation_angle
+from flow3r_ros.geometry.lie import invert, rigidified
 from flow3r_ros.odometry.backend import Built, Order
 from flow3r_ros.odometry.depth import carry
+from flow3r_ros.odometry.focal import misfit
 from flow3r_ros.odometry.inertial import InertialUnit
 from flow3r_ros.odometry.motion import at_rest
 from flow3r_ros.odometry.output import Settled
-from flow3r_ros.odometry.promotion import first_order, promoted, seen_through
+from flow3r_ros.odometry.promotion import (
+    MIN_GAP,
+    first_order,
+    keyframe_due,
+    promoted,
+    seen_corners,
+    seen_through,
+)
 from flow3r_ros.odometry.relocalisation import Relocaliser
 from flow3r_ros.odometry.tracking import Reference, Tracked, Tracker
 from flow3r_ros.odometry.uncertainty import (
@@ -44,13 +53,6 @@ from flow3r_ros.types import Float32, Float64, PoseSource, TrackingState
 
 log = logging.getLogger(__name__)
 
-FEW_CORNERS = 0.5
-"""share of a keyframe's corners that must still be seen; below it a new keyframe is due"""
-KEYFRAME_LIKENESS = 0.35
-"""correlation of the picture with the warped keyframe below which a new one is due: well before
-a pose is no longer believed (`verification.LIKENESS`)"""
-MIN_GAP = 4
-"""frames from one keyframe to the next, unless corners run out"""
 START_PARALLAX_PX = 4.0
 """pixels of parallax after which a segment's second keyframe is due: with one keyframe alone dense
 depth is a guess from one picture"""
@@ -96,7 +98,7 @@ class FrontEnd:
         self._next_id = self._since = self._unseen_informative = self.keyframes = 0
         self._unseen_s = 0.0
         self.wants_join = False
-        self._trouble = ""
+        self._trouble = self._remark = self._misfit = ""
 
     @property
     def gives_up(self) -> bool:
@@ -108,6 +110,11 @@ class FrontEnd:
     def unbelieved(self) -> int:
         """Frames since the last pose that was believed."""
         return self._verifier.unbelieved
+
+    @property
+    def corners(self) -> tuple[NDArray[np.int64], Float32]:
+        """Where the latest frame saw corners (`promotion.seen_corners`); none at a new keyframe."""
+        return seen_corners(self._tracked, self._tracker.reference)
 
     @property
     def waits_for_first(self) -> bool:
@@ -196,7 +203,7 @@ class FrontEnd:
         if self._trouble:
             state, reason, self._trouble = TrackingState.DEGRADED, self._trouble, ""
         else:
-            reason = self._verifier.reason
+            reason, self._remark = self._remark or self._verifier.reason, ""
         wanted = self._wants_keyframe(tracked, reference, verdict.likeness)
         self.wants_join = wanted and busy
         keyframe = wanted and not busy
@@ -244,7 +251,7 @@ class FrontEnd:
     ) -> tuple[Reference, Tracked, DepthMap, Float32, Verdict] | None:
         """A remembered place that a view shows and the verifier believes."""
         found = self._relocaliser.find(view)
-        if found is None or not recognised(found.judged):
+        if found is None or not recognised(found.judged, found.fit.inliers):
             return None
         place, fit = found.reference, found.fit
         tracked = self._tracker.look(view, place, fit.T)
@@ -280,16 +287,11 @@ class FrontEnd:
     # --- keyframes --------------------------------------------------------------------------------
 
     def _wants_keyframe(self, tracked: Tracked, reference: Reference, likeness: float) -> bool:
-        """Moved or turned on far enough, looking too different, or corners run out."""
-        few = np.count_nonzero(tracked.agreed) < FEW_CORNERS * len(tracked.agreed)
-        settings, T = self._config.engine, tracked.T_ref_cam
-        moved = (
-            float(np.linalg.norm(T[:3, 3])) > settings.keyframe_distance * reference.median_depth
-        )
-        turned = rotation_angle(T[:3, :3]) > np.radians(settings.keyframe_angle)
-        differs = likeness < KEYFRAME_LIKENESS
+        """Whether one is due; a segment's second one is as soon as there is parallax."""
         second = self.keyframes == 1 and self._tracker.parallax_px > START_PARALLAX_PX
-        return bool(few or second or ((moved or turned or differs) and self._since >= MIN_GAP))
+        return second or keyframe_due(
+            tracked, reference, likeness, self._since, self._config.engine
+        )
 
     def order(self, view: View) -> Order:
         """The keyframe of a frame that was just settled; the front end goes on from it at once,
@@ -312,6 +314,11 @@ class FrontEnd:
         """Take in a keyframe that the back end has built."""
         reference, followed = built.reference, self._tracker.reference
         self._relocaliser.remember(reference, built.features)
+        wrong = misfit(built.focal, built.focal_sigma)
+        if wrong and not self._misfit:
+            log.warning("%s", wrong)
+            self._remark = wrong
+        self._misfit = wrong
         if followed is None:
             self.keyframes = 1
             self._tracker.follow(reference, np.eye(4))

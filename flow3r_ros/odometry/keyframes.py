@@ -95,7 +95,8 @@ def no_points() -> Points:
 
 
 class KeyframeMap:
-    """Keyframes, oldest first, and their points; at most `capacity` keyframes."""
+    """Keyframes, oldest first, and their points; at most `capacity` keyframes. `focal` is how long
+    their lens is over the given one, `focal_sigma` the 1-sigma of its logarithm."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -105,6 +106,15 @@ class KeyframeMap:
         """Forget everything."""
         self.keyframes: list[Keyframe] = []
         self.points = no_points()
+        self.focal, self.focal_sigma = 1.0, 0.0
+
+    def refocus(self, focal: float, sigma: float) -> None:
+        """The lens is as long as this: pixels stay, their rays change."""
+        longer = focal / self.focal
+        for keyframe in self.keyframes:
+            keyframe.view = keyframe.view.with_focal(focal)
+        self.points.rays[:, :2] /= longer
+        self.focal, self.focal_sigma = focal, sigma
 
     def __len__(self) -> int:
         return len(self.keyframes)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from flow3r_ros.config import EngineSettings
 from flow3r_ros.geometry.camera_pose import DepthPoints
-from flow3r_ros.geometry.lie import invert
+from flow3r_ros.geometry.lie import invert, rotation_angle
 from flow3r_ros.odometry.backend import Order, starting_sigma
 from flow3r_ros.odometry.depth import carry
 from flow3r_ros.odometry.keyframes import rays_of
@@ -15,6 +17,27 @@ from flow3r_ros.odometry.patches import WINDOW
 from flow3r_ros.odometry.tracking import Reference, Tracked
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Bool, Float32, Float64
+
+FEW_CORNERS = 0.5
+"""share of a keyframe's corners that must still be seen; below it a new keyframe is due"""
+KEYFRAME_LIKENESS = 0.35
+"""correlation of the picture with the warped keyframe below which a new one is due: well before
+a pose is no longer believed (`verification.LIKENESS`)"""
+MIN_GAP = 4
+"""frames from one keyframe to the next, unless corners run out"""
+
+
+def keyframe_due(
+    tracked: Tracked, reference: Reference, likeness: float, since: int, settings: EngineSettings
+) -> bool:
+    """Whether a frame, `since` frames after the keyframe it was tracked from, has moved or turned
+    on far enough, looks too different, or corners run out."""
+    few = np.count_nonzero(tracked.agreed) < FEW_CORNERS * len(tracked.agreed)
+    T = tracked.T_ref_cam
+    moved = float(np.linalg.norm(T[:3, 3])) > settings.keyframe_distance * reference.median_depth
+    turned = rotation_angle(T[:3, :3]) > np.radians(settings.keyframe_angle)
+    differs = likeness < KEYFRAME_LIKENESS
+    return bool(few or ((moved or turned or differs) and since >= MIN_GAP))
 
 
 def first_order(view: View, pose: Float64, corners: int, sigma_px: float) -> Order:
@@ -90,6 +113,18 @@ def seen_through(mask: Bool, came_from: Float32) -> Bool:
         mask.view(np.uint8), came_from, np.empty((0, 0), np.float32), cv2.INTER_NEAREST
     )
     return np.asarray(found, np.bool_)
+
+
+def seen_corners(
+    tracked: Tracked | None, reference: Reference | None
+) -> tuple[NDArray[np.int64], Float32]:
+    """Corners of a keyframe that agree with the pose of a frame: ids `[N]`, and where they were
+    seen `[N, 2]`, as shares of width and height; none where nothing was tracked."""
+    if tracked is None or reference is None:
+        return np.empty(0, np.int64), np.empty((0, 2), np.float32)
+    lens = reference.view.lens
+    shares = (tracked.pixels + 0.5) / np.array([lens.width, lens.height], np.float32)
+    return tracked.ids[tracked.agreed], np.asarray(shares[tracked.agreed], np.float32)
 
 
 def new_corners(view: View, taken: Float32, count: int) -> Float32:

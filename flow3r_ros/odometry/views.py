@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,7 +20,7 @@ class View:
     `frame` the full image and its pinhole; `tracking` gray uint8 `[H, W]` with the pinhole `lens`,
     what corners are followed in; `rgb` and `gray` uint8 on the depth grid with the pinhole
     `camera`; `ignored` bool on the depth grid, None: every pixel counts; `turn` since the frame
-    before, by a gyroscope.
+    before, by a gyroscope; `focal` how long the two pinholes are over the given one.
     """
 
     frame: Frame
@@ -31,6 +31,18 @@ class View:
     camera: Camera
     ignored: Bool | None = None
     turn: Turn | None = None
+    focal: float = 1.0
+
+    def with_focal(self, focal: float) -> View:
+        """The same through a lens that is `focal` times as long as the given one."""
+        if focal == self.focal:
+            return self
+        longer = focal / self.focal
+        lens, camera = (
+            replace(each, fx=longer * each.fx, fy=longer * each.fy)
+            for each in (self.lens, self.camera)
+        )
+        return replace(self, lens=lens, camera=camera, focal=focal)
 
     @property
     def id(self) -> int:

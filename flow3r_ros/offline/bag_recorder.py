@@ -21,8 +21,8 @@ from flow3r_ros.errors import BagError, OutputError
 from flow3r_ros.odometry.cloud import worth_showing
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.drive import Timing
-from flow3r_ros.offline.rerun_log import RerunLog
 from flow3r_ros.offline.summary import describe_camera, describe_predictor
+from flow3r_ros.offline.watch import Watch
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.report.words import camera_in_words
 from flow3r_ros.types import Bool, Estimate
@@ -84,16 +84,10 @@ class BagRecorder:
         writer: BagWriter,
         record: RunRecord,
         timing: Timing,
-        log: RerunLog | None,
+        watch: Watch | None,
     ) -> None:
-        self._source, self._engine, self._writer, self._record, self._timing, self._log = (
-            source,
-            engine,
-            writer,
-            record,
-            timing,
-            log,
-        )
+        self._source, self._engine, self._writer = source, engine, writer
+        self._record, self._timing, self._watch = record, timing, watch
         self.behind = WriteBehind(writer)
         self._card = describe_predictor(engine.predictor)
         self._process = diagnostics.ProcessFigures(device=self._card["device"])
@@ -155,8 +149,8 @@ class BagRecorder:
             )
         for topic, message in messages.items():
             self._write(bag_topic(topic), estimate.stamp_ns, message)
-        if self._log:
-            self._log.add(estimate, self._worth_showing(estimate))
+        if self._watch:
+            self._watch.add(estimate)
 
     def _write(self, topic: str, stamp_ns: int, message: Any) -> None:
         self._messages += 1

@@ -34,7 +34,8 @@ def bag_from_video(
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Write `/camera/image` (rgb8; or `/camera/image/compressed`, jpeg quality 95) and
-    `/camera/camera_info` with the source's stamps.
+    `/camera/camera_info` with the source's stamps; one of zero, which in a message says that there
+    is none, becomes one nanosecond.
 
     CameraInfo has zeros where the intrinsics are unknown. `output` appears complete or not at all.
     Returns frames, drops and the path. Raises InputError and CameraError as `open_source`,
@@ -54,11 +55,12 @@ def bag_from_video(
             writer.add("/camera/camera_info", "sensor_msgs/msg/CameraInfo")
             writer.add(topic, f"sensor_msgs/msg/{'CompressedImage' if compressed else 'Image'}")
             for frame in source:
-                header = header_of(make, frame.stamp_ns, FRAME)
-                writer.write("/camera/camera_info", frame.stamp_ns, _info(header, frame))
+                stamp_ns = frame.stamp_ns or 1
+                header = header_of(make, stamp_ns, FRAME)
+                writer.write("/camera/camera_info", stamp_ns, _info(header, frame))
                 writer.write(
                     topic,
-                    frame.stamp_ns,
+                    stamp_ns,
                     _jpeg(header, frame) if compressed else rgb_image(make, header, frame.rgb),
                 )
                 frames += 1

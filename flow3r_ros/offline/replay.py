@@ -27,6 +27,7 @@ from flow3r_ros.offline.rerun_log import RerunLog
 from flow3r_ros.offline.results import write_summary
 from flow3r_ros.offline.resume import Keeper, OnInterrupt, load_state
 from flow3r_ros.offline.summary import identity_of, summarise, title_of
+from flow3r_ros.offline.watch import Watch
 from flow3r_ros.paths import OutputFolder, as_folder, is_interrupted
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.report.words import camera_in_words
@@ -70,19 +71,22 @@ def replay(
         with ExitStack() as stack:
             writer = stack.enter_context(BagWriter(bag))
             log = stack.enter_context(RerunLog(rerun, record.title)) if rerun else None
-            recorder = BagRecorder(source, engine, writer, record, timing, log)
+            watch = Watch(log, engine, record, mapped) if log else None
+            recorder = BagRecorder(source, engine, writer, record, timing, watch)
             stack.enter_context(recorder.behind)
             if earlier is not None:
                 _log.info("going on after frame %d", len(record))
                 engine.restore(remembered["engine"])
                 recorder.restore(remembered["recorder"], earlier)
-            if mapped is None:  # a map is not kept
-                keeper.state = lambda: {
-                    "engine": engine.snapshot(),
-                    "recorder": recorder.snapshot(),
-                    "record": record,
-                    "timing": timing,
-                }
+                if mapped is not None:
+                    mapped.restore(remembered["mapped"])
+            keeper.state = lambda: {
+                "engine": engine.snapshot(),
+                "mapped": mapped.snapshot() if mapped else None,
+                "recorder": recorder.snapshot(),
+                "record": record,
+                "timing": timing,
+            }
             skip = remembered.get("events", 0)
             take = recorder.take
             both, see = (mapped.beside(take), mapped.see) if mapped else (take, None)
@@ -96,7 +100,8 @@ def replay(
         if keeper.stopped:
             summary["partial"] = {"frames": len(record), "reason": keeper.stopped}
         if mapped is not None:
-            summary |= mapped.write(unfinished.path, engine.scale, record)
+            summary |= mapped.write(unfinished.path, engine.scale, record, bool(keeper.stopped))
+            summary["stage_ms_per_frame"] |= mapped.stage_ms(len(record))
         write_summary(
             unfinished.path,
             summary,
@@ -168,7 +173,7 @@ def replay_bags(
                     BagSource(
                         bag, topic, camera_file, every, None, start, duration, with_odometry, imu
                     ) as source,
-                    map_of_run(settings.slam, refine, quiet, bool(resume)) as mapped,
+                    map_of_run(settings.slam, refine, quiet) as mapped,
                     Engine(predictor, settings, mapped.mapper.take if mapped else None) as engine,
                 ):
                     engine.reset()

@@ -50,6 +50,15 @@ _OURS = (
     "report.history",
     "report.record",
     "report.row",
+    "slam.frames",
+    "slam.graph",
+    "slam.keyframe",
+    "slam.loops",
+    "slam.map",
+    "slam.pictures",
+    "slam.places",
+    "slam.saved",
+    "slam.store",
     "wire.path",
 )
 """rooms and modules whose classes hold what is remembered: none of them writes a file"""
@@ -97,7 +106,8 @@ class Keeper:
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
     ) -> None:
         self._signals.__exit__()
-        if kind is not None and (self._folder / STATE).exists():
+        left = any((self._folder / name).exists() for name in (STATE, BEFORE))
+        if kind is not None and left:
             log.warning("what was done so far is kept: repeat the command with --resume")
 
     def stop(self, events: int) -> bool:

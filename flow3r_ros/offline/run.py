@@ -9,7 +9,6 @@ from typing import Any
 
 from flow3r_ros.config import Config, ModelSettings
 from flow3r_ros.datasets.sources import Source, open_source
-from flow3r_ros.odometry.cloud import worth_showing
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.drive import Timing, drive
 from flow3r_ros.offline.mapped import MapOfRun, map_of_run
@@ -17,6 +16,7 @@ from flow3r_ros.offline.rerun_log import RerunLog
 from flow3r_ros.offline.results import RunFolder
 from flow3r_ros.offline.resume import Keeper, OnInterrupt, load_state
 from flow3r_ros.offline.summary import identity_of, summarise, title_of
+from flow3r_ros.offline.watch import Watch
 from flow3r_ros.paths import OutputFolder, as_folder
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.report.words import camera_in_words
@@ -46,10 +46,10 @@ def run(
     `arguments` is what `run.yaml` records beside the engine's configuration; `save_confidence` also
     writes `confidence/`. With `on_interrupt` keep, checkpoints are written, and Ctrl-C ends the run
     with a folder that is complete up to there and says `partial` in its summary; `state`
-    (`resume.load_state`) goes on from one, which a run with a map cannot. `watch` shows every
-    estimate as it comes; `mapped` is the map that the engine's keyframes go to, where one is
-    wanted. Returns the content of `summary.json`. Raises OutputError when the folder exists or
-    cannot be written, InputError when no frame could be used, and what the source raises.
+    (`resume.load_state`) goes on from one. `watch` shows every estimate as it comes; `mapped` is
+    the map that the engine's keyframes go to, where one is wanted. Returns the content of
+    `summary.json`. Raises OutputError when the folder exists or cannot be written, InputError when
+    no frame could be used, and what the source raises.
     """
     remembered = state or {}
     record = remembered.get("record") or _begin_record(source.path)
@@ -64,27 +64,33 @@ def run(
         if remembered:
             log.info("going on after frame %d", len(record))
             engine.restore(remembered["engine"])
+            if mapped is not None:
+                mapped.restore(remembered["mapped"])
         keeper.changes = lambda: folder.conversions
-        if mapped is None:  # a map is not kept
-            keeper.state = lambda: {
-                "engine": engine.snapshot(),
-                "record": record,
-                "results": folder.snapshot(),
-                "timing": timing,
-            }
+        keeper.state = lambda: {
+            "engine": engine.snapshot(),
+            "mapped": mapped.snapshot() if mapped else None,
+            "record": record,
+            "results": folder.snapshot(),
+            "timing": timing,
+        }
+
+        shown = Watch(watch, engine, record, mapped) if watch is not None else None
 
         def take(estimate: Estimate) -> None:
             folder.add(estimate)
-            if watch is not None:
-                cloud = engine.config.cloud
-                watch.add(estimate, worth_showing(estimate, cloud.edge_ratio))
+            if shown is not None:
+                shown.add(estimate)
 
         try:
             both, see = (mapped.beside(take), mapped.see) if mapped else (take, None)
             drive(source, engine, both, quiet, timing, skip, keeper.stop, see)
+            if shown is not None:
+                shown.finish()
             summary = summarise(source, engine, record, timing)
             if mapped is not None:
-                summary |= mapped.write(unfinished.path, engine.scale, record)
+                summary |= mapped.write(unfinished.path, engine.scale, record, bool(keeper.stopped))
+                summary["stage_ms_per_frame"] |= mapped.stage_ms(len(record))
             log.info("%s: camera %s", source.path.name, camera_in_words(summary["camera"]))
             if keeper.stopped:
                 summary["partial"] = {"frames": len(record), "reason": keeper.stopped}
@@ -143,7 +149,7 @@ def run_to_folder(
             "refine": refine,
         }
         with (
-            map_of_run(settings.slam, refine, quiet, bool(resume)) as mapped,
+            map_of_run(settings.slam, refine, quiet) as mapped,
             Engine(
                 open_predictor(settings.model), settings, mapped.mapper.take if mapped else None
             ) as engine,

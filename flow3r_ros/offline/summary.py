@@ -67,7 +67,8 @@ def summarise(source: Source, engine: Engine, record: RunRecord, timing: Timing)
 def describe_camera(choice: CameraChoice, engine: Engine) -> dict[str, Any]:
     """What became of a choice of camera: `source` (info_k, info_p, file, estimated, assumed),
     `model`, `fx`, `fy`, `cx`, `cy` in pixels of the image as it came, `rectified` the same of the
-    pinhole that it is rectified to, and `why`."""
+    pinhole that it is rectified to, `why`, and `focal` how long the lens proved to be over that,
+    with the 1-sigma `focal_sigma` of its logarithm (0: nothing was learnt)."""
     kind, why, camera = choice.source, choice.why, choice.camera or engine.assumed_camera
     if camera is None:
         return {"source": kind, "why": why}
@@ -80,6 +81,8 @@ def describe_camera(choice: CameraChoice, engine: Engine) -> dict[str, Any]:
         **_intrinsics(camera),
         "rectified": _intrinsics(flat),
         "why": why,
+        "focal": round(engine.focal, 4),
+        "focal_sigma": round(engine.focal_sigma, 4),
     }
 
 

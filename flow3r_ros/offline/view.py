@@ -10,6 +10,7 @@ import numpy as np
 
 from flow3r_ros.errors import InputError
 from flow3r_ros.offline.rerun_log import RerunLog
+from flow3r_ros.report.mapped import lay_map
 from flow3r_ros.report.page import load_record
 from flow3r_ros.report.row import STATES
 from flow3r_ros.report.scene import truth_of
@@ -17,7 +18,8 @@ from flow3r_ros.types import Camera, Float32, seconds
 
 
 def view_run(folder: Path, log: RerunLog) -> int:
-    """Log way, states, depth, the map and the truth of the output folder of a run or a replay.
+    """Log way, states, depth, the map with its loops and the truth of the output folder of a run or
+    a replay.
 
     Returns how many frames there are. Raises EvaluationError where the folder is none, InputError
     where its depth cannot be read.
@@ -29,6 +31,10 @@ def view_run(folder: Path, log: RerunLog) -> int:
     truth = truth_of(record)
     if truth is not None:
         log.truth(truth)
+    laid = lay_map(record)
+    if laid is not None:
+        log.way_in_map(laid.centres)
+        log.loops(list(zip(laid.loops[::3], laid.loops[1::3], strict=True)))
     depth = _Depth(folder / "depth")
     states, segments = record.column("state").astype(int), record.column("segment").astype(int)
     frames = zip(record.stamps_ns, record.poses, states, segments, strict=True)

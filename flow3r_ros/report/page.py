@@ -124,8 +124,8 @@ def _head(record: RunRecord) -> str:
 def _problems(record: RunRecord) -> str:
     """What to know before trusting the run: what, when, why, and what to try."""
     items = "".join(
-        f'<li class="{"bad" if problem.grave else "warn"}"><b>{escape(problem.what)}</b>: '
-        f"{escape(problem.why)}"
+        f'<li class="{"bad" if problem.grave else "warn"}"><b>{escape(problem.what)}</b>'
+        + (f": {escape(problem.why)}" if problem.why else "")
         + (f"<br>Try: {escape(problem.remedy)}" if problem.remedy else "")
         + "</li>"
         for problem in problems_of(record.summary)
@@ -149,7 +149,7 @@ def _tiles(record: RunRecord, comparison: Comparison | None) -> str:
         tiles.append(
             tile(
                 f"{metrics['ate_rmse']:.3g} m",
-                f"ATE, {share:.1%} of {metrics['path_length']:.3g} m",
+                f"ATE, {100 * share:.2g} % of {metrics['path_length']:.3g} m",
             )
         )
         tiles.append(tile(f"{metrics['rpe_trans_rmse']:.3g} m", "RPE translation, a frame"))

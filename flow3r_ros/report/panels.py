@@ -262,13 +262,17 @@ def timings(record: RunRecord) -> str:
         each = float(np.sum(values)) / max(len(record), 1)
         text = f"{each:.2f} ms a frame; {p50:.1f} ms when it runs (p95 {p95:.1f})"
         bars.append(Bar(stage, each, float(p50), text))
+    over_run = record.summary.get("stage_ms_per_frame") or {}
+    for stage in over_run.keys() - record.stage_ms.keys():  # what is no frame's: reading, the map
+        each = float(over_run[stage])
+        bars.append(Bar(stage, each, each, f"{each:.2f} ms a frame"))
     if not bars:
         return ""
     return card(
         "Time a frame",
         bar_chart(sorted(bars, key=lambda bar: -bar.value)),
         "Solid: a frame, over the whole run; light: median of the frames it runs for. Stages of "
-        "keyframes run in a thread beside the frames.",
+        "keyframes and the map run in threads beside the frames, refinement after them.",
     )
 
 

@@ -58,7 +58,8 @@ class RunRecord:
 
     `summary` holds the keys of `summary.json` (contracts), `settings` the configuration tree,
     `reference` an optional ground truth, `mapped` the trajectory in the map (after loops and
-    refinement) where there is one, `history` what happened (segments, lost spans).
+    refinement) where there is one, `loops` int64 `[L, 2]` the stamps of the frames that loops
+    connect, `history` what happened (segments, lost spans).
     """
 
     title: str
@@ -66,6 +67,7 @@ class RunRecord:
     settings: dict[str, Any] = field(default_factory=dict)
     reference: Trajectory | None = None
     mapped: Trajectory | None = None
+    loops: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
     thumbnails: list[Thumbnail] = field(default_factory=list)
     stage_ms: dict[str, array[float]] = field(default_factory=dict)
     scale_states: Counter[str] = field(default_factory=Counter)
@@ -185,6 +187,7 @@ class RunRecord:
             }
         if self.mapped is not None:
             arrays |= {"mapped_stamps": self.mapped.stamps_ns, "mapped_poses": self.mapped.poses}
+            arrays["loops"] = self.loops
         for i, thumbnail in enumerate(self.thumbnails):
             arrays |= {
                 f"rgb{i}": thumbnail.rgb,
@@ -259,6 +262,9 @@ class RunRecord:
             record.thumbnails.append(Thumbnail(index, stamp_ns, *images))
         record.reference = _stored_trajectory(data, "reference")
         record.mapped = _stored_trajectory(data, "mapped")
+        if "loops" in data:  # records of runs with a map
+            _check(data, "loops", "i", (len(data["loops"]), 2))
+            record.loops = data["loops"]
         return record
 
 
@@ -274,6 +280,7 @@ class Summary(BaseModel):
     seams_refused: int = 0
     fps: float = 0.0
     latency_ms: dict[str, float | None] | None = None
+    stage_ms_per_frame: dict[str, float] = {}
     peak_rss_mb: float | None = None
 
 

@@ -14,15 +14,17 @@ import numpy as np
 
 from flow3r_ros.errors import EvaluationError
 from flow3r_ros.geometry.trajectory_alignment import align_poses, associate
+from flow3r_ros.report.mapped import LOOP_COLOR, MAP_COLOR, lay_map
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.report.row import STATES
 from flow3r_ros.report.style import card, legend
-from flow3r_ros.report.svg import PALETTE, color
+from flow3r_ros.report.svg import color
 from flow3r_ros.report.words import unit_of
 from flow3r_ros.types import Float64
 
 SEGMENT_COLORS = (0, 1, 3, 7, 2)
 """colours of segments, in turn"""
+TRUTH_COLOR = 6
 MAX_PLACES = 1500
 """places of all ways together that are drawn"""
 SURE = 98
@@ -47,6 +49,18 @@ class Way:
     centres: Float64
 
 
+@dataclass(frozen=True)
+class _Still:
+    """A line that no moment points at: its name, colour and points `[N, 3]`, NaN where it breaks;
+    `whole`: every point is drawn."""
+
+    name: str
+    color: int
+    centres: Float64
+    dashed: bool = False
+    whole: bool = False
+
+
 def ways_of(record: RunRecord, centres: Float64) -> list[Way]:
     """The segments of a run, with its camera centres `[N, 3]` as they are to be shown."""
     segments = record.column("segment").astype(int)
@@ -68,8 +82,8 @@ def ways_of(record: RunRecord, centres: Float64) -> list[Way]:
 def scene(record: RunRecord) -> str:
     """The card with the canvas; empty without a pose."""
     ways = ways_of(record, record.poses[:, :3, 3])
-    truth = truth_of(record)
-    places = np.concatenate([way.centres for way in ways] + ([] if truth is None else [truth]))
+    still = _still(record)
+    places = np.concatenate([way.centres for way in ways] + [each.centres for each in still])
     known = places[np.isfinite(places).all(axis=1)]
     if not len(known):
         return ""
@@ -90,12 +104,15 @@ def scene(record: RunRecord) -> str:
         }
         for way in ways
     ]
-    keys = [(color(way.color), way.name) for way in ways]
-    if truth is not None:
-        drawn.append(
-            {"color": "--c6", "dashed": True, "places": _places(truth[::every], middle, half)}
-        )
-        keys.append((color(len(PALETTE) - 2), "ground truth (dashed)"))
+    drawn += [
+        {
+            "color": f"--c{each.color}",
+            "dashed": each.dashed,
+            "places": _places(each.centres[:: 1 if each.whole else every], middle, half),
+        }
+        for each in still
+    ]
+    keys = [(way.color, way.name) for way in ways] + [(each.color, each.name) for each in still]
     data = {
         "points": _base64((32767 * cube[inside]).astype("<i2")),
         "colors": _base64(colors[inside].astype(np.uint8)),
@@ -106,12 +123,25 @@ def scene(record: RunRecord) -> str:
     length = f"The cube is {2 * half:.3g} {unit_of(record.summary)} wide."
     return card(
         "Way and cloud",
-        f"{legend(keys)}"
+        f"{legend([(color(shade), name) for shade, name in keys])}"
         '<canvas class="scene" tabindex="0" role="img" aria-label="way and cloud, to turn">'
         "</canvas>"
         f'<script type="application/json" id="scene-data">{text}</script>',
         f"{note}{length} {HINT}",
     )
+
+
+def _still(record: RunRecord) -> list[_Still]:
+    """The ground truth, the way in the map and the loops, where they are known."""
+    truth, laid = truth_of(record), lay_map(record)
+    found = []
+    if truth is not None:
+        found.append(_Still("ground truth (dashed)", TRUTH_COLOR, truth, dashed=True))
+    if laid is not None:
+        found.append(_Still("map", MAP_COLOR, laid.centres))
+        if laid.closed:
+            found.append(_Still(f"loops ({laid.closed})", LOOP_COLOR, laid.loops, whole=True))
+    return found
 
 
 def truth_of(record: RunRecord) -> Float64 | None:

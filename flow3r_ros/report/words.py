@@ -34,6 +34,7 @@ DROPS = {
     "corrupt_image": "copy or record the input again: some pictures cannot be decoded",
     "corrupt_message": "the bag is damaged; record it again",
     "too_large": "send smaller pictures",
+    "no_stamp": "let the driver stamp its images, or start it after the clock",
     "repeated_stamp": "pictures with one stamp: check the camera's clock",
     "non_monotonic_stamp": "pictures out of order: check stamps or timestamps.txt",
     "resolution_change": "split the recording where its image size changes",
@@ -43,12 +44,17 @@ DROPS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that went wrong: what and when, why, and what to try; `grave` ones cost poses."""
+    """One thing that went wrong: what and when, why, and what to try, where that is known; `grave`
+    ones cost poses."""
 
     what: str
-    why: str
-    remedy: str
+    why: str = ""
+    remedy: str = ""
     grave: bool = False
+
+    def in_words(self) -> str:
+        """What happened and why."""
+        return f"{self.what}: {self.why}" if self.why else self.what
 
 
 def unit_of(summary: Mapping[str, Any]) -> str:
@@ -88,7 +94,7 @@ def problems_of(summary: Mapping[str, Any]) -> list[Problem]:
                 "depth is sparser there; try another --model, or check camera.json",
             )
         )
-    found += [Problem(str(note), "said by the input", "") for note in summary.get("notes", ())]
+    found += [Problem(str(note)) for note in summary.get("notes", ())]
     return sorted(found, key=lambda problem: not problem.grave)
 
 
@@ -158,7 +164,7 @@ def _lost(summary: Mapping[str, Any]) -> list[Problem]:
     ]
     if len(spans) > LISTED:
         found.append(
-            Problem(f"lost {len(spans) - LISTED} more times", "see lost_spans in summary.json", "")
+            Problem(f"lost {len(spans) - LISTED} more times", "see lost_spans in summary.json")
         )
     return found
 
@@ -179,7 +185,11 @@ def _segments(summary: Mapping[str, Any]) -> list[Problem]:
 def _dropped(summary: Mapping[str, Any]) -> list[Problem]:
     drops: Mapping[str, int] = summary.get("frames_dropped") or {}
     return [
-        Problem(f"{count} frames were dropped", reason, DROPS.get(reason, ""))
+        Problem(
+            f"{count} frame{'s were' if count > 1 else ' was'} dropped",
+            reason,
+            DROPS.get(reason, ""),
+        )
         for reason, count in drops.items()
         if count
     ]

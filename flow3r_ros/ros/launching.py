@@ -35,6 +35,8 @@ TOPICS = {
     "image": "image topic to remap to; for compressed images without the /compressed suffix",
     "camera_info": "CameraInfo topic to remap to",
     "odom": "wheel odometry topic to remap to, used with scale.source odometry",
+    "imu": "sensor_msgs/Imu topic to remap to",
+    "mask": "topic to remap to of mono8 images whose nonzero pixels are ignored",
     "tf": "topic of the tf edges; tf (relative) keeps those of a namespace apart",
     "tf_static": "topic of the static transforms",
 }
@@ -103,7 +105,7 @@ def node(
         output="screen",
         parameters=[values["params_file"], *([given] if given else [])],
         remappings=[
-            *((name, values[name]) for name in ("image", "camera_info", "odom")),
+            *((name, values[name]) for name in TOPICS if "tf" not in name),
             ("image/compressed", f"{values['image']}/compressed"),
             ("/tf", values["tf"]),
             ("/tf_static", values["tf_static"]),

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import rclpy
 from nav_msgs.msg import Odometry
 from rclpy.executors import ExternalShutdownException
@@ -41,6 +42,12 @@ class Viewer(Protocol):
     def at(self, stamp_ns: int, pose: Float64, state: TrackingState, segment: int = 0) -> None:
         """The camera at a stamp."""
 
+    def keyframe(self, pose: Float64) -> None:
+        """A keyframe of that stamp."""
+
+    def count(self, name: str, value: float) -> None:
+        """A number of that stamp."""
+
     def picture(self, camera: Camera, depth: Float32, rgb: UInt8 | None = None) -> None:
         """The depth of that stamp."""
 
@@ -58,6 +65,8 @@ class LiveView(Node):  # type: ignore[misc]
         self._mounted = StaticTransforms()
         self._state, self._segment = TrackingState.INITIALIZING, 0
         self._optical = ""
+        self._latest: tuple[int, Float64] = (0, np.eye(4))
+        self._keyframe_ns, self._loops = -1, 0
         self._info: Any = None
         self._watched = self.resolve_topic_name(f"{name}/odometry")
         for kind, topic, take in (
@@ -81,6 +90,10 @@ class LiveView(Node):  # type: ignore[misc]
         self._state = list(TrackingState)[message.state]
         self._segment = int(message.segment)
         self._optical = message.header.frame_id
+        self._loops = int(message.loops_closed)
+        if message.keyframe:
+            self._keyframe_ns = stamp_ns(message.header.stamp)
+        self._show_keyframe()
 
     def _on_odometry(self, message: Any) -> None:
         """The camera stands where its robot is, through the static extrinsics."""
@@ -90,7 +103,17 @@ class LiveView(Node):  # type: ignore[misc]
             self._say("tf", f"no static transform {child} -> {self._optical}: {child} is shown")
         pose = matrix_of_pose(message.pose.pose)
         placed = pose if mounted is None else pose @ mounted
-        self._viewer.at(stamp_ns(message.header.stamp), placed, self._state, self._segment)
+        self._latest = stamp_ns(message.header.stamp), placed
+        self._viewer.at(*self._latest, self._state, self._segment)
+        self._viewer.count("loops", self._loops)
+        self._show_keyframe()
+
+    def _show_keyframe(self) -> None:
+        """Status and odometry of one stamp come in either order."""
+        stamp, pose = self._latest
+        if stamp == self._keyframe_ns and self._state.has_pose:
+            self._viewer.keyframe(pose)
+            self._keyframe_ns = -1
 
     def _on_info(self, message: Any) -> None:
         self._info = message

@@ -19,7 +19,7 @@ from rclpy.parameter import Parameter
 
 from flow3r_ros.config import Config
 from flow3r_ros.errors import Flow3rError
-from flow3r_ros.ros import qos
+from flow3r_ros.ros import heap, qos
 from flow3r_ros.ros.bond import Bond
 from flow3r_ros.ros.framing import Framing
 from flow3r_ros.ros.inputs import Input, image_input
@@ -191,6 +191,7 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
         self._timers_active = [
             self.create_timer(FOLLOW_PERIOD_S, self._follow, clock=STEADY),
             self.create_timer(settings.map_period, self._publish_map, clock=STEADY),
+            self.create_timer(heap.PERIOD_S, heap.give_back, clock=STEADY),
         ]
         self._bond.form()
 

@@ -35,6 +35,21 @@ class FrameTrack:
         self._verified.append(state is not TrackingState.DEGRADED and state.has_pose)
         self._poses.extend(estimate.T_odom_cam[:3].ravel().tolist())
 
+    def stamp_ns(self, frame_id: int) -> int:
+        """Stamp of a frame. Raises KeyError for one that was not added."""
+        return self._stamps[self._row(frame_id)]
+
+    def centre(self, frame_id: int) -> Float64:
+        """Published camera centre `[3]` of a frame. Raises KeyError for one that was not added."""
+        begin = 12 * self._row(frame_id)
+        return np.array(self._poses[begin : begin + 12]).reshape(3, 4)[:, 3]
+
+    def _row(self, frame_id: int) -> int:
+        row = bisect_left(self._ids, frame_id)
+        if row == len(self._ids) or self._ids[row] != frame_id:
+            raise KeyError(frame_id)
+        return row
+
     def in_map(self, placed: dict[int, Float64], factor: float, name: str) -> Trajectory | None:
         """The trajectory in the map, of the segments that have keyframes in it; None without any.
 

@@ -58,12 +58,18 @@ class KeyframeGraph:
     """
 
     def __init__(self, store: KeyframeStore) -> None:
-        self._gtsam = require_gtsam()
+        require_gtsam()
         self._store = store
         self.poses: dict[int, Float64] = {}
         self.loops: list[Loop] = []
         self._island: dict[int, int] = {}
         self._held: set[int] = set()
+
+    @property
+    def _gtsam(self) -> Any:
+        """Asked for and not held: modules do not pickle, and the graph of an interrupted run does
+        (`offline.resume`)."""
+        return require_gtsam()
 
     def island(self, key: int) -> int:
         """Number of the connected part of the map that a keyframe lies in: its oldest segment."""

@@ -24,6 +24,8 @@ JPEG_QUALITY = 95
 """of the kept pictures: refinement measures features in them to half a pixel"""
 UNSURE = 0.1
 """sigma of a feature's inverse depth at least, as a share of the median: features sit on edges"""
+MIN_SHARED = 20
+"""points whose depth a keyframe must know for them to say what its unit is"""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,17 @@ class MapKeyframe:
         """Its picture in gray, uint8 `[H, W]`."""
         data = np.frombuffer(self.picture, np.uint8)
         return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
+
+    def unit_in(self, pixels: Float32, depth: Float64) -> float | None:
+        """What its depth is to be multiplied by to agree with points at `pixels` `[N, 2]` of its
+        picture that lie `depth` `[N]` deep; None where too few are known to it."""
+        height, width = self.inverse.shape
+        ratio = np.array([self.camera.width / width, self.camera.height / height], np.float32)
+        inverse, sigma = self.depth.at(pixels, ratio)
+        known = np.isfinite(inverse) & (inverse > 0) & np.isfinite(sigma) & (depth > 0)
+        if np.count_nonzero(known) < MIN_SHARED:
+            return None
+        return float(np.median(inverse[known] * depth[known]))
 
     def points_at(self, rows: NDArray[np.intp]) -> DepthPoints:
         """Features as points in its optical frame; a feature whose depth is unknown gets the median

@@ -25,7 +25,7 @@ from flow3r_ros.geometry.camera_pose import (
 from flow3r_ros.geometry.lie import invert, rotation_angle, sim3, sim3_parts
 from flow3r_ros.odometry.depth import carry
 from flow3r_ros.odometry.tracking import HELD_BACK
-from flow3r_ros.odometry.verification import picture_likeness, recognised
+from flow3r_ros.odometry.verification import confirmed, picture_likeness
 from flow3r_ros.slam.keyframe import MapKeyframe
 from flow3r_ros.types import Float64, UInt8
 
@@ -170,7 +170,7 @@ def _pose(
     distance = judge_camera_pose(points, observed, other.lens, fit.T, MATCH_SIGMA)
     inliers = distance < 3.0
     count = int(np.count_nonzero(inliers))
-    if count < max(MIN_INLIERS, MIN_SHARE * len(there)) or not recognised(distance[~used]):
+    if count < max(MIN_INLIERS, MIN_SHARE * len(there)) or not confirmed(distance[~used]):
         return None
     return fit.T, inliers
 

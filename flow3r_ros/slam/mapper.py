@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Semaphore
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +37,11 @@ MAX_WAITING = 16
 """keyframes that wait for the map; a caller with more waits, or leaves them out (`live`)"""
 LOCAL = 40
 """keyframes of its own that a run keeps which only localises in a saved map"""
+KEPT = (
+    "map", "_saved", "_of_saved", "_first_segment", "_keys", "_rest", "_left_out", "_changed_ns",
+    "busy_s",
+)  # fmt: skip
+"""what a run that is gone on with needs to know again"""
 
 
 def wants_map(settings: SlamSettings) -> bool:
@@ -69,7 +77,7 @@ class MapState:
     """What is known of the map: where each keyframe of this run lies, by frame id, in their order;
     `closed` the number of loops, `refused` why others were not, `keyframes` their number,
     `left_out` those that came too fast for it; `changed_ns` the stamp at which `map -> odom`
-    changed last."""
+    changed last; `loops` the frame ids of those that still hold between keyframes of this run."""
 
     located: dict[int, Located] = field(default_factory=dict)
     closed: int = 0
@@ -77,6 +85,7 @@ class MapState:
     keyframes: int = 0
     left_out: int = 0
     changed_ns: int | None = None
+    loops: tuple[tuple[int, int], ...] = ()
 
     def map_to_odom(self, factor: float, offset: Float64) -> Float64 | None:
         """Pose `[4, 4]` of the optical world of `odom` in the map, output units, by the newest
@@ -108,7 +117,8 @@ class MapState:
 
 
 class Mapper:
-    """Owns the map and the thread that changes it; a context manager that ends it.
+    """Owns the map and the thread that changes it; a context manager that ends it. `busy_s` is how
+    long that thread has worked.
 
     Args:
         settings: `slam`. Raises InputError for a `slam.map` that cannot be loaded, ConfigError
@@ -134,6 +144,7 @@ class Mapper:
         self._first_segment = self.map.next_segment
         self._keys: dict[int, int] = {}
         self._rest = self._left_out = 0
+        self.busy_s = 0.0
         self._changed_ns: int | None = None
         self._tell()
 
@@ -192,7 +203,20 @@ class Mapper:
         """
         return self._thread.submit(self._snapshot, factor, metric).result()
 
+    def remembered(self) -> dict[str, Any]:
+        """Everything there is to `restore` once every keyframe is taken in, as objects that pickle:
+        the mapper's own, so write them before the next keyframe comes."""
+        return self._thread.submit(lambda: {name: vars(self)[name] for name in KEPT}).result()
+
+    def restore(self, remembered: Mapping[str, Any]) -> None:
+        """Go on from what `remembered` gave."""
+        self._thread.submit(self._restore, remembered).result()
+
     # --- in its thread ----------------------------------------------------------------------------
+
+    def _restore(self, remembered: Mapping[str, Any]) -> None:
+        vars(self).update({name: remembered[name] for name in KEPT})
+        self._tell()
 
     def _snapshot(self, factor: float, metric: bool) -> SavedMap:
         if self._saved is not None and self._localises:
@@ -204,6 +228,7 @@ class Mapper:
         return self.map.saved(1.0, self._saved.metric)  # in the unit of the map that was loaded
 
     def _take(self, finished: Finished, epoch: int) -> None:
+        begun = perf_counter()
         try:
             if epoch != self._epoch:  # of before a restart
                 return
@@ -226,6 +251,7 @@ class Mapper:
         except Exception:
             log.exception("the map could not take in keyframe %d", finished.reference.view.id)
         finally:
+            self.busy_s += perf_counter() - begun
             self._room.release()
 
     def _stay_within(self) -> None:
@@ -248,7 +274,14 @@ class Mapper:
             located[id_] = Located(
                 pose, self.map.store[key].T_odom_cam, island, island in saved_islands
             )
+        frame = {key: id_ for id_, key in self._keys.items()}
+        known = [] if self.map.graph is None else self.map.graph.loops
+        loops = tuple(
+            (frame[loop.first], frame[loop.second])
+            for loop in known
+            if loop.first in frame and loop.second in frame
+        )
         self.state = MapState(
             located, self.map.closed, self.map.refused.copy(), len(self.map.store),
-            self._left_out, self._changed_ns,
+            self._left_out, self._changed_ns, loops,
         )  # fmt: skip

@@ -39,7 +39,8 @@ def merged(first: SavedMap, second: SavedMap) -> SavedMap:
 def refined(saved: SavedMap, say: Callable[[str], None]) -> tuple[SavedMap, Refined]:
     """A map whose keyframes are adjusted together, those of its largest connected part.
 
-    Raises InputError where they have too little in common, ConfigError without pycolmap.
+    Raises InputError where they have too little in common or cannot be made better, ConfigError
+    without pycolmap.
     """
     keyframes = saved.largest_part()
     views = [
@@ -49,6 +50,10 @@ def refined(saved: SavedMap, say: Callable[[str], None]) -> tuple[SavedMap, Refi
     names = {each.key for each in keyframes}
     loops = [(loop.first, loop.second) for loop in saved.loops if loop.first in names]
     result = refine(views, loops, say)
+    if not result.poses and result.points:
+        raise InputError(
+            "the map explains matches as well as its refinement", "it stays as it is: use it so"
+        )
     if not result.poses:
         raise InputError("too few points are seen by several keyframes", "the map stays as it is")
-    return saved.moved(result.poses), result
+    return saved.moved(result.poses, result.units({each.key: each for each in keyframes})), result

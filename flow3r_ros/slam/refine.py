@@ -5,23 +5,30 @@ Dense flow measures to half a pixel of a small grid and links few keyframes; mul
 (`slam.tracks`) measure to half a pixel of the picture and span many, which the rotation gains most
 from. Keyframes start where the odometry or the graph put them; pictures between them are placed by
 the points of the keyframes, then adjusted with them (`slam.adjustment`).
+
+What a calibration leaves of the lens bends depth a little in every picture, always the same way:
+on a forward drive the unit then grows or shrinks with every step, however many points there are.
+So the last adjustment finds radial distortion, too. Poses given, adjusted, and adjusted with the
+lens are judged by matches that none of them was fitted to (`slam.held_out`): the best stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from flow3r_ros.geometry.lie import average_rotations, rigid, rotation_angle
-from flow3r_ros.slam.adjustment import Adjustment
+from flow3r_ros.slam.adjustment import Adjustment, Solution
+from flow3r_ros.slam.keyframe import MapKeyframe
 from flow3r_ros.slam.pictures import RefineView
-from flow3r_ros.slam.tracks import features_of, matched, pairs_to_match
-from flow3r_ros.types import Float64
+from flow3r_ros.slam.tracks import PictureFeatures, features_of, matched, pairs_to_match
+from flow3r_ros.types import Float32, Float64
 
-ROUNDS = 3
-"""times that tracks are triangulated and adjusted: better poses find more of them"""
+ROUNDS = 2
+"""times that tracks are triangulated and adjusted, without the lens and with it: better poses find
+more of them"""
 MIN_POSED = 2
 """pictures whose pose is known without which there is nothing to adjust: the camera hardly moved"""
 MIN_SHIFT_PX = 2.0
@@ -33,8 +40,11 @@ MOST_PLACINGS = 5
 @dataclass(frozen=True)
 class Refined:
     """What refinement found: `poses` `[4, 4]` in the map, by frame id, of the pictures that see
-    enough; the number of `points` and `observations`; mean reprojection error in pixels `before_px`
-    (poses as given) and `after_px`; `turn_deg` median turn of the poses that were given."""
+    enough, none where what was given is no worse; the number of `points` and `observations`; mean
+    reprojection error in pixels `before_px` (poses as given) and `after_px`; `turn_deg` median turn
+    of the poses that were given; `bend_px` what the lens moves the corners of pictures by; robust
+    rms of matches held out in pixels, `held_out_before_px` (poses as given) and
+    `held_out_after_px`; `depths` by frame id, pixels `[N, 2]` and depth `[N]` of its points."""
 
     poses: dict[int, Float64]
     points: int
@@ -42,6 +52,19 @@ class Refined:
     before_px: float
     after_px: float
     turn_deg: float
+    bend_px: float = 0.0
+    held_out_before_px: float = 0.0
+    held_out_after_px: float = 0.0
+    depths: dict[int, tuple[Float32, Float64]] = field(default_factory=dict)
+
+    def units(self, keyframes: Mapping[int, MapKeyframe]) -> dict[int, float]:
+        """What the depth of keyframes, by frame id, is multiplied by to agree with the points."""
+        found = {
+            id_: keyframe.unit_in(*self.depths[id_])
+            for id_, keyframe in keyframes.items()
+            if id_ in self.depths
+        }
+        return {id_: unit for id_, unit in found.items() if unit is not None}
 
 
 NOTHING = Refined({}, 0, 0, 0.0, 0.0, 0.0)
@@ -91,27 +114,49 @@ def refine(
                 if not adjustment.place_more():
                     break
                 adjustment.round()
-    return _in_place(views, adjustment, before_px)
+    pinhole = adjustment.solution()
+    for turn in range(ROUNDS):
+        say(f"adjustment with the lens {turn + 1} of {ROUNDS}")
+        adjustment.round(lens=True)
+    lens = adjustment.solution()
+    found = lens if lens.held_out_px < pinhole.held_out_px else pinhole
+    return _in_place(views, features, found, before_px, adjustment.given_held_out_px(found.poses))
 
 
-def _in_place(views: Sequence[RefineView], adjustment: Adjustment, before_px: float) -> Refined:
-    """The adjusted poses, brought back to where and how large the map was."""
-    found = adjustment.poses()
+def _in_place(
+    views: Sequence[RefineView],
+    features: Sequence[PictureFeatures],
+    found: Solution,
+    before_px: float,
+    given_px: float,
+) -> Refined:
+    """The adjusted poses, brought back to where and how large the map was; none where those that
+    were given explain what was held out (`given_px`) as well."""
     given = {at: view.pose for at, view in enumerate(views) if view.pose is not None}
-    shared = sorted(found.keys() & given.keys())
+    shared = sorted(found.poses.keys() & given.keys())
     if len(shared) < MIN_POSED:
         return NOTHING
     start = np.stack([given[at] for at in shared])
-    R, scale, t = _alignment(np.stack([found[at] for at in shared]), start)
-    poses = {at: rigid(R @ pose[:3, :3], scale * R @ pose[:3, 3] + t) for at, pose in found.items()}
+    R, scale, t = _alignment(np.stack([found.poses[at] for at in shared]), start)
+    poses = {
+        at: rigid(R @ pose[:3, :3], scale * R @ pose[:3, 3] + t) for at, pose in found.poses.items()
+    }
     turns = [rotation_angle(given[at][:3, :3].T @ poses[at][:3, :3]) for at in shared]
+    better = found.held_out_px < given_px
     return Refined(
-        {views[at].frame_id: pose for at, pose in poses.items()},
-        adjustment.points,
-        adjustment.observations,
+        {views[at].frame_id: pose for at, pose in poses.items()} if better else {},
+        found.points,
+        found.observations,
         before_px,
-        adjustment.error_px,
+        found.error_px,
         float(np.degrees(np.median(turns))),
+        found.bend_px,
+        given_px,
+        found.held_out_px,
+        {
+            views[at].frame_id: (features[at].pixels[rows], scale * depth)
+            for at, (rows, depth) in found.depths.items()
+        },
     )
 
 

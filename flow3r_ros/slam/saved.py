@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from flow3r_ros.geometry.lie import sim3, sim3_parts
@@ -24,12 +25,13 @@ class SavedMap:
     loops: list[Loop]
     metric: bool
 
-    def moved(self, poses: dict[int, Float64]) -> SavedMap:
-        """The same with keyframes at other rigid poses `[4, 4]`, by key; their scales stay."""
+    def moved(self, poses: Mapping[int, Float64], units: Mapping[int, float]) -> SavedMap:
+        """The same with keyframes at other rigid poses `[4, 4]`, by key; `units` is what their
+        depth is multiplied by, as before where it does not say."""
         new = dict(self.poses)
         for key, pose in poses.items():
             scale, _, _ = sim3_parts(new[key])
-            new[key] = sim3(scale, pose[:3, :3], pose[:3, 3])
+            new[key] = sim3(units.get(key, scale), pose[:3, :3], pose[:3, 3])
         return replace(self, poses=new)
 
     def largest_part(self) -> list[MapKeyframe]:

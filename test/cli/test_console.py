@@ -51,6 +51,11 @@ def test_short_forms_mean_the_same_everywhere() -> None:
             for text in short:
                 assert meaning.setdefault(text, option.opts[0]) == option.opts[0], (name, text)
     assert {"-o", "-m", "-c", "-s", "-t", "-n", "-j"} <= meaning.keys()
+    options = [option for _, command in commands() for option in command.params]
+    long = {text: short for short, text in meaning.items()}
+    for option in options:
+        short = long.get(option.opts[0])
+        assert short is None or short in option.opts, option.opts
 
 
 def test_version_and_help_in_short() -> None:

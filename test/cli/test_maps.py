@@ -39,6 +39,20 @@ def test_info_merge_refine_export(tmp_path: Path) -> None:
     assert len((tmp_path / "cloud" / "keyframes.tum").read_text().splitlines()) == 13
     answer("export", one, "--output", tmp_path / "colmap", "--format", "colmap")
     assert (tmp_path / "colmap" / "cameras.txt").exists()
+    answer("export", one, "--output", tmp_path / "pcl", "--format", "pcd")
+    assert (tmp_path / "pcl" / "cloud.pcd").stat().st_size > 10_000
+    told = CliRunner().invoke(map_app, ["export", str(one), "-o", str(tmp_path / "said")])
+    assert told.output.splitlines()[-1].startswith(f"wrote {tmp_path / 'said'}")
+
+
+def test_a_map_is_turned_by_mouse_in_rerun(tmp_path: Path) -> None:
+    pytest.importorskip("rerun")
+    from test.offline.test_view import entities
+
+    one = save_map(tmp_path / "one", recorded(0, 3))
+    answer("export", one, "--output", tmp_path / "shown", "--format", "rerun")
+    told = entities(tmp_path / "shown" / "map.rrd")
+    assert {"world/map", "world/way_in_map", "world/keyframes", "world/camera/image/depth"} <= told
 
 
 def test_what_is_no_map_is_said(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +19,8 @@ from flow3r_ros.network.catalog import find_model
 from flow3r_ros.network.checkpoint import load_model, write_manifest
 from flow3r_ros.network.onnx_export import export_model
 from flow3r_ros.network.runner import Runner, open_predictor
-from flow3r_ros.types import Window
-from test.network.factories import tiny_folder, window
+from flow3r_ros.types import Evidence, Window
+from test.network.factories import evidence, tiny_folder, window
 
 CLOSE = 1e-3
 """allowed difference, as a share of the largest value of an output"""
@@ -39,12 +42,17 @@ def assert_same_answers(torch_: Runner, exported: Runner, asked: Window) -> None
 
 @pytest.fixture(scope="module")
 def official_shaped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A tiny network of the official shape, and its graphs as the command writes them."""
+    """A tiny network of the official shape, and its graphs as the command writes them; weights
+    beside the graphs, as at the official size."""
     folder = tiny_folder(tmp_path_factory.mktemp("models") / "tiny").path
     exported = folder.parent / "graphs"
     command = ["models", "export", str(folder), "--format", "onnx", "--output", str(exported)]
-    done = CliRunner().invoke(app, [*command, "--json"], catch_exceptions=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flow3r_ros.network.onnx_export.LARGEST_FILE", 0)
+        done = CliRunner().invoke(app, [*command, "--json"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["difference_to_torch"] < CLOSE
+    assert (exported / "decoder.onnx.data").is_file()
     return folder, exported
 
 
@@ -103,7 +111,7 @@ def test_a_damaged_graph_is_found(official_shaped: tuple[Path, Path], tmp_path: 
 
 
 def test_the_packages_are_optional(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ModelError, match="onnxruntime") as refused:
         export_model("flow3r_nano", (640, 480), tmp_path / "out")
     assert "pip install" in refused.value.cure
@@ -114,7 +122,9 @@ def test_the_bundled_network_with_evidence(tmp_path: Path) -> None:
     exported, difference = export_model("flow3r_nano", (640, 480), tmp_path / "nano")
     assert difference < CLOSE
     torch_, graphs = runner("flow3r_nano"), runner(exported.path)
-    ids = [0, 1, 2, 3]
-    assert torch_.uses_evidence
-    asked = window(ids, [3, 2], pairs=((3, 2),))
-    assert_same_answers(torch_, graphs, asked)
+    plain = window([0, 1, 2, 3], [3, 2], pairs=((3, 2),))
+    width, height = graphs.input_size(*plain.frames[0].rgb.shape[1::-1])
+    given = evidence(4, height, width)
+    known = Evidence(given.planes[0].numpy(), given.poses[0].double().numpy(), scale=2.0)
+    for asked in (plain, replace(plain, evidence=known)):
+        assert_same_answers(torch_, graphs, asked)

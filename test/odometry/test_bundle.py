@@ -132,3 +132,32 @@ def test_a_prior_alone_keeps_a_point_where_nothing_sees_it_move() -> None:
     result = adjust(replace(still, observed=np.tile(pixels, (3, 1))))
     np.testing.assert_allclose(result.inverse, problem.inverse, rtol=1e-3)
     np.testing.assert_allclose(result.sigma, problem.prior_sigma, rtol=1e-3)
+
+
+def turning(focal: float, seed: int = 0) -> Problem:
+    """A camera that moves and turns by 40 degrees, taken for one whose focal length is `focal` of
+    its own."""
+    problem = truth(points=150, views=7, seed=seed)
+    poses = np.stack([se3_exp(np.array([0.2 * k, 0, 0.05 * k, 0, -0.12 * k, 0])) for k in range(7)])
+    known = DepthPoints(problem.rays, problem.inverse, problem.inverse)
+    observed = np.concatenate([project_points(known, pose, CAMERA) for pose in poses[1:]])
+    wrong = replace(CAMERA, fx=focal * CAMERA.fx, fy=focal * CAMERA.fy)
+    rays = problem.rays / np.array([focal, focal, 1.0])
+    free = np.arange(7) >= 1
+    return replace(problem, poses=poses, observed=observed, lens=wrong, rays=rays, free=free)
+
+
+@given(st.sampled_from([0.88, 0.97, 1.0, 1.03, 1.12]))
+@settings(max_examples=5, deadline=None)
+def test_a_turning_camera_shows_how_long_its_lens_is(focal: float) -> None:
+    start = turning(focal)
+    result = adjust(replace(start, focal_sigma=0.005), iterations=40)
+    assert abs(np.log(result.focal * focal)) < 0.004
+    assert 0 < result.focal_sigma < 0.005
+
+
+def test_a_fixed_lens_stays_and_one_that_nothing_shows_keeps_the_given_one() -> None:
+    assert adjust(turning(1.05), iterations=10).focal == 1.0
+    straight = truth(views=3)
+    moved = replace(straight, free=np.array([False, True, True]), focal_sigma=0.005)
+    assert abs(adjust(moved, iterations=10).focal - 1.0) < 1e-3

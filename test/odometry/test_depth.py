@@ -137,7 +137,7 @@ def test_a_shape_stays_where_nothing_was_measured() -> None:
     shape = DepthMap(np.full((90, 400), 0.5, np.float32), np.full((90, 400), 0.1, np.float32))
     known = np.zeros((90, 400), bool)
     known[:, :40] = True
-    measured = DepthMap(np.full((90, 400), 1.0, np.float32), shape.sigma / 5).where(known)
+    measured = DepthMap(np.full((90, 400), 1.0, np.float32), shape.sigma / 20).where(known)
     bent = bent_onto(shape, measured, np.full((90, 400), 9, np.uint8), np.zeros_like(known))
     np.testing.assert_allclose(bent.inverse[:, :30], 1.0, rtol=1e-3)
     np.testing.assert_array_equal(bent.inverse[:, 300:], shape.inverse[:, 300:])

@@ -10,7 +10,7 @@ import pytest
 from flow3r_ros.geometry.camera import scaled
 from flow3r_ros.geometry.correspondence import Matcher
 from flow3r_ros.geometry.lie import rigid, se3_exp
-from flow3r_ros.odometry.focal import find_camera, with_camera
+from flow3r_ros.odometry.focal import find_camera, misfit, with_camera
 from flow3r_ros.odometry.views import View
 from test.geometry.views import CAMERA
 from test.odometry.oracle import EvidenceOracle, Oracle, clip_of
@@ -69,3 +69,9 @@ def test_a_view_gets_the_camera_of_its_own_grid() -> None:
     assert seen.frame.camera == large
     assert (seen.camera.width, seen.camera.height) == (CAMERA.width, CAMERA.height)
     assert seen.camera.fx == pytest.approx(CAMERA.fx)
+
+
+def test_given_intrinsics_are_called_wrong_only_when_they_surely_are() -> None:
+    assert misfit(1.0, 0.0) == misfit(0.975, 0.001) == misfit(1.1, 0.05) == ""
+    assert "10% shorter" in misfit(0.9, 0.003)
+    assert "12% longer" in misfit(1.12, 0.003)

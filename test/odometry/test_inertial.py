@@ -3,6 +3,7 @@ the world level. (Without readings nothing changes: every other test of the odom
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.training.scenes.renderer import SceneClip
 from flow3r_ros.types import Estimate, Float64, Frame, Inertial, TrackingState
 from test.odometry.oracle import Oracle, clip_of
-from test.odometry.plane import Network, frames_of, settings
+from test.odometry.plane import Network, bytes_of, frames_of, settings
 
 PERIOD_NS, READING_NS = 100_000_000, 5_000_000
 DOWN = np.array([0.0, 1.0, 0.0])
@@ -107,3 +108,22 @@ def test_gravity_makes_the_world_level() -> None:
         np.testing.assert_allclose(
             one.T_odom_cam[:3, 3], first @ other.T_odom_cam[:3, 3], atol=0.01
         )
+
+
+def test_what_was_felt_goes_on_with_a_snapshot() -> None:
+    frames, begin = frames_of(range(12)), frames_of([0])[0].stamp_ns
+    felt = np.array([0.1, -9.8, 0.0])
+    units = [
+        Inertial(begin + index * READING_NS, np.array([0.0, 0.01, 0.0]), felt, DOWN)
+        for index in range(-20, 80)
+    ]
+    early = [unit for unit in units if unit.stamp_ns <= frames[6].stamp_ns]
+    late = units[len(early) :]
+    with Engine(Network(range(12)), settings()) as engine:
+        whole = with_readings(engine, frames[:7], early)
+        state = pickle.dumps(engine.snapshot())
+        whole += with_readings(engine, frames[7:], late)
+    with Engine(Network(range(12)), settings()) as engine:
+        engine.restore(pickle.loads(state))
+        again = with_readings(engine, frames[7:], late)
+    assert bytes_of(again) == bytes_of(whole[-len(again) :])

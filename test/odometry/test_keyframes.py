@@ -90,3 +90,21 @@ def test_a_prior_is_reset_and_points_are_removed() -> None:
     assert not np.isin(gone, map_.keyframes[0].ids).any()
     map_.clear()
     assert len(map_) == len(map_.points.ids) == 0
+
+
+def test_pixels_stay_where_they_are_when_the_lens_is_longer() -> None:
+    map_ = map_at([0, 8])
+    before = [keyframe.view for keyframe in map_.keyframes]
+    map_.refocus(1.1, 0.002)
+    map_.refocus(1.05, 0.001)
+    assert (map_.focal, map_.focal_sigma) == (1.05, 0.001)
+    for keyframe, old in zip(map_.keyframes, before, strict=True):
+        assert np.isclose(keyframe.view.lens.fx, 1.05 * old.lens.fx)
+        assert np.isclose(keyframe.view.camera.fy, 1.05 * old.camera.fy)
+        assert keyframe.view.frame is old.frame
+        hosted = map_.points.only(map_.points.hosts == keyframe.id)
+        again = project_points(
+            map_.seen_from(hosted.ids, keyframe.pose), np.eye(4), keyframe.view.lens
+        )
+        where = keyframe.pixels[np.searchsorted(keyframe.ids, hosted.ids)]
+        np.testing.assert_allclose(again, where, atol=1e-3)

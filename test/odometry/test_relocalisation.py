@@ -27,7 +27,7 @@ def elsewhere() -> UInt8:
 def test_a_known_place_is_found_from_another_view() -> None:
     found = remembering(0, 20, 40).find(seen_at(10))
     assert found is not None
-    assert recognised(found.judged)
+    assert recognised(found.judged, found.fit.inliers)
     moment = found.reference.view.id
     error = invert(relative(moment, 10)) @ found.fit.T
     assert np.linalg.norm(error[:3, 3]) < 0.05
@@ -39,7 +39,7 @@ def test_upside_down_it_is_the_same_place_turned() -> None:
     turned = np.ascontiguousarray(picture(0)[::-1, ::-1])
     found = remembering(0, 20).find(view(turned, 99))
     assert found is not None
-    assert recognised(found.judged)
+    assert recognised(found.judged, found.fit.inliers)
     assert np.degrees(rotation_angle(found.fit.T[:3, :3])) > 175.0
 
 
@@ -47,7 +47,7 @@ def test_an_unknown_place_and_an_empty_picture_are_not() -> None:
     relocaliser = remembering(0, 20)
     for rgb in (elsewhere(), BLACK):
         found = relocaliser.find(view(rgb, 99))
-        assert found is None or not recognised(found.judged)
+        assert found is None or not recognised(found.judged, found.fit.inliers)
     assert relocaliser.find(view(BLACK, 99)) is None
 
 

@@ -141,9 +141,10 @@ def test_a_repeated_picture_is_the_same_one_and_the_next_is_not() -> None:
 
 
 def test_a_recognised_place_needs_witnesses() -> None:
-    assert recognised(np.ones(8))
-    assert not recognised(np.ones(5))
-    assert not recognised(np.concatenate([np.ones(8), np.full(20, 9.0)]))
+    assert recognised(np.ones(8), 0.9)
+    assert not recognised(np.ones(5), 0.9)
+    assert not recognised(np.concatenate([np.ones(8), np.full(20, 9.0)]), 0.9)
+    assert not recognised(np.ones(8), 0.6)
 
 
 def test_the_state_goes_down_and_comes_back_by_evidence_alone() -> None:

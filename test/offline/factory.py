@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from flow3r_ros.config import Config, load_config
 from flow3r_ros.geometry.camera_file import save_camera
+from flow3r_ros.offline import resume
+from flow3r_ros.report.record import RunRecord
 from flow3r_ros.training.scenes.renderer import SceneClip
+from flow3r_ros.types import Estimate
 from test.bags.factory import picture
 from test.odometry.oracle import clip_of
 
 FPS = 10.0
+STOP, PERIOD = 14, 6
+"""the frame at which something happens to a run; frames from one kept state to the next"""
+TIMED = ("summary.json", "report.html", "record.npz", "run.yaml")
+"""files that hold milliseconds, or the command"""
 
 
 def write_video(path: Path, frames: int = 12, width: int = 64, height: int = 48) -> Path:
@@ -52,3 +61,27 @@ def clip_folder(folder: Path, clip: SceneClip) -> Path:
 
 def small_config() -> Config:
     return load_config(None, {"tracking.depth_width": 168})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in TIMED
+    }
+
+
+def at_stop(monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> None:
+    """Do something when frame STOP is estimated; a state is kept every PERIOD frames."""
+    add, frames = RunRecord.add, [0]
+
+    def adding(self: RunRecord, estimate: Estimate) -> None:
+        add(self, estimate)
+        frames[0] = estimate.frame_id
+        if estimate.frame_id == STOP:
+            monkeypatch.setattr(RunRecord, "add", add)
+            do()
+
+    monkeypatch.setattr(RunRecord, "add", adding)
+    monkeypatch.setattr(resume, "monotonic", lambda: float(frames[0]))
+    monkeypatch.setattr(resume, "PERIOD_S", float(PERIOD))

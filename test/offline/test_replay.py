@@ -37,7 +37,7 @@ from flow3r_ros.wire.outputs import TOPICS
 from flow3r_ros.wire.transforms import tf_message
 from test.bags.factory import standard_topics, write_bag
 from test.odometry.oracle import Oracle
-from test.offline.factory import clip_folder, small_clip, small_config
+from test.offline.factory import clip_folder, small_clip, small_config, write_video
 
 
 def input_bag(tmp_path: Path, **options: Any) -> Path:
@@ -312,3 +312,11 @@ def test_an_error_while_writing_behind_comes_back_and_leaves_no_thread(tmp_path:
         thread for thread in threading.enumerate() if thread.name.startswith("write behind")
     ]
     assert not (tmp_path / "bag" / "metadata.yaml").exists()
+
+
+def test_a_video_that_begins_at_zero_keeps_its_first_picture(tmp_path: Path) -> None:
+    """In a message a stamp of zero says that there is none."""
+    bag_from_video(write_video(tmp_path / "video.mp4", frames=4), tmp_path / "bag", quiet=True)
+    with BagSource(tmp_path / "bag") as source:
+        assert [frame.stamp_ns for frame in source][:2] == [1, 100_000_000]
+        assert not source.drops

@@ -24,15 +24,11 @@ from flow3r_ros.offline.results import RunFolder
 from flow3r_ros.offline.resume import load_state
 from flow3r_ros.offline.run import run_to_folder
 from flow3r_ros.paths import RESUME, OutputFolder, remove_leftovers
-from flow3r_ros.report.record import RunRecord
-from flow3r_ros.types import Estimate
 from test.odometry.oracle import Oracle
-from test.offline.factory import clip_folder, small_clip, small_config
+from test.offline.factory import at_stop, clip_folder, contents, small_clip, small_config
 
-FRAMES, STOP, PERIOD = 24, 14, 6
-"""frames of the clip; the one at which something happens; from state to state"""
-TIMED = ("summary.json", "report.html", "record.npz", "run.yaml")
-"""files that hold milliseconds, or the command"""
+FRAMES = 24
+"""frames of the clip"""
 
 
 @pytest.fixture(scope="module")
@@ -60,30 +56,6 @@ def go_replay(bag: Path, out: Path, resume: bool | None = None) -> Path:
         [bag], out, small_config(), lambda _: oracle, quiet=True, on_interrupt="keep", resume=resume
     )
     return out
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in TIMED
-    }
-
-
-def at_stop(monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> None:
-    """Do something when frame STOP is estimated; a state is kept every PERIOD frames."""
-    add, frames = RunRecord.add, [0]
-
-    def adding(self: RunRecord, estimate: Estimate) -> None:
-        add(self, estimate)
-        frames[0] = estimate.frame_id
-        if estimate.frame_id == STOP:
-            monkeypatch.setattr(RunRecord, "add", add)
-            do()
-
-    monkeypatch.setattr(RunRecord, "add", adding)
-    monkeypatch.setattr(resume, "monotonic", lambda: float(frames[0]))
-    monkeypatch.setattr(resume, "PERIOD_S", float(PERIOD))
 
 
 def fill_the_disk() -> None:
@@ -145,6 +117,30 @@ def test_a_full_disk_loses_nothing(
         OutputFolder(out).__enter__()
     assert contents(go(clip, out, resume=True)) == whole
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_disk_that_fills_while_the_state_is_written_leaves_the_one_before(
+    clip: Path,
+    whole: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    write, states = resume.write_atomically, [0]
+
+    def writing(path: Path, data: bytes) -> None:
+        states[0] += path.name == "state"
+        if states[0] == 2:
+            raise OutputError(f"{path}: the disk is full")
+        write(path, data)
+
+    monkeypatch.setattr(resume, "write_atomically", writing)
+    at_stop(monkeypatch, lambda: None)
+    with pytest.raises(OutputError, match="the disk is full"):
+        go(clip, tmp_path / "out")
+    assert "repeat the command with --resume" in caplog.text
+    monkeypatch.setattr(resume, "write_atomically", write)
+    assert contents(go(clip, tmp_path / "out", resume=True)) == whole
 
 
 def test_restart_begins_anew(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flow3r_ros.datasets.sources import open_source
@@ -14,6 +15,7 @@ from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.offline.rerun_log import RerunLog
 from flow3r_ros.offline.run import run
 from flow3r_ros.report.page import load_record
+from flow3r_ros.wire.tum import write_tum
 from test.cases.workshop import flow3r
 from test.offline.factory import clip_folder, small_clip
 from test.offline.test_run import engine
@@ -29,7 +31,10 @@ def entities(path: Path) -> set[str]:
 
 
 def test_a_run_is_watched_and_looked_at_again(tmp_path: Path) -> None:
-    clip_folder(tmp_path / "clip", small_clip())
+    clip = small_clip()
+    clip_folder(tmp_path / "clip", clip)
+    stamps = np.array([round(1e9 * (100 + index / 10)) for index in range(len(clip.rgb))])
+    write_tum(tmp_path / "clip" / "groundtruth.tum", Trajectory(stamps, clip.poses))
     live, again, out = tmp_path / "live.rrd", tmp_path / "again.rrd", tmp_path / "out"
     with RerunLog(live, "clip") as watch, open_source(tmp_path / "clip") as source:
         run(source, engine(), out, quiet=True, watch=watch)
@@ -37,14 +42,18 @@ def test_a_run_is_watched_and_looked_at_again(tmp_path: Path) -> None:
     assert entities(live) >= both | {
         "world/camera/points",
         "world/keyframes",
+        "world/camera/image/corners",
+        "world/camera/image/tracks",
+        "world/truth",
         "state",
         "confidence",
     }
     record = load_record(out)
-    record.reference = Trajectory(record.stamps_ns, record.poses)
+    record.mapped = Trajectory(record.stamps_ns, record.poses)
+    record.loops = record.stamps_ns[[[0, 5]]]
     record.save(out / "record.npz")
     done = flow3r("view", out, "--rerun", again)
     assert done.code == 0, done.err
     assert f"wrote {again}" in done.out
-    assert entities(again) >= both | {"world/map", "world/truth"}
+    assert entities(again) >= both | {"world/map", "world/truth", "world/way_in_map", "world/loops"}
     assert "is not a run record" in flow3r("view", tmp_path, "--rerun", again).refusal

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.report.page import write_report
 from flow3r_ros.report.record import RunRecord
 from test.evaluation.factories import make_estimate, make_record, random_poses
@@ -36,7 +37,8 @@ OVERLAPS = """() => [...document.querySelectorAll('svg[data-chart]')].flatMap((s
 
 
 def two_segments() -> RunRecord:
-    """A run with a cloud, lost in the middle, its second half a new segment."""
+    """A run with a cloud and a map with loops, lost in the middle, its second half a new
+    segment."""
     record = make_record(frames=60, title="a_long_name_of_a_recording_without_any_space_in_it")
     rng = np.random.default_rng(1)
     for index, pose in enumerate(random_poses(rng, 30), 60):
@@ -44,6 +46,8 @@ def two_segments() -> RunRecord:
     points = rng.normal(0, 1, (30_000, 3)).astype(np.float32)
     colors = rng.integers(0, 255, (30_000, 3)).astype(np.uint8)
     record.keep_cloud(points, colors, rng.random(30_000).astype(np.float32))
+    record.mapped = Trajectory(record.stamps_ns, record.poses)
+    record.loops = record.stamps_ns[[[3, 50], [4, 51]]]
     record.summary |= {
         "segments": [
             {"first": 0, "last": 59, "reason": "start"},
@@ -100,7 +104,7 @@ def picture(page: Page) -> str:
 def test_everything_is_there_and_fits(page: Page, report: Path) -> None:
     assert report.stat().st_size < MAX_BYTES
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    for title in ("Problems", "Way and cloud", "What it saw", "Over time", "Trajectory"):
+    for title in ("Problems", "Way and cloud", "What it saw", "Over time", "Trajectory", "The map"):
         assert page.get_by_role("heading", name=title, exact=True).is_visible()
     problems = page.locator(".problems li").all_inner_texts()
     assert problems[0].startswith("lost from frame 25 to 25: too few corners")
@@ -108,6 +112,7 @@ def test_everything_is_there_and_fits(page: Page, report: Path) -> None:
     assert any("a new segment begins at frame 60" in problem for problem in problems)
     assert any("focal length is assumed" in problem for problem in problems)
     assert page.locator(".legend", has_text="segment 1").count() == 2, "scene and maps"
+    assert page.locator(".legend", has_text="loops (2)").count() == 2, "scene and map"
     assert page.evaluate(OVERLAPS) == []
     small = "element => element.getBoundingClientRect().height"
     assert min(page.locator("svg[data-chart] text").evaluate_all(f"all => all.map({small})")) > 8

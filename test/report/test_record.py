@@ -15,6 +15,7 @@ from test.evaluation.factories import make_record
 
 def test_rows_poses_and_states_come_back(tmp_path: Path) -> None:
     record = make_record(frames=50)
+    record.mapped, record.loops = record.trajectory(), record.stamps_ns[[[1, 40]]]
     record.save(tmp_path / "record.npz")
     again = RunRecord.load(tmp_path / "record.npz")
     np.testing.assert_array_equal(again.poses, record.poses)
@@ -29,6 +30,8 @@ def test_rows_poses_and_states_come_back(tmp_path: Path) -> None:
     assert again.settings == record.settings
     assert again.stage_ms.keys() == record.stage_ms.keys()
     assert again.reference is not None
+    assert again.mapped is not None
+    np.testing.assert_array_equal(again.loops, record.loops)
     for ours, theirs in zip(again.thumbnails, record.thumbnails, strict=True):
         assert ours.index == theirs.index
         np.testing.assert_array_equal(ours.depth, theirs.depth)

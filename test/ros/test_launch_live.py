@@ -43,11 +43,15 @@ class Launched:
 
 
 @contextmanager
-def launched(domain: int, file: str, *arguments: str) -> Iterator[Launched]:
-    """`ros2 launch flow3r_ros FILE ...`, ended by Ctrl-C in the end."""
+def launched(domain: int, file: str, *arguments: str, path: str = "") -> Iterator[Launched]:
+    """`ros2 launch flow3r_ros FILE ...`, ended by Ctrl-C in the end; `path` comes first on PATH."""
     package = () if Path(file).is_absolute() else ("flow3r_ros",)
     command = ["ros2", "launch", *package, file, *arguments]
-    environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {
+        "ROS_DOMAIN_ID": str(domain),
+        "PYTHONUNBUFFERED": "1",
+        "PATH": os.pathsep.join(filter(None, (path, os.environ["PATH"]))),
+    }
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
         with log.open("w") as stream:
@@ -140,3 +144,28 @@ def test_the_edges_of_two_robots_stay_apart(tmp_path: Path) -> None:
             )
         assert client.node.count_publishers("/tf") == 0
         assert parameters(client, "node.odom_frame") == ["r1/odom"]
+
+
+BAG = """#!/bin/sh
+[ "$1" = bag ] || exec {ros2} "$@"
+[ "$2" = record ] && exec sleep 600
+echo played "$@"
+[ "$3" != broken ]
+"""
+"""`ros2` whose `bag` plays nothing, at once: rosbag2 needs apt"""
+
+
+@pytest.mark.parametrize(("bag", "code"), [("good", 0), ("broken", 1)])
+def test_a_replay_plays_once_the_node_is_active_and_ends_with_the_bag(
+    tmp_path: Path, bag: str, code: int
+) -> None:
+    ros2 = tmp_path / "ros2"
+    ros2.write_text(BAG.format(ros2=shutil.which("ros2")))
+    ros2.chmod(0o755)
+    arguments = (f"bag:={bag}", "linger:=0.5", f"record:={tmp_path / 'out'}")
+    with launched(fresh_domain(), "replay.launch.py", *arguments, path=str(tmp_path)) as run:
+        assert run.ended() == code
+        output = run.output()
+        assert output.index("licence of its weights") < output.index(f"played bag play {bag}")
+        assert "process has finished cleanly" in output
+        assert ("ros2 bag play ended with exit code 1" in output) == (code == 1)

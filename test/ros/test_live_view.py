@@ -35,6 +35,7 @@ def test_a_node_is_watched(tmp_path: Path) -> None:
         "world/camera/image/depth",
         "world/camera/points",
         "world/map",
+        "world/keyframes",
     }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from flow3r_ros.config import SlamSettings
 from flow3r_ros.errors import ConfigError, InputError, OutputError
-from flow3r_ros.geometry.lie import invert, rigid, se3_exp, so3_exp
+from flow3r_ros.geometry.lie import invert, rigid, se3_exp, sim3_parts, so3_exp
 from flow3r_ros.slam.disk import describe_map, load_map, save_map
 from flow3r_ros.slam.export import cloud, write_colmap
 from flow3r_ros.slam.mapper import Mapper, wants_map
@@ -166,9 +166,11 @@ def test_a_map_is_refined() -> None:
     wrong = {
         key: T @ se3_exp(rng.normal(0, [0.02] * 3 + [0.01] * 3)) for key, T in saved.poses.items()
     }
-    better, result = refined(saved.moved(wrong), lambda _: None)
+    better, result = refined(saved.moved(wrong, {2: 1.3}), lambda _: None)
     assert result.after_px < result.before_px
     step = invert(better.poses[0]) @ better.poses[4]
     truth = invert(way(0)) @ way(4)
     direction = step[:3, 3] / np.linalg.norm(step[:3, 3])
     assert direction @ truth[:3, 3] / np.linalg.norm(truth[:3, 3]) > 0.995
+    units = [sim3_parts(each)[0] for each in better.poses.values()]
+    assert np.allclose(units, np.linalg.norm(step[:3, 3]) / np.linalg.norm(truth[:3, 3]), rtol=0.05)

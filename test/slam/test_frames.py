@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from flow3r_ros.geometry.lie import sim3, sim3_parts
 from flow3r_ros.slam.frames import FrameTrack
@@ -57,3 +58,11 @@ def test_frames_without_a_pose_are_there_only_where_the_map_places_them() -> Non
 
 def test_nothing_placed_nothing_found() -> None:
     assert track().in_map({}, 1.0, "x") is None
+
+
+def test_a_frame_is_found_by_its_id() -> None:
+    frames = track()
+    assert frames.stamp_ns(4) == 400
+    assert np.array_equal(frames.centre(4), way(4)[:3, 3])
+    with pytest.raises(KeyError):
+        frames.centre(9)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+from pathlib import Path
 from threading import Event
 
 import numpy as np
 import pytest
 
+from flow3r_ros import __version__
 from flow3r_ros.config import SlamSettings
 from flow3r_ros.geometry.lie import apply, invert, sim3, umeyama
+from flow3r_ros.offline.resume import load_state
+from flow3r_ros.paths import RESUME
 from flow3r_ros.slam import map as map_module
 from flow3r_ros.slam import mapper as module
 from flow3r_ros.slam.mapper import MAX_WAITING, Mapper, MapState
@@ -33,13 +39,40 @@ def error(poses: list[Float64]) -> float:
     return float(np.sqrt(np.mean(np.sum((apply(umeyama(here, true), here) - true) ** 2, axis=1))))
 
 
-def test_loops_take_the_drift_away() -> None:
-    told = drifting(COUNT)
-    state = mapped(told)
-    assert state.closed >= 2
+@pytest.fixture(scope="module")
+def looped() -> MapState:
+    return mapped(drifting(COUNT))
+
+
+def test_loops_take_the_drift_away(looped: MapState) -> None:
+    told, state = drifting(COUNT), looped
+    assert state.closed == len(state.loops) >= 2
+    assert all(second - first >= ROUND - 4 for first, second in state.loops)
     assert state.keyframes == COUNT
     placed = [state.located[index].S_map_cam for index in range(COUNT)]
     assert error(placed) < 0.6 * error(told)
+
+
+def test_a_map_goes_on_where_it_was_left(looped: MapState, tmp_path: Path) -> None:
+    """Kept between two loops, as `flow3r run --resume` keeps it."""
+    told = drifting(COUNT)
+    with Mapper(SlamSettings(enabled=True)) as mapper:
+        for index in range(ROUND + 3):
+            mapper.take(finished(index, told[index]))
+        before = mapper.finish().closed
+        (tmp_path / RESUME).mkdir()
+        (tmp_path / RESUME / "state").write_bytes(pickle.dumps({"mapper": mapper.remembered()}))
+        (tmp_path / RESUME / "run.json").write_text(json.dumps({"version": __version__}))
+    with Mapper(SlamSettings(enabled=True)) as mapper:
+        mapper.restore(load_state(tmp_path, {})["mapper"])
+        for index in range(ROUND + 3, COUNT):
+            mapper.take(finished(index, told[index]))
+        state = mapper.finish()
+    assert state.loops == looped.loops
+    assert 0 < before < state.closed == looped.closed
+    for index in range(COUNT):
+        same = looped.located[index]
+        assert np.array_equal(state.located[index].S_map_cam, same.S_map_cam)
 
 
 def test_without_loops_the_map_is_the_odometry() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 
 from flow3r_ros.geometry.lie import invert, rotation_angle, se3_exp
+from flow3r_ros.slam.held_out import EVERY, HeldOut
 from flow3r_ros.slam.pictures import FramePictures, RefineView
 from flow3r_ros.slam.refine import refine
 from flow3r_ros.types import Frame
@@ -49,6 +53,49 @@ def test_refined_poses_are_right_and_complete() -> None:
         truth = invert(true_pose(0)) @ true_pose(index)
         assert np.degrees(rotation_angle(found[:3, :3].T @ truth[:3, :3])) < 0.3
         assert np.linalg.norm(scale * found[:3, 3] - truth[:3, 3]) < 0.03
+
+
+def through_a_lens(picture: bytes, k1: float) -> bytes:
+    """A picture as a lens with radial distortion would have taken it."""
+    gray = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
+    K = np.array([[CAMERA.fx, 0, CAMERA.cx], [0, CAMERA.fy, CAMERA.cy], [0, 0, 1]])
+    pixels = np.stack(np.meshgrid(*map(np.arange, gray.shape[::-1])), axis=-1).astype(np.float64)
+    source = cv2.undistortPoints(pixels.reshape(-1, 1, 2), K, np.array([k1, 0, 0, 0]), P=K)
+    bent = cv2.remap(gray, source.reshape(*gray.shape, 2).astype(np.float32), None, cv2.INTER_CUBIC)
+    return cv2.imencode(".jpg", bent, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+def test_what_the_calibration_left_of_the_lens_is_found() -> None:
+    k1 = 0.05
+    given = [replace(view, picture=through_a_lens(view.picture, k1)) for view in views()]
+    result = refine(given)
+    reach = np.hypot(CAMERA.width, CAMERA.height) / 2.0 / CAMERA.fx
+    # few features lie in the corners
+    assert np.isclose(result.bend_px, CAMERA.fx * k1 * reach**3, rtol=0.25)
+    assert result.held_out_after_px < 0.5 * result.held_out_before_px
+    base = invert(result.poses[0]) @ result.poses[60]
+    true = invert(true_pose(0)) @ true_pose(6)
+    assert np.degrees(rotation_angle(base[:3, :3].T @ true[:3, :3])) < 0.3
+
+
+def test_what_is_held_out_tells_right_poses_from_wrong_ones() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform([-2, -2, 4], [2, 2, 8], (160, 3))
+    poses = {0: np.eye(4), 1: pose(2.0, 0.4)}
+    seen = {at: points @ invert(T)[:3, :3].T + invert(T)[:3, 3] for at, T in poses.items()}
+    held_out = HeldOut()
+    every = np.repeat(np.arange(160, dtype=np.uint32)[:, None], 2, axis=1)
+    others = held_out.hold(0, 1, every)
+    assert len(others) == 160 - 160 // EVERY
+
+    def rays(at: int, rows: np.ndarray) -> np.ndarray:
+        assert not set(rows) & set(others[:, 0])
+        return seen[at][rows] / seen[at][rows, 2:]
+
+    wrong = {**poses, 1: poses[1] @ se3_exp(np.radians([0, 0, 0, 0.5, 0, 0]))}
+    assert held_out.error_px(poses, rays, 280.0) < 1e-6
+    assert held_out.error_px(wrong, rays, 280.0) > 0.5
+    assert np.isnan(held_out.error_px({0: np.eye(4)}, rays, 280.0))
 
 
 def test_pictures_without_anything_in_common_refine_nothing() -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,14 +22,22 @@ from flow3r_ros.training.scenes.shards import write_shards
 from flow3r_ros.training.sharding import launch
 from flow3r_ros.training.train_config import TrainSettings
 
+CASES: dict[str, dict[str, object]] = {
+    "ddp": {"strategy": "ddp"},
+    "fsdp": {"strategy": "fsdp"},
+    "adapters": {
+        "strategy": "fsdp", "adapters": {"rank": 4}, "activation_checkpointing": True,
+    },
+}  # fmt: skip
 WORKER = """
 import sys
 from pathlib import Path
 import torch
 from flow3r_ros.training.loop import train
 torch.set_num_threads(1)
-config, data, output = map(Path, sys.argv[1:4])
-train(config, [data], output, int(sys.argv[4]), resume="resume" in sys.argv)
+data, steps, resume = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "resume"
+for folder in map(Path, sys.argv[4:]):
+    train(folder / "train.yaml", [data], folder / "two", steps, resume=resume)
 """
 
 
@@ -40,89 +49,76 @@ def losses_of(output: Path) -> list[list[float]]:
         ]
 
 
-@pytest.mark.parametrize(
-    ("strategy", "changes"),
-    [
-        ("ddp", {}),
-        ("fsdp", {}),
-        ("fsdp", {"adapters": {"rank": 4}, "activation_checkpointing": True}),
-    ],
-)
-def test_two_processes_equal_one_with_the_same_global_batch(
-    strategy: str,
-    changes: dict[str, object],
-    tmp_path: Path,
-    tiny_settings,
-    monkeypatch,
-) -> None:
-    monkeypatch.setattr("flow3r_ros.training.scenes.shards._CLIPS_PER_SHARD", 4)
-    monkeypatch.setitem(scene_shards.GRIDS, "small", ((56, 42),))
-    list(write_shards(tmp_path / "scenes", 0, 1, "photographs"))
-    list(write_shards(tmp_path / "scenes" / "small" / "held_out", 1, 1, "held_out"))
-    held_out = tmp_path / "scenes" / "small" / "held_out"
+def scenes_of(folder: Path) -> Path:
+    """A shard of small scenes with a held-out one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flow3r_ros.training.scenes.shards._CLIPS_PER_SHARD", 4)
+        patch.setitem(scene_shards.GRIDS, "small", ((56, 42),))
+        held_out = folder / "small" / "held_out"
+        list(write_shards(folder, 0, 1, "photographs"))
+        list(write_shards(held_out, 1, 1, "held_out"))
     for shard in (held_out / "small").glob("scenes_*"):
         shard.rename(held_out / shard.name)
-    tree = {
-        "steps": 2,
-        "clips_per_step": 4,
-        "validate_every": 1,
-        "validation_clips": 2,
-        "strategy": strategy,
-        "dropout": {},
-        **changes,
-    }
-    settings = tiny_settings(**tree, optimisation={"learning_rate": 1e-4, "warmup_steps": 1})
-    config = tmp_path / "train.yaml"
-    config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
-    train(config, [tmp_path / "scenes" / "small"], tmp_path / "one")
+    return folder / "small"
 
-    script = tmp_path / "worker.py"
+
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, tiny_settings: Callable[..., TrainSettings]
+) -> Path:
+    """For every case a folder with a run of `one` process and one of `two`, the latter resumed
+    after its first step: a shared network is also written and read in parts. All cases share their
+    processes, which take longer to start than to train."""
+    root = tmp_path_factory.mktemp("trained")
+    data = scenes_of(root / "scenes")
+    for name, changes in CASES.items():
+        settings = tiny_settings(
+            steps=2, clips_per_step=4, validate_every=1, validation_clips=2, dropout={},
+            optimisation={"learning_rate": 1e-4, "warmup_steps": 1}, **changes,
+        )  # fmt: skip
+        (root / name).mkdir()
+        config = root / name / "train.yaml"
+        config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+        train(config, [data], root / name / "one")
+    script = root / "worker.py"
     script.write_text(WORKER)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node=2",
-        "--standalone",
-        str(script),
-    ]
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script)]
+    folders = [str(root / name) for name in CASES]
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
-    paths = [str(config), str(tmp_path / "scenes" / "small"), str(tmp_path / "two")]
-    for more in (["1"], ["2", "resume"]):  # a shared network is also written and read in parts
+    for steps, how in (("1", "anew"), ("2", "resume")):
         done = subprocess.run(
-            [*command, *paths, *more],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=800,
-            check=False,
-        )
+            [sys.executable, *launcher, str(data), steps, how, *folders],
+            env=environment, capture_output=True, text=True, timeout=800, check=False,
+        )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
+    return root
 
-    one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_equal_one_with_the_same_global_batch(name: str, trained: Path) -> None:
+    folder = trained / name
+    one, two = losses_of(folder / "one"), losses_of(folder / "two")
     assert len(one) == len(two) == 2
     for ours, theirs in zip(one, two, strict=True):
         assert theirs == pytest.approx(ours, rel=1e-3)
     ours, theirs = (
-        load_file(tmp_path / run / "checkpoints" / "optimizer_000002.safetensors")
+        load_file(folder / run / "checkpoints" / "optimizer_000002.safetensors")
         for run in ("one", "two")
     )
-    for name in (name for name in ours if name.startswith("exp_avg.")):
-        assert (
-            float((ours[name] - theirs[name]).norm()) <= 1e-2 * float(ours[name].norm()) + 1e-6
-        ), name
+    for key in (key for key in ours if key.startswith("exp_avg.")):
+        assert float((ours[key] - theirs[key]).norm()) <= 1e-2 * float(ours[key].norm()) + 1e-6, key
     ours, theirs = (
-        load_file(tmp_path / run / "model" / "model.safetensors") for run in ("one", "two")
+        load_file(folder / run / "model" / "model.safetensors") for run in ("one", "two")
     )
     assert {name: value.shape for name, value in ours.items()} == {
         name: value.shape for name, value in theirs.items()
     }
     scores = [
-        json.loads((tmp_path / run / "validation.jsonl").read_text().splitlines()[-1])
+        json.loads((folder / run / "validation.jsonl").read_text().splitlines()[-1])
         for run in ("one", "two")
     ]
     assert scores[1]["epe_head"] == pytest.approx(scores[0]["epe_head"], rel=2e-2)

@@ -49,14 +49,21 @@ def shadows(
 def _between(scene: Scene, frame: int, primitive: int, lamp: Float64, points: Float64) -> Bool:
     """Whether one box or ellipsoid lies between lamp `[M, 3]` and points `[M, 3]`, bool `[M]`."""
     view, half = invert(scene.poses[frame, primitive]), scene.half[primitive]
-    start = ((lamp @ view[:3, :3].T + view[:3, 3]) / half).astype(np.float32)
-    way = ((points @ view[:3, :3].T + view[:3, 3]) / half).astype(np.float32) - start
+
+    def inside(places: Float64) -> Float32:
+        """In the axes and half sizes of the shape, `[3, M]`: sums over rows are several times as
+        fast as sums over columns."""
+        scaled = (places @ view[:3, :3].T + view[:3, 3]) / half
+        return np.ascontiguousarray(scaled.T, np.float32)
+
+    start = inside(lamp)
+    way = inside(points) - start
     if scene.shape[primitive] == Shape.ELLIPSOID:
-        a, b = np.sum(way * way, axis=-1), np.sum(way * start, axis=-1)
-        root = b * b - a * (np.sum(start * start, axis=-1) - 1)
+        a, b = np.sum(way * way, axis=0), np.sum(way * start, axis=0)
+        root = b * b - a * (np.sum(start * start, axis=0) - 1)
         first = (-b - np.sqrt(np.maximum(root, 0))) / np.maximum(a, 1e-12)
         return np.asarray((root > 0) & (first > 0) & (first < SURFACE))
     inverse = 1 / np.where(np.abs(way) < 1e-9, np.float32(1e-9), way)
     middle, reach = -start * inverse, np.abs(inverse)
-    enter, leave = np.max(middle - reach, axis=-1), np.min(middle + reach, axis=-1)
+    enter, leave = np.max(middle - reach, axis=0), np.min(middle + reach, axis=0)
     return np.asarray((enter < leave) & (enter > 0) & (enter < SURFACE))

@@ -1,0 +1,56 @@
+"""Matches that an adjustment never sees, to judge it by: what poses were fitted to always agrees
+better with them than before, whether they became right or wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow3r_ros.geometry.epipolar import Matches, robust_cost, sampson_residual
+from flow3r_ros.geometry.lie import invert
+from flow3r_ros.types import Float64
+
+EVERY = 8
+"""one match in so many of a pair of pictures is held out"""
+
+
+class HeldOut:
+    """Matches held out, `rows` of features in two pictures, which are known by number."""
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple[int, int, NDArray[np.uint32]]] = []
+
+    def hold(self, first: int, second: int, rows: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Keep some of the matches `[M, 2]` of a pair; returns the others."""
+        held = np.arange(len(rows)) % EVERY == EVERY - 1
+        self._pairs.append((first, second, rows[held]))
+        return np.asarray(rows[~held], np.uint32)
+
+    def error_px(
+        self,
+        poses: Mapping[int, Float64],
+        rays: Callable[[int, NDArray[np.uint32]], Float64],
+        focal: float,
+    ) -> float:
+        """Robust rms of their epipolar error in pixels, NaN where nothing can be judged.
+
+        Args:
+            poses: `[4, 4]` camera-to-world by picture; pairs with one that is missing do not count.
+            rays: of features (picture, rows `[N]`), `[N, 3]` with z = 1.
+            focal: pixels, of the first picture.
+        """
+        errors = [np.empty(0)]
+        for first, second, rows in self._pairs:
+            if first not in poses or second not in poses:
+                continue
+            T = invert(poses[second]) @ poses[first]
+            nowhere = np.zeros(len(rows), np.intp)
+            matches = Matches(
+                rays(first, rows[:, 0]), rays(second, rows[:, 1]), np.ones(len(rows)), nowhere,
+                nowhere, focal,
+            )  # fmt: skip
+            errors.append(sampson_residual(T[:3, :3], T[:3, 3], matches))
+        error = np.concatenate(errors)
+        return robust_cost(error, np.ones(len(error))) if len(error) else float("nan")
