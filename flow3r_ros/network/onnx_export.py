@@ -73,13 +73,13 @@ class _Decoder(nn.Module):
         self.model, self.size, self.with_flow = model, size, with_flow
 
     def forward(self, tokens: Tensor, wanted: Tensor, planes: Tensor | None = None) -> list[Tensor]:
-        none = tokens.new_zeros(1, 1, 4, 4)  # poses are applied outside
-        evidence = None if planes is None else EvidenceInput(planes[None], none)
+        unused = tokens.new_zeros(1, 1, 4, 4)  # prior poses are applied outside the graph
+        evidence = None if planes is None else EvidenceInput(planes[None], unused)
         out = self.model.decode_maps(tokens[None], self.size, evidence, wanted)
         found = [out.local_points, out.conf, out.rows, out.translation]
         if self.with_flow:
-            found += [*([] if out.rays is None else [out.rays])]
-            found += [*out.point_latents, *out.camera_latents]
+            rays = [] if out.rays is None else [out.rays]
+            found += [*rays, *out.point_latents, *out.camera_latents]
         return found
 
 
