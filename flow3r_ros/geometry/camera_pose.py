@@ -31,6 +31,8 @@ DEPTH_ROUNDS = 2
 """steps in which a point's inverse depth is fitted to its observation"""
 MOST_CHANGE = 2.3
 """most that the logarithm of a fitted depth differs from the expected one"""
+STILL = 1e-4
+"""step in median depths and rad below which a fit has arrived: a twentieth of a pixel"""
 MIN_POINTS = 12
 """points without which no essential matrix is looked for"""
 
@@ -118,9 +120,12 @@ def fit_camera_pose(
     guessed = bool(np.any(points.sigma > KNOWN * points.inverse))
     information = np.zeros((6, 6))
     whitened = np.zeros((len(points), 2))
-    for left in range(iterations, -1, -1):
+    typical = float(np.median(points.inverse)) if len(points) else 1.0
+    left = iterations
+    while True:
         # far off, fitted depths would settle on any motion: they come in once the pose is near
-        rounds = DEPTH_ROUNDS if guessed and left <= iterations // 2 else 0
+        near = not guessed or left <= iterations // 2
+        rounds = DEPTH_ROUNDS if guessed and near else 0
         inverse, line = _explained(points, observed, camera, T_cam_ref, sigma_px, rounds)
         whitened = _whitened(points, inverse, line, sigma_px)
         jacobian = _derivative(points, inverse, line, camera, sigma_px)
@@ -139,6 +144,8 @@ def fit_camera_pose(
         damping = 1e-6 * np.trace(information) / 6.0 + 1e-12
         step = np.linalg.solve(normal + damping * np.eye(6), -gradient)
         T_cam_ref = se3_exp(step) @ T_cam_ref
+        still = max(typical * float(np.abs(step[:3]).max()), float(np.abs(step[3:]).max())) < STILL
+        left = (0 if near else iterations // 2) if still else left - 1
     inliers = float(np.mean(np.sum(whitened**2, axis=1) < 9.0)) if len(points) else 0.0
     return PoseFit(rigidified(invert(T_cam_ref)), information, whitened, inliers)
 

@@ -20,6 +20,8 @@ from flow3r_ros.types import Camera, Float64
 
 CAUCHY = 2.0
 """whitened residuals beyond it are outliers"""
+WRONG = 6.0
+"""sigmas of the focal length beyond which the given one is no longer a witness"""
 BEHIND = 30.0
 """whitened residual of a point that a pose puts behind its camera"""
 
@@ -145,14 +147,14 @@ def _off_prior(problem: Problem) -> tuple[Float64, Float64]:
 
 def _focal_prior(problem: Problem) -> tuple[float, float, float]:
     """Cost, gradient and information of the logarithm of the focal length, about the given one: a
-    calibration is right to within `focal_sigma` or, beyond `CAUCHY` of them, just wrong. One that
-    is fixed is held where it is."""
+    calibration is right to within `focal_sigma` or, beyond `WRONG` of them, just wrong. One that is
+    fixed is held where it is."""
     if not problem.focal_sigma:
         return 0.0, 0.0, 1.0
     sharp = 1.0 / problem.focal_sigma
     off = sharp * float(np.log(problem.focal))
-    weight = 1.0 / (1.0 + (off / CAUCHY) ** 2)
-    return CAUCHY**2 * float(np.log1p((off / CAUCHY) ** 2)), weight * sharp * off, weight * sharp**2
+    weight = 1.0 / (1.0 + (off / WRONG) ** 2)
+    return WRONG**2 * float(np.log1p((off / WRONG) ** 2)), weight * sharp * off, weight * sharp**2
 
 
 def _normal_equations(problem: Problem) -> _System:

@@ -83,4 +83,4 @@ def misfit(focal: float, sigma: float) -> str:
     if abs(off) < max(MISFIT, SIGMAS * sigma):
         return ""
     share, which = abs(focal - 1.0), "longer" if off > 0 else "shorter"
-    return f"the given intrinsics do not fit: the focal length is {share:.0%} {which}; recalibrate"
+    return f"the given intrinsics do not fit: the focal length is {share:.0%} {which}"

@@ -85,6 +85,9 @@ def problems_of(summary: Mapping[str, Any]) -> list[Problem]:
                 "calibrate the camera and give --camera camera.json; depth and way are distorted",
             )
         )
+    if camera.get("misfit"):
+        what = f"what corners do fits a lens {camera['focal']:.3f} times as long, which was used"
+        found.append(Problem(str(camera["misfit"]), what, "calibrate the camera again"))
     seams, refused = int(summary.get("seams", 0)), int(summary.get("seams_refused", 0))
     if refused >= 3 and refused > MANY_REFUSED * (seams + refused):
         found.append(

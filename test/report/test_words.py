@@ -63,6 +63,9 @@ def test_problems_say_what_to_try_the_gravest_first() -> None:
     assert "the focal length is assumed, not known" in said
     assert "4 of 10 answers of the network were refused" in said
     assert not problems_of({})
+    wrong = {"camera": {"misfit": "the lens is 9% longer", "focal": 1.09}}
+    assert [problem.what for problem in problems_of(wrong)] == ["the lens is 9% longer"]
+    assert not problems_of({"camera": {"misfit": "", "focal": 1.01}})
 
 
 def test_rows_have_sensible_digits_and_every_stage() -> None:
