@@ -49,12 +49,12 @@ class ModelSettings(Settings):
         description="arithmetic of the transformer; auto = bfloat16 where the device is fast at it",
     )
     threads: int = Field(
-        0,
-        ge=0,
-        le=256,
-        description="CPU threads of the network; 0 = half of the cores, geometry has the others",
+        0, ge=0, le=256, description="CPU threads of the network; 0 = half of the cores"
     )
     compile: bool = Field(False, description="torch.compile for static shapes (CUDA)")
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
+        "auto", description="onnxruntime's, for an exported model; auto = cuda where it has it"
+    )
 
 
 class EngineSettings(Settings):

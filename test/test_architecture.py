@@ -40,6 +40,7 @@ ONLY_IN: dict[str, set[str]] = {
     "ray": {"training"},
     "lightning": {"training"},
     "huggingface_hub": {"network"},
+    "onnxruntime": {"network"},
     "rosbags": {"bags", "wire"},
 }
 """third-party packages that belong to some rooms alone (bench, cli and library see everything)"""
@@ -144,7 +145,7 @@ def import_all_without(
 DECLARED: dict[tuple[str, ...], tuple[str, ...]] = {
     ("geometry", "network", "odometry"): ("scipy", "rosbags", "typer", "rich", "gtsam", "pycolmap"),
     LIGHT: ("torch", "gtsam", "pycolmap", "scipy", "skimage"),
-    (*LIGHT, "network", "training"): ("huggingface_hub",),
+    (*LIGHT, "network", "training"): ("huggingface_hub", "onnx", "onnxruntime", "onnxscript"),
 }
 """rooms -> packages that they import without, beside those that nobody needs to import"""
 

@@ -133,7 +133,7 @@ def test_one_version_everywhere() -> None:
 def test_a_missing_extra_is_installed_by_the_line_that_is_said() -> None:
     """Every package is named, with no name of ours that no index knows."""
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    for extra in ("viz", "train", "fleet", "hub", "slam", "refine"):
+    for extra in ("viz", "train", "fleet", "hub", "onnx", "slam", "refine"):
         (listed,) = re.findall(rf"^{extra} = \[(.*)\]$", pyproject, re.MULTILINE)
         names = [name.partition(";")[0] for name in re.findall(r'"([^"]+)"', listed)]
         assert shlex.split(install_extra(extra)) == ["pip", "install", *names]

@@ -106,7 +106,7 @@ def need(window: int, size: tuple[int, int], config: Flow3rConfig | None = None)
 
         def step() -> None:
             newest = model.encode_images(image)[None]
-            wanted = list(range(max(0, window - WANTED), window))
+            wanted = torch.arange(max(0, window - WANTED), window)
             model.decode(torch.cat([cached, newest], dim=1), (height, width), wanted=wanted)
 
         alive = Alive([*model.parameters(), *model.buffers(), cached, image])

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from flow3r_ros.bench.network_gpu import NOT_MEASURED, bench_gpu
 from flow3r_ros.config import ModelSettings
-from flow3r_ros.network.model import EvidenceInput
+from flow3r_ros.network.outputs import EvidenceInput
 from flow3r_ros.network.runner import Runner, open_predictor
 from flow3r_ros.types import Evidence, Frame, Window
 
@@ -125,7 +125,9 @@ def _plain(runner: Runner, frames: int) -> Callable[[], object]:
 
     def forward() -> object:
         with torch.inference_mode():
-            return runner.model(images, None, tensors)["points"].cpu()
+            tokens = runner.model.encode_images(images[0])[None]
+            out = runner.model.decode(tokens, (height, width), None, tensors)
+            return out["points"].cpu()
 
     return forward
 

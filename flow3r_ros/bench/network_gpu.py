@@ -108,7 +108,9 @@ def _device_cases(model: Flow3r, device: torch.device, size: tuple[int, int]) ->
     def step() -> object:
         newest = model.encode_images(images[0, -1:])[None]
         return model.decode(
-            torch.cat([cached[:, 1:], newest], dim=1), (height, width), wanted=[WINDOW - 1]
+            torch.cat([cached[:, 1:], newest], dim=1),
+            (height, width),
+            wanted=torch.tensor([WINDOW - 1], device=device),
         )["points"]
 
     return {"full": full, "step": step}

@@ -1,9 +1,11 @@
-"""`flow3r models`: list, inspect, import, fetch and verify model folders."""
+"""`flow3r models`: list, inspect, import, fetch, verify and export model folders."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +15,7 @@ from flow3r_ros.cli.console import AsJson, examples, print_result, print_table, 
 from flow3r_ros.errors import printable
 
 models_app = typer.Typer(
-    help="List, inspect, import, fetch and verify models.", no_args_is_help=True
+    help="List, inspect, import, fetch, verify and export models.", no_args_is_help=True
 )
 
 
@@ -116,3 +118,48 @@ def models_verify(
         },
         as_json,
     )
+
+
+class Format(str, Enum):
+    """What models are exported as."""
+
+    onnx = "onnx"
+
+
+@models_app.command("export", epilog=examples("flow3r models export flow3r_nano --image 1280x720"))
+def models_export(
+    name: Annotated[str, typer.Argument(help="model name or folder")],
+    format_: Annotated[
+        Format, typer.Option("--format", help="what to write; needs the extra onnx")
+    ] = Format.onnx,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="new model folder; default: NAME_onnx in the user's models folder"),
+    ] = None,
+    image: Annotated[
+        str,
+        typer.Option(
+            help="WIDTHxHEIGHT of the camera's images, whose shape the graphs are fixed to",
+            metavar="WxH",
+        ),
+    ] = "640x480",
+    flow: Annotated[bool, typer.Option(help="export the flow head as well")] = True,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="put it in the place of an older model folder")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model as ONNX graphs that onnxruntime and TensorRT run, checked against torch."""
+    from flow3r_ros.network.catalog import describe
+    from flow3r_ros.network.onnx_export import export_model
+
+    found = re.fullmatch(r"([1-9]\d{1,4})x([1-9]\d{1,4})", image)
+    if found is None:
+        raise typer.BadParameter(f"{printable(image)}: give --image as 640x480")
+    size = int(found[1]), int(found[2])
+    folder, difference = export_model(name, size, output, with_flow=flow, replace=replace)
+    print_result(
+        describe(folder) | {"format": format_.value, "difference_to_torch": difference}, as_json
+    )
+    if not as_json:
+        print_written((folder.path, f"--model {folder.path} uses it"))

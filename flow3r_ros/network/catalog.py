@@ -2,8 +2,9 @@
 the manifest promises.
 
 A folder `models/NAME/` holds `config.json` (architecture), `manifest.yaml` and `model.safetensors`
-(or the official `flow3r.bin`). Bundled folders lie in the repository or under
-`share/flow3r_ros/models` of an install prefix, fetched and imported ones in the user's data folder.
+(or the official `flow3r.bin`; an exported one ONNX graphs). Bundled folders lie in the repository
+or under `share/flow3r_ros/models` of an install prefix, fetched, imported and exported ones in the
+user's data folder.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from flow3r_ros.errors import ModelError
 from flow3r_ros.mappings import first_fault, read_mapping
@@ -29,7 +30,15 @@ from flow3r_ros.paths import shared_files
 logger = logging.getLogger(__name__)
 
 WEIGHTS = ("model.safetensors", "flow3r.bin")
-MODEL_FILES = {"config.json", "manifest.yaml", *WEIGHTS}
+ENCODER, DECODER, FLOW = GRAPHS = ("encoder.onnx", "decoder.onnx", "flow.onnx")
+"""graphs of an exported model; the last only where its flow head was exported"""
+MODEL_FILES = {
+    "config.json",
+    "manifest.yaml",
+    *WEIGHTS,
+    *GRAPHS,
+    *(f"{graph}.data" for graph in GRAPHS),
+}
 """what a model folder of ours holds, and nothing else"""
 MAX_PIXELS = 1 << 22
 """most pixels a manifest may ask for as the network's input, sixteen times the official one's"""
@@ -56,6 +65,21 @@ class InputSpec(BaseModel):
         return self.pixels or self.resolution[0] * self.resolution[1]
 
 
+class Graphs(BaseModel):
+    """What is known of exported ONNX graphs: the one input `size` (width, height) that they take,
+    and the sha256 of every file (weights of a large graph lie in `.onnx.data` beside it)."""
+
+    model_config = ConfigDict(extra="forbid")
+    size: tuple[Side, Side]
+    sha256: dict[str, str]
+
+    @model_validator(mode="after")
+    def _names_graphs(self) -> Graphs:
+        if not {ENCODER, DECODER} <= self.sha256.keys() <= MODEL_FILES:
+            raise ValueError(f"sha256 must name {ENCODER}, {DECODER} and files beside them")
+        return self
+
+
 class Manifest(BaseModel):
     """`manifest.yaml`: what is known about the weights, and nothing more; `sha256` is empty until
     the weights have been seen."""
@@ -70,11 +94,13 @@ class Manifest(BaseModel):
     trained_on: str = ""
     metrics: dict[str, Any] = {}
     calibration: Calibration | None = None
+    graphs: Graphs | None = None
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """One model folder; `weights` is None where they have not been fetched or imported yet."""
+    """One model folder; `weights` is None where they have not been fetched or imported yet, and the
+    decoder's graph where graphs were exported."""
 
     path: Path
     manifest: Manifest
@@ -166,7 +192,8 @@ def read_folder(path: Path) -> ModelFolder:
         manifest = Manifest.model_validate(read_mapping(manifest_path, ModelError, cure))
     except ValidationError as error:
         raise ModelError(f"{manifest_path}: {first_fault(error)}", cure) from error
-    weights = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
+    names = WEIGHTS if manifest.graphs is None else (DECODER,)
+    weights = next((path / name for name in names if (path / name).is_file()), None)
     return ModelFolder(path, manifest, weights)
 
 
@@ -196,13 +223,17 @@ def verify(folder: ModelFolder) -> str:
     if folder.weights is None:
         cure = "fetch them with: flow3r models fetch, or: flow3r models import FILE"
         raise ModelError(f"{folder.path}: holds no weights ({' or '.join(WEIGHTS)})", cure)
-    digest = file_sha256(folder.weights)
-    if folder.manifest.sha256 and digest != folder.manifest.sha256:
-        what = (
-            f"{folder.weights}: sha256 {digest[:12]}... differs from the manifest's "
-            f"{folder.manifest.sha256[:12]}..."
-        )
-        raise ModelError(what, "the file is damaged or was replaced: fetch or import it again")
+    graphs = folder.manifest.graphs
+    for name, expected in (graphs.sha256 if graphs else {}).items():
+        _check_digest(folder.path / name, expected, "export it again: flow3r models export")
+    return _check_digest(folder.weights, folder.manifest.sha256, "fetch or import it again")
+
+
+def _check_digest(path: Path, expected: str, again: str) -> str:
+    digest = file_sha256(path)
+    if expected and digest != expected:
+        what = f"{path}: sha256 {digest[:12]}... differs from the manifest's {expected[:12]}..."
+        raise ModelError(what, f"the file is damaged or was replaced: {again}")
     return digest
 
 

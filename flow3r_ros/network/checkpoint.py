@@ -153,6 +153,11 @@ def build(config: Flow3rConfig, weights: Mapping[str, Tensor], origin: Path) -> 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The state dict of a `.safetensors` or `.bin`/`.pt`/`.pth` file on the CPU. Raises ModelError
     naming the file and the cure."""
+    if path.suffix == ".onnx":
+        raise ModelError(
+            f"{path}: is an exported graph, which runs but cannot be trained or changed",
+            "give the model that it was exported from (`source` in its manifest)",
+        )
     if not path.is_file():
         raise ModelError(
             f"{path}: does not exist", "fetch it with: flow3r models fetch, or give the right path"

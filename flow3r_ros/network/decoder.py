@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -26,16 +24,16 @@ def alternate(
     blocks: nn.ModuleList,
     tokens: Tensor,
     turn: Rotation | None,
-    wanted: Sequence[int] | None = None,
+    wanted: Tensor | None = None,
 ) -> Tensor:
     """Run frame-wise (even) and global (odd) attention over `tokens [B, N, T, D]`.
 
     Returns the outputs of the last two blocks side by side (frame first, global second), `[B, N, T,
-    2 D]`, or of the `wanted` frames only: then the last block answers just their tokens.
+    2 D]`, or of the frames `wanted [W]` only: then the last block answers just their tokens.
     """
     batch, frames, count, width = tokens.shape
     turn_all = None if turn is None else turn.repeat(frames)
-    asking = None if wanted is None else _tokens_of(wanted, count, tokens.device)
+    asking = None if wanted is None else _tokens_of(wanted, count)
     within = across = tokens
     for index in range(0, len(blocks), 2):
         within = blocks[index](across.reshape(batch * frames, count, width), turn)
@@ -45,14 +43,13 @@ def alternate(
         )
     within = within.reshape(tokens.shape)
     if wanted is not None:
-        within = within[:, list(wanted)]
+        within = within[:, wanted]
     return torch.cat([within, across.reshape(within.shape)], dim=-1)
 
 
-def _tokens_of(frames: Sequence[int], count: int, device: torch.device) -> Tensor:
+def _tokens_of(frames: Tensor, count: int) -> Tensor:
     """Indices of all tokens of some frames among the tokens of all frames."""
-    starts = torch.tensor(list(frames), device=device) * count
-    return (starts[:, None] + torch.arange(count, device=device)).flatten()
+    return (frames[:, None] * count + torch.arange(count, device=frames.device)).flatten()
 
 
 class HeadDecoder(nn.Module):

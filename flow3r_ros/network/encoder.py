@@ -46,28 +46,30 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, positions: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Normalised images `[M, 3, H, W]` (multiples of the patch) to patch tokens `[M, T,
-        width]`, row-major; `[M, T, width + PACKED]` with `fine`."""
+        width]`, row-major; `[M, T, width + PACKED]` with `fine`.
+
+        `positions` are those of this size, where the caller has them already (an exported graph
+        cannot resample them)."""
         patches, finer = self.patch_embed(images)
-        rows, columns = patches.shape[-2:]
-        cls_position, patch_positions = self._positions(
-            rows, columns, square=images.shape[-1] == images.shape[-2]
-        )
+        cls_position, patch_positions = positions or self.positions(*patches.shape[-2:])
         patches = patches.flatten(2).transpose(1, 2) + patch_positions.to(patches.dtype)
-        cls = (self.cls_token + cls_position).expand(len(images), -1, -1)
-        tokens = torch.cat([cls, self.register_tokens.expand(len(images), -1, -1), patches], dim=1)
+        cls = (self.cls_token + cls_position).expand(images.shape[0], -1, -1)
+        tokens = torch.cat(
+            [cls, self.register_tokens.expand(images.shape[0], -1, -1), patches], dim=1
+        )
         for block in self.blocks:
             tokens = block(tokens)
         normalised: Tensor = self.norm(tokens)
         normalised = normalised[:, 1 + self.register_tokens.shape[1] :]
         return torch.cat([normalised, pack(finer)], dim=-1) if self.fine else normalised
 
-    def _positions(self, rows: int, columns: int, square: bool) -> tuple[Tensor, Tensor]:
+    def positions(self, rows: int, columns: int) -> tuple[Tensor, Tensor]:
         """Position rows of the class token and of the patches; resampled (bicubic, antialiased,
         exact size) off the native grid."""
         cls, patches = self.pos_embed[:, :1], self.pos_embed[:, 1:]
-        if square and rows * columns == self.grid**2:
+        if rows == columns == self.grid:
             return cls, patches
         native = patches.float().reshape(1, self.grid, self.grid, -1).permute(0, 3, 1, 2)
         resampled = F.interpolate(

@@ -37,7 +37,7 @@ def pack(levels: Sequence[Tensor]) -> Tensor:
 
 def unpack(packed: Tensor, rows: int, columns: int) -> list[Tensor]:
     """The inverse of `pack`."""
-    maps = packed.transpose(1, 2).reshape(len(packed), PACKED, rows, columns)
+    maps = packed.transpose(1, 2).reshape(packed.shape[0], PACKED, rows, columns)
     sizes = [channels * cells**2 for channels, cells in zip(CHANNELS, CELLS, strict=True)]
     return [
         F.pixel_shuffle(part, cells)
@@ -87,7 +87,7 @@ class FineHead(nn.Module):
 
 
 def _on_grid(tokens: Tensor, rows: int, columns: int) -> Tensor:
-    return tokens.transpose(1, 2).reshape(len(tokens), -1, rows, columns)
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, rows, columns)
 
 
 def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:

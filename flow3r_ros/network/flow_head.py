@@ -111,7 +111,9 @@ class FlowHead(nn.Module):
         for k, (point, camera) in enumerate(zip(points, cameras, strict=True)):
             pooled = camera.mean(dim=1, keepdim=True)[target].expand(-1, rows * columns, -1)
             fused = self.norm(self.mlp(torch.cat([camera[source], pooled, point[source]], dim=-1)))
-            level = self.projects[k](fused.transpose(1, 2).reshape(len(source), -1, rows, columns))
+            level = self.projects[k](
+                fused.transpose(1, 2).reshape(source.shape[0], -1, rows, columns)
+            )
             level = self.resize_layers[k](self._with_positions(level, size))
             levels.append(self.scratch[f"layer{k + 1}_rn"](level))
         out = self.scratch["refinenet4"](levels[3], levels[2].shape[-2:])

@@ -20,7 +20,7 @@ class PatchHead(nn.Module):
     def forward(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
         """Patch tokens `[M, rows * columns, width]` to maps `[M, channels, rows * patch, columns *
         patch]`."""
-        maps = self.proj(tokens).transpose(1, 2).reshape(len(tokens), -1, rows, columns)
+        maps = self.proj(tokens).transpose(1, 2).reshape(tokens.shape[0], -1, rows, columns)
         return F.pixel_shuffle(maps, self.patch_size)
 
 
@@ -53,15 +53,15 @@ class CameraHead(nn.Module):
         self.fc_t = nn.Linear(width, 3)
         self.fc_rot = nn.Linear(width, 9)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Patch tokens `[M, T, width]` (no registers) to float32 poses `[M, 4, 4]`."""
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Patch tokens `[M, T, width]` (no registers) to the float32 rows `[M, 3, 3]` of what is
+        about a rotation, each of length one, and the translation `[M, 3]` (`camera_poses` makes
+        poses of them)."""
         for residual in self.res_conv:
             tokens = residual(tokens)
         latent = self.more_mlps(tokens.mean(dim=1))
         rows = F.normalize(self.fc_rot(latent).reshape(-1, 3, 3), dim=-1, eps=1e-12)
-        top = torch.cat([nearest_rotation(rows), self.fc_t(latent)[:, :, None]], dim=2)
-        bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(top), 1, 4)
-        return torch.cat([top, bottom], dim=1)
+        return rows, self.fc_t(latent)
 
 
 class _NearestRotation(torch.autograd.Function):
@@ -97,6 +97,13 @@ def nearest_rotation(matrices: Tensor) -> Tensor:
     differentiable everywhere but at rank one."""
     result: Tensor = _NearestRotation.apply(matrices)  # type: ignore[no-untyped-call]
     return result
+
+
+def camera_poses(rows: Tensor, translation: Tensor) -> Tensor:
+    """Poses `[M, 4, 4]` of the camera head's `rows [M, 3, 3]` and `translation [M, 3]`."""
+    top = torch.cat([nearest_rotation(rows), translation[:, :, None]], dim=2)
+    bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(top), 1, 4)
+    return torch.cat([top, bottom], dim=1)
 
 
 def transform(poses: Tensor, points: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -24,41 +23,22 @@ from flow3r_ros.network.evidence import (
     RAY_RESIDUAL,
     EvidenceEmbedding,
     EvidenceSkip,
-    assumed_rays,
     full_resolution_rays,
-    reproject,
 )
 from flow3r_ros.network.fine_head import MAPS, FineHead
-from flow3r_ros.network.flow_head import FlowHead, ndc_grid
-from flow3r_ros.network.heads import CameraHead, PatchHead, transform
+from flow3r_ros.network.flow_head import FlowHead
+from flow3r_ros.network.heads import CameraHead, PatchHead
 from flow3r_ros.network.initialise import initialise_encoder, initialise_from_scratch
+from flow3r_ros.network.outputs import (
+    Decoded,
+    EvidenceInput,
+    Outputs,
+    evidence_or_unknown,
+    finish,
+    flow_positions,
+    places_of_pairs,
+)
 from flow3r_ros.network.rope import token_positions
-
-
-class Outputs(TypedDict):
-    """What the network says, float32; N is the number of wanted frames (all of them by default), in
-    the order asked for."""
-
-    points: Tensor
-    """`[B, N, H, W, 3]` in the window's world frame"""
-    local_points: Tensor
-    """`[B, N, H, W, 3]` in each camera's optical frame, up to one scale per window"""
-    conf: Tensor
-    """`[B, N, H, W, 1]` logits"""
-    camera_poses: Tensor
-    """`[B, N, 4, 4]` camera-to-world"""
-    flow: Tensor | None
-    """`[B, S, H, W, 2]` absolute NDC position in the target image, or None when no pairs were
-    given"""
-
-
-class EvidenceInput(NamedTuple):
-    """Evidence as tensors (see `flow3r_ros.geometry.evidence`)."""
-
-    planes: Tensor
-    """`[B, N, C, H/2, W/2]`"""
-    poses: Tensor
-    """`[B, N, 4, 4]` prior camera-to-world"""
 
 
 class Flow3r(nn.Module):
@@ -131,11 +111,23 @@ class Flow3r(nn.Module):
             evidence,
         )
 
-    def encode_images(self, images: Tensor) -> Tensor:
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.image_mean.device
+
+    @property
+    def runs_on(self) -> str:
+        """The same in words, for people."""
+        return str(self.device)
+
+    def encode_images(
+        self, images: Tensor, positions: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
         """Images `[M, 3, H, W]` in [0, 1] to patch tokens `[M, T, width]`, with a fine head its
-        features behind them; every image on its own."""
+        features behind them; every image on its own. `positions` as in `Encoder`."""
         with self._precision(images.device.type):
-            tokens: Tensor = self.encoder((images - self.image_mean) / self.image_std)
+            tokens: Tensor = self.encoder((images - self.image_mean) / self.image_std, positions)
         return tokens
 
     def decode(
@@ -144,31 +136,57 @@ class Flow3r(nn.Module):
         size: tuple[int, int],
         pair_indices: Tensor | None = None,
         evidence: EvidenceInput | None = None,
-        wanted: Sequence[int] | None = None,
+        wanted: Tensor | None = None,
     ) -> Outputs:
         """Patch tokens `[B, N, T, width]` of images of `size` (H, W), as `encode_images` gives
         them, to the outputs.
 
-        Heads run only for the frame indices in `wanted` (None = all), which must contain every
-        frame of `pair_indices`. A network without evidence ignores what is given.
+        Heads run only for the frame indices `wanted`, int64 `[W]` (None = all), which must contain
+        every frame of `pair_indices`. A network without evidence ignores what is given.
         """
         batch, frames = tokens.shape[:2]
+        evidence = evidence_or_unknown(self.config, evidence, (batch, frames), size, tokens.device)
+        decoded = self.decode_maps(tokens, size, evidence, wanted)
+        prior = None if evidence is None else evidence.poses
+        with torch.autocast(tokens.device.type, enabled=False):
+            out = finish(
+                decoded, prior if prior is None or wanted is None else prior[:, wanted], batch
+            )
+            if pair_indices is not None:
+                source, target = places_of_pairs(
+                    pair_indices, wanted, batch, out["camera_poses"].shape[1]
+                )
+                raw = self.raw_flow(
+                    decoded.point_latents, decoded.camera_latents, source, target, size
+                )
+                base = self.config.flow_head.base
+                out["flow"] = flow_positions(raw, base, out, decoded.rays, source, target)
+        return out
+
+    def decode_maps(
+        self,
+        tokens: Tensor,
+        size: tuple[int, int],
+        evidence: EvidenceInput | None,
+        wanted: Tensor | None = None,
+    ) -> Decoded:
+        """The part of `decode` that has weights, but for the flow head; a network with evidence
+        must be given some."""
+        batch, frames = tokens.shape[:2]
         patch, registers = self.config.encoder.patch_size, self.config.decoder.registers
-        rows, columns = size[0] // patch, size[1] // patch
-        chosen = list(range(frames)) if wanted is None else list(wanted)
         width = self.config.encoder.width
-        tokens, finer = tokens[..., :width], tokens[:, chosen, :, width:].flatten(0, 1)
-        takes_evidence = self.config.evidence is not None
-        evidence = (
-            (evidence or self._no_evidence(batch, frames, size, tokens)) if takes_evidence else None
-        )
+        tokens, finer = tokens[..., :width], tokens[..., width:]
+        if wanted is not None:
+            finer = finer[:, wanted]
         with self._precision(tokens.device.type):
             if self.evidence_embedding is not None and evidence is not None:
                 tokens = self.evidence_embedding(
                     tokens.flatten(0, 1), evidence.planes.flatten(0, 1)
                 ).reshape(tokens.shape)
             tokens = torch.cat([self.register_token.expand(batch, frames, -1, -1), tokens], dim=2)
-            positions = token_positions(rows, columns, registers, tokens.device)
+            positions = token_positions(
+                size[0] // patch, size[1] // patch, registers, tokens.device
+            )
             decoded = alternate(
                 self.decoder, tokens, stack_rotation(positions, self.config.decoder), wanted
             ).flatten(0, 1)
@@ -181,37 +199,36 @@ class Flow3r(nn.Module):
             camera, camera_latents = self.camera_decoder(
                 decoded, stack_rotation(positions, self.config.camera_decoder)
             )
-        if evidence is not None and wanted is not None:
-            evidence = EvidenceInput(evidence.planes[:, chosen], evidence.poses[:, chosen])
-
         with torch.autocast(tokens.device.type, enabled=False):
             points, conf, camera = (head[:, registers:].float() for head in (points, conf, camera))
-            raw = self._raw_maps(points, conf, finer.float(), size)
-            local_points, confidence, rays = self._local_points(raw, evidence)
-            poses = self._poses(camera, evidence)
-            shape = (batch, len(chosen))
-            out = Outputs(
-                points=transform(poses, local_points).reshape(*shape, *size, 3),
-                local_points=local_points.reshape(*shape, *size, 3),
-                conf=confidence.permute(0, 2, 3, 1).reshape(*shape, *size, 1),
-                camera_poses=poses.reshape(*shape, 4, 4),
-                flow=None,
+            raw = self._raw_maps(points, conf, finer.flatten(0, 1).float(), size)
+            planes = None if evidence is None else evidence.planes
+            local_points, confidence, rays = self._local_points(
+                raw, planes if planes is None or wanted is None else planes[:, wanted]
             )
-            if pair_indices is not None:
-                latents = [
-                    [level[:, registers:].float() for level in levels]
-                    for levels in (point_latents, camera_latents)
-                ]
-                out["flow"] = self._flow(
-                    latents[0],
-                    latents[1],
-                    _positions_in(chosen, pair_indices),
-                    out,
-                    rays,
-                    (rows, columns),
-                    size,
-                )
-        return out
+            rows, translation = self.camera_head(camera)
+        return Decoded(
+            local_points, confidence, rows, translation, rays, point_latents, camera_latents
+        )
+
+    def raw_flow(
+        self,
+        point_latents: Sequence[Tensor],
+        camera_latents: Sequence[Tensor],
+        source: Tensor,
+        target: Tensor,
+        size: tuple[int, int],
+    ) -> Tensor:
+        """The flow head's `[P, 2, H, W]` of frames `source [P]` into `target [P]`, indices into the
+        latents of `Decoded`."""
+        registers, patch = self.config.decoder.registers, self.config.encoder.patch_size
+        points, cameras = (
+            [level[:, registers:].float() for level in levels]
+            for levels in (point_latents, camera_latents)
+        )
+        grid = size[0] // patch, size[1] // patch
+        raw: Tensor = self.flow_head(points, cameras, source, target, *grid, size)
+        return raw
 
     def lower_precision(self, dtype: torch.dtype) -> None:
         """For inference: compute the transformer stacks in `dtype`, with their matrices converted
@@ -229,6 +246,12 @@ class Flow3r(nn.Module):
                 if isinstance(module, nn.Linear | nn.Conv2d):
                     module.to(dtype)
 
+    def compile_blocks(self) -> None:
+        """Compile the transformer blocks (worth it for static shapes on CUDA)."""
+        for stack in (self.encoder.blocks, self.decoder):
+            for block in stack:
+                block.compile()
+
     def _precision(self, device: str) -> AbstractContextManager[object]:
         return nullcontext() if self.arithmetic is None else torch.autocast(device, self.arithmetic)
 
@@ -244,13 +267,14 @@ class Flow3r(nn.Module):
         return torch.cat([self.point_head(points, *grid), self.conf_head(conf, *grid)], dim=1)
 
     def _local_points(
-        self, raw: Tensor, evidence: EvidenceInput | None
+        self, raw: Tensor, planes: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Points in the camera frame `[M, H, W, 3]`, the confidence's logit `[M, 1, H, W]` and,
-        with evidence, the rays `[M, H, W, 2]` that points are residuals of."""
+        with evidence `planes [B, N, C, H/2, W/2]`, the rays `[M, H, W, 2]` that points are
+        residuals of."""
         rays = None
-        if self.evidence_skip is not None and evidence is not None:
-            planes = evidence.planes.flatten(0, 1).float()
+        if self.evidence_skip is not None and planes is not None:
+            planes = planes.flatten(0, 1).float()
             corrected = 3 if self.config.fine_head is None else MAPS
             raw = torch.cat(
                 [self.evidence_skip(raw[:, :corrected], planes), raw[:, corrected:]], dim=1
@@ -261,62 +285,6 @@ class Flow3r(nn.Module):
             direction = rays + RAY_RESIDUAL * direction
         depth = log_depth.exp()
         return torch.cat([direction * depth, depth], dim=-1), raw[:, 3:], rays
-
-    def _poses(self, tokens: Tensor, evidence: EvidenceInput | None) -> Tensor:
-        """Camera-to-world `[M, 4, 4]`; with evidence the head's pose is a correction in the prior
-        camera's frame."""
-        poses: Tensor = self.camera_head(tokens)
-        return poses if evidence is None else evidence.poses.flatten(0, 1).float() @ poses
-
-    def _flow(
-        self,
-        points: list[Tensor],
-        cameras: list[Tensor],
-        pairs: Tensor,
-        out: Outputs,
-        rays: Tensor | None,
-        grid: tuple[int, int],
-        size: tuple[int, int],
-    ) -> Tensor:
-        """NDC positions `[B, S, H, W, 2]` for `pairs [B, S, 2]` into the chosen frames."""
-        batch, frames = out["camera_poses"].shape[:2]
-        index = (pairs + frames * torch.arange(batch, device=pairs.device)[:, None, None]).flatten(
-            0, 1
-        )
-        source, target = index[:, 0], index[:, 1]
-        raw: Tensor = self.flow_head(points, cameras, source, target, *grid, size).permute(
-            0, 2, 3, 1
-        )
-        if self.config.flow_head.base == "identity":
-            raw = raw + ndc_grid(*size, raw.device)
-        elif self.config.flow_head.base == "reprojection":
-            seen_by = (
-                assumed_rays(*size, raw.device).expand(len(target), -1, -1, -1)
-                if rays is None
-                else rays[target]
-            )
-            raw = raw + reproject(
-                out["points"].flatten(0, 1)[source],
-                out["camera_poses"].flatten(0, 1)[target],
-                seen_by,
-            )
-        return raw.reshape(*pairs.shape[:2], *size, 2)
-
-    def _no_evidence(
-        self, batch: int, frames: int, size: tuple[int, int], like: Tensor
-    ) -> EvidenceInput:
-        """What a network that takes evidence is given when there is none: unknown rays, unknown
-        depth, identity poses."""
-        assert self.config.evidence is not None
-        planes = like.new_zeros(
-            batch,
-            frames,
-            self.config.evidence.channels,
-            size[0] // 2,
-            size[1] // 2,
-            dtype=torch.float32,
-        )
-        return EvidenceInput(planes, torch.eye(4, device=like.device).expand(batch, frames, 4, 4))
 
     @torch.no_grad()
     def _start_at_prior(self) -> None:
@@ -334,12 +302,3 @@ class Flow3r(nn.Module):
         nn.init.zeros_(self.flow_head.scratch["output_conv2"][2].weight)  # type: ignore[index]
         if self.evidence_skip is not None:
             nn.init.zeros_(self.evidence_skip.out.weight)
-
-
-def _positions_in(chosen: list[int], pairs: Tensor) -> Tensor:
-    """Translate frame indices into places among the chosen frames."""
-    place = torch.full((max(chosen) + 1,), -1, dtype=torch.int64)
-    place[torch.tensor(chosen)] = torch.arange(len(chosen))
-    if pairs.numel() and (int(pairs.max()) > max(chosen) or bool((place[pairs.cpu()] < 0).any())):
-        raise ValueError("every frame of pair_indices must be among the wanted frames")
-    return place.to(pairs.device)[pairs]

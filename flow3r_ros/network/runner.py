@@ -1,4 +1,5 @@
-"""The network behind the Predictor protocol: frames in, numpy out, on CPU or CUDA.
+"""The network behind the Predictor protocol: frames in, numpy out, in torch on CPU or CUDA, or
+exported in onnxruntime.
 
 A frame is encoded once and its tokens kept by frame id, so a window that shares frames with the
 last one encodes only what is new; heads run only for frames whose result is used. Running out of
@@ -26,7 +27,9 @@ from flow3r_ros.network.catalog import InputSpec, Manifest, find_model
 from flow3r_ros.network.checkpoint import load_folder
 from flow3r_ros.network.device import choose_device, choose_dtype, usable_cores
 from flow3r_ros.network.memory import Smaller, is_out_of_memory
-from flow3r_ros.network.model import EvidenceInput, Flow3r, Outputs
+from flow3r_ros.network.model import Flow3r
+from flow3r_ros.network.onnx_network import OnnxNetwork
+from flow3r_ros.network.outputs import EvidenceInput, Network, Outputs
 from flow3r_ros.network.preprocess import network_size, resize
 from flow3r_ros.types import Evidence, Float32, Float64, Frame, Prediction, Window
 
@@ -41,13 +44,25 @@ def open_predictor(settings: ModelSettings) -> Runner:
     """Load the model that the settings name onto their device. Raises ModelError naming the file or
     device and the cure."""
     folder = find_model(settings.name)
+    if folder.manifest.graphs is None:
+        return Runner(open_model(settings), folder.manifest)
+    torch.set_num_threads(_threads(settings))
+    network = OnnxNetwork(folder, settings.provider, _threads(settings))
+    return Runner(network, folder.manifest)
+
+
+def open_model(settings: ModelSettings) -> Flow3r:
+    """The network itself, in torch; errors as `open_predictor`, and for an exported model."""
     device = choose_device(settings.device)
-    dtype = choose_dtype(settings.dtype, device)
-    torch.set_num_threads(settings.threads or max(1, usable_cores() // 2))
-    runner = Runner(load_folder(folder, device, dtype), folder.manifest)
+    torch.set_num_threads(_threads(settings))
+    model = load_folder(find_model(settings.name), device, choose_dtype(settings.dtype, device))
     if settings.compile and device.type == "cuda":
-        runner.compile()
-    return runner
+        model.compile_blocks()
+    return model
+
+
+def _threads(settings: ModelSettings) -> int:
+    return settings.threads or max(1, usable_cores() // 2)
 
 
 class Runner:
@@ -56,19 +71,21 @@ class Runner:
 
     Attributes:
         manifest: what is known about the weights (name, source, licence, sha256).
-        model: the network itself, on `device`.
-        device: where the network runs.
+        model: the network itself.
+        device: where tensors are handed to the network.
+        runs_on: what computes, in words.
         arithmetic: what the transformer computes in; None = float32.
     """
 
     def __init__(
-        self, model: Flow3r, manifest: Manifest, cached_frames: int = CACHED_FRAMES
+        self, model: Network, manifest: Manifest, cached_frames: int = CACHED_FRAMES
     ) -> None:
         self.manifest = manifest
         self.name = manifest.name
         self.uses_evidence = model.config.evidence is not None
         self.frames_per_window = manifest.input.window
-        self.device = next(model.parameters()).device
+        self.device = model.device
+        self.runs_on = model.runs_on
         self.arithmetic = model.arithmetic
         self.model = model
         self._input: InputSpec = manifest.input
@@ -78,12 +95,6 @@ class Runner:
         self._smaller = Smaller()
         self._worker: ThreadPoolExecutor | None = None
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
-
-    def compile(self) -> None:
-        """Compile the transformer blocks (worth it for static shapes on CUDA)."""
-        for stack in (self.model.encoder.blocks, self.model.decoder):
-            for block in stack:
-                block.compile()
 
     def input_size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) of the prediction's grid for an image of this size."""
@@ -196,7 +207,7 @@ class Runner:
                 (size[1], size[0]),
                 None if pairs is None else order[pairs],
                 self._evidence(window.evidence, size),
-                order.tolist(),
+                order,
             )
             return self._prediction(
                 window,

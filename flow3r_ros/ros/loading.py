@@ -107,7 +107,7 @@ def load(config: Config) -> Loaded:
         model=manifest.name,
         weights_sha256=manifest.sha256,
         weights_license=manifest.license,
-        device=str(runner.device),
+        device=runner.runs_on,
         memory_mb=runner.memory_mb,
         free=free,
         flow=flow,

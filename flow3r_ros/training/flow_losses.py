@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from flow3r_ros.network.evidence import reproject
 from flow3r_ros.network.flow_head import ndc_grid
-from flow3r_ros.network.model import Flow3r, Outputs
+from flow3r_ros.network.model import Flow3r
+from flow3r_ros.network.outputs import Outputs
 
 TRACKING = "tracking_head"
 

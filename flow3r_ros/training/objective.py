@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from flow3r_ros.network.model import Outputs
+from flow3r_ros.network.outputs import Outputs
 from flow3r_ros.training import losses
 from flow3r_ros.training.flow_losses import projective_flow
 from flow3r_ros.training.losses import Truth

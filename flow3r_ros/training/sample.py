@@ -17,7 +17,7 @@ from flow3r_ros.errors import TrainingError
 from flow3r_ros.geometry.camera import rays as rays_of
 from flow3r_ros.geometry.evidence import CHANNELS
 from flow3r_ros.geometry.flow import ndc_from_pixels, pixel_grid
-from flow3r_ros.network.model import EvidenceInput
+from flow3r_ros.network.outputs import EvidenceInput
 from flow3r_ros.training.losses import Truth, normalise
 from flow3r_ros.training.train_config import EvidenceDropout
 from flow3r_ros.types import Camera, Evidence, Float32, Float64, UInt8

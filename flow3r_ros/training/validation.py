@@ -11,7 +11,8 @@ from torch import Tensor
 
 from flow3r_ros.network.calibration import calibration_error
 from flow3r_ros.network.evidence import reproject
-from flow3r_ros.network.model import EvidenceInput, Flow3r
+from flow3r_ros.network.model import Flow3r
+from flow3r_ros.network.outputs import EvidenceInput
 from flow3r_ros.training import losses
 from flow3r_ros.training.sample import Batch, Sample, collate
 from flow3r_ros.types import Bool, Float32, Float64

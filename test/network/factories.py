@@ -18,7 +18,8 @@ from flow3r_ros.network.config import (
     FlowHeadConfig,
     HeadDecoderConfig,
 )
-from flow3r_ros.network.model import EvidenceInput, Flow3r
+from flow3r_ros.network.model import Flow3r
+from flow3r_ros.network.outputs import EvidenceInput
 from flow3r_ros.types import Evidence, Frame, Window
 
 ROWS, COLUMNS = 42, 56

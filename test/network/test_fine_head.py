@@ -65,7 +65,8 @@ def test_cached_tokens_and_wanted_frames_give_what_the_plain_forward_gives() -> 
         full = model(pictures, torch.tensor([[[3, 1]]]), given)
         tokens = model.encode_images(pictures[0])[None]
         assert tokens.shape[-1] == 32 + PACKED
-        part = model.decode(tokens, (ROWS, COLUMNS), torch.tensor([[[3, 1]]]), given, wanted=[3, 1])
+        pair = torch.tensor([[[3, 1]]])
+        part = model.decode(tokens, (ROWS, COLUMNS), pair, given, wanted=pair[0, 0])
     for name in ("local_points", "conf", "camera_poses", "points"):
         torch.testing.assert_close(part[name], full[name][:, [3, 1]], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(part["flow"], full["flow"], atol=1e-4, rtol=1e-3)

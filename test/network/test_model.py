@@ -19,7 +19,7 @@ from flow3r_ros.network.config import Flow3rConfig, load_architecture, preset
 from flow3r_ros.network.evidence import assumed_rays, full_resolution_rays
 from flow3r_ros.network.flow_head import ndc_grid
 from flow3r_ros.network.heads import nearest_rotation
-from flow3r_ros.network.model import EvidenceInput
+from flow3r_ros.network.outputs import EvidenceInput
 from flow3r_ros.network.rope import token_positions
 from test.conftest import shared_path
 from test.network.factories import COLUMNS, ROWS, evidence, images, tiny_config, tiny_model
@@ -175,12 +175,14 @@ def test_heads_only_for_wanted_frames_change_no_answer() -> None:
     with torch.no_grad():
         full = model(pictures, pairs, given)
         tokens = model.encode_images(pictures[0])[None]
-        part = model.decode(tokens, (ROWS, COLUMNS), pairs, given, wanted=[3, 1])
+        part = model.decode(tokens, (ROWS, COLUMNS), pairs, given, wanted=torch.tensor([3, 1]))
         for key in ("points", "local_points", "conf", "camera_poses"):
             torch.testing.assert_close(part[key], full[key][:, [3, 1]], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(part["flow"], full["flow"], atol=1e-4, rtol=1e-4)
         with pytest.raises(ValueError, match="wanted"):
-            model.decode(tokens, (ROWS, COLUMNS), torch.tensor([[[0, 1]]]), given, wanted=[1])
+            model.decode(
+                tokens, (ROWS, COLUMNS), torch.tensor([[[0, 1]]]), given, wanted=torch.tensor([1])
+            )
 
 
 @pytest.mark.parametrize(

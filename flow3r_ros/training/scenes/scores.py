@@ -8,7 +8,8 @@ from typing import Any
 
 from flow3r_ros.config import ModelSettings
 from flow3r_ros.errors import TrainingError
-from flow3r_ros.network.runner import open_predictor
+from flow3r_ros.network.catalog import find_model
+from flow3r_ros.network.runner import open_model
 from flow3r_ros.training.scenes.shards import SceneShards, write_shards
 from flow3r_ros.training.validation import validate
 
@@ -29,7 +30,7 @@ def evaluate_on_scenes(
         ModelError: the model is not there.
         TrainingError: the folder cannot be written.
     """
-    runner = open_predictor(settings)
+    model = open_model(settings)
     try:
         (folder / "full").mkdir(parents=True, exist_ok=True)
         list(write_shards(folder, FIRST_SHARD, shards, "held_out", sizes=("full",)))
@@ -40,7 +41,7 @@ def evaluate_on_scenes(
     scenes = SceneShards([folder / "full"], seed=0, clips_per_step=1)
     clips = list(scenes.all(len(scenes)))
     return {
-        "model": runner.name,
+        "model": find_model(settings.name).manifest.name,
         "frames": sum(len(sample.rgb) for clip in clips for sample in clip),
-        **validate(runner.model, clips),
+        **validate(model, clips),
     }
