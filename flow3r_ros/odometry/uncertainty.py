@@ -19,8 +19,8 @@ FLOOR = np.array([5e-5] * 3 + [3e-5] * 3) ** 2
 """smallest variances of a step: translation as a share of the median depth, rotation in rad"""
 UNIT, TURN = 0.05, 0.01
 """1-sigma of what a keyframe is wrong by as a whole: share of the way from it, by its unit, and of
-the turn, by the lens (chosen on RedKitchen and KITTI, whose calibrations are off by 3 %; on clips of
-a perfect lens poses are better than they say)"""
+the turn, by the lens. Chosen on RedKitchen and KITTI, whose calibrations are off by 3 %; on clips
+of a perfect lens poses are better than they say"""
 UNSEEN_SPEED, UNSEEN_TURN = 0.5, 0.5
 """1-sigma of what a camera does within a second that nobody sees: median depths, and rad"""
 
