@@ -144,7 +144,9 @@ def test_a_recognised_place_needs_witnesses() -> None:
     assert recognised(np.ones(8), 0.9)
     assert not recognised(np.ones(5), 0.9)
     assert not recognised(np.concatenate([np.ones(8), np.full(20, 9.0)]), 0.9)
-    assert not recognised(np.ones(8), 0.6)
+    assert not recognised(np.ones(8), 0.7)
+    assert recognised(np.ones(20), 0.7)
+    assert not recognised(np.ones(20), 0.5)
 
 
 def test_the_state_goes_down_and_comes_back_by_evidence_alone() -> None:
