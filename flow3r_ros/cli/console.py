@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import sys
 import textwrap
@@ -17,11 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from flow3r_ros.errors import printable
+from flow3r_ros.errors import InputError, printable
 
 if TYPE_CHECKING:
     from flow3r_ros.config import Config
 
+STORED = re.compile(r"(s3|s3a|gs|gcs|az|abfss?|hdfs|file)://", re.IGNORECASE)
+"""how the address of a stored file or folder begins"""
 INLINE = 60
 """longest mapping in characters that is printed on one line"""
 
@@ -43,6 +46,19 @@ def split_flags(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
     debug, quiet = {"--debug"}, {"--quiet", "-q"}
     flags = Flags(bool(debug & {*ours}), bool(quiet & {*ours}))
     return flags, [each for each in ours if each not in debug | quiet] + list(rest)
+
+
+def refuse_urls(arguments: Sequence[str]) -> None:
+    """InputError for a file or folder in object storage: as a path it would be looked for, or made,
+    under a local folder called `s3:`."""
+    for argument in arguments:
+        value = argument.partition("=")[2] if argument.startswith("--") else argument
+        if STORED.match(value):
+            raise InputError(
+                f"{value}: files and folders are local ones",
+                "copy it here (aws s3 cp --recursive, gcloud storage cp -r) or mount it "
+                "(rclone mount), and give the path",
+            )
 
 
 class OneLine(logging.Formatter):

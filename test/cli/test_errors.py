@@ -37,3 +37,22 @@ def test_debug_is_taken_wherever_it_stands(tmp_path: Path) -> None:
         assert done.code == 1
         assert "Traceback" in done.err
         assert "no such file or folder" in done.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "s3://bucket/drive.mp4", "--output", "out"),
+        ("run", "drive.mp4", "--output=gs://bucket/out"),
+        ("label", "recordings", "-o", "S3://bucket/labels"),
+    ],
+)
+def test_an_address_in_object_storage_makes_no_folder_of_its_name(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = flow3r(*arguments)
+    assert done.code == 1
+    assert "rclone mount" in done.err
+    assert len(done.err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
