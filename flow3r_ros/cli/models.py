@@ -134,7 +134,11 @@ def models_export(
     ] = Format.onnx,
     output: Annotated[
         Path | None,
-        typer.Option(help="new model folder; default: NAME_onnx in the user's models folder"),
+        typer.Option(
+            "--output",
+            "-o",
+            help="new model folder; default: NAME_onnx in the user's models folder",
+        ),
     ] = None,
     image: Annotated[
         str,

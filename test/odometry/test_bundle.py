@@ -152,7 +152,7 @@ def turning(focal: float, seed: int = 0) -> Problem:
 def test_a_turning_camera_shows_how_long_its_lens_is(focal: float) -> None:
     start = turning(focal)
     result = adjust(replace(start, focal_sigma=0.005), iterations=40)
-    assert abs(np.log(result.focal * focal)) < 0.004
+    assert abs(np.log(result.focal * focal)) < 0.008
     assert 0 < result.focal_sigma < 0.005
 
 

@@ -137,10 +137,11 @@ def test_live_case(name: str, scene: Any) -> None:
         settled(client)
         for index in range(1, FRAMES):
             before = client.count("~/odometry")
-            driver.send(index)
-            client.wait(
-                lambda before=before: client.count("~/odometry") > before, 15.0, f"pose {index}"
-            )
+            for _ in range(3):  # a best-effort picture may be lost on the way
+                driver.send(index)
+                if client.within(15.0, lambda before=before: client.count("~/odometry") > before):
+                    break
+            assert client.count("~/odometry") > before, f"never: pose {index}"
         client.wait_for("/diagnostics", client.count("/diagnostics") + 2)
         odometry = client.received["~/odometry"][-FRAMES:]
         said = diagnosed(client)
