@@ -213,6 +213,8 @@ class Backend:
         new_pixels = np.concatenate([order.pixels[forgotten], order.new_pixels])
         guess = np.concatenate([nothing, order.inverse])
         guess_sigma = np.concatenate([nothing, order.sigma])
+        if not len(self._map):  # a map that was lost: what the lens proved to be is not
+            self._map.refocus(order.view.focal, 0.0)
         view = order.view.with_focal(self._map.focal)
         typical = float(np.nanmedian(guess)) if np.isfinite(guess).any() else 1.0
         measured = np.isfinite(guess) & (guess > 0) & np.isfinite(guess_sigma)

@@ -154,6 +154,7 @@ class Engine:
             yield from self._release()
             self._begin_segment(self._input.restarted, frame.stamp_ns)
             self._input.assumed = None
+            self.focal, self.focal_sigma = 1.0, 0.0  # it may be another lens
         if self._input.given is None and self._input.assumed is None:
             self._held.append(view)
             if len(self._held) >= HELD:
@@ -224,7 +225,6 @@ class Engine:
         self._front.begin_segment()
         self._output.begin_segment(reason, stamp_ns)
         self._previous = self._built = None
-        self.focal, self.focal_sigma = 1.0, 0.0
 
     def _release(self) -> Iterator[Estimate]:
         """Settle the unknown camera and let the frames through that waited for it."""

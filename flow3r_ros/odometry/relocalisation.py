@@ -114,7 +114,7 @@ class Relocaliser:
         order = np.argsort(-np.array(alike), kind="stable")[:CANDIDATES]
         best: Found | None = None
         for reference, features in (places[index] for index in {*order, len(places) - 1}):
-            found = self._pose(reference, features, view, here)
+            found = self._pose(_refocused(reference, view.focal), features, view, here)
             if found is not None and (best is None or found.speaking > best.speaking):
                 best = found
         return best
@@ -147,6 +147,14 @@ class Relocaliser:
             points.only(~used), observed[~used], view.lens, fit.T, MATCH_SIGMA
         )
         return Found(reference, fit, judged)
+
+
+def _refocused(reference: Reference, focal: float) -> Reference:
+    """A keyframe through the lens as it is known now, `focal` times as long as the given one."""
+    longer = focal / reference.view.focal
+    known = reference.points
+    points = replace(known, rays=known.rays / np.array([longer, longer, 1.0]))
+    return replace(reference, view=reference.view.with_focal(focal), points=points)
 
 
 def _points(reference: Reference, pixels: Float32) -> DepthPoints:

@@ -266,3 +266,11 @@ def test_a_closed_engine_leaves_no_thread() -> None:
     stepped(Network(WALK), frames_of(range(3)))
     assert threading.active_count() == before
     assert picture(0).shape == (240, 320, 3)
+
+
+def test_a_map_begins_with_the_lens_that_frames_are_seen_through() -> None:
+    """As after a segment that was lost: what the lens proved to be is not lost with it."""
+    with Engine(Network(WALK), settings()) as engine:
+        engine.focal = 1.02
+        engine.step(frames_of(WALK)[0])
+        assert engine.focal == 1.02

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from flow3r_ros.geometry.lie import invert, rotation_angle
 from flow3r_ros.odometry.relocalisation import Relocaliser, describe
@@ -33,6 +36,25 @@ def test_a_known_place_is_found_from_another_view() -> None:
     assert np.linalg.norm(error[:3, 3]) < 0.05
     assert np.degrees(rotation_angle(error[:3, :3])) < 1.0
     assert found.speaking == int(np.count_nonzero(found.judged < 3.0))
+
+
+def test_a_place_is_remembered_by_pixels_whatever_lens_they_were_seen_through() -> None:
+    """The lens was taken for 4 % too short when the place was remembered."""
+    relocaliser = Relocaliser(10)
+    reference = reference_at(0)
+    short = reference.points.rays * np.array([1 / 0.96, 1 / 0.96, 1.0])
+    taken = replace(
+        reference,
+        view=reference.view.with_focal(0.96),
+        points=replace(reference.points, rays=short),
+    )
+    relocaliser.remember(taken, describe(seen_at(0)))
+    found = relocaliser.find(seen_at(10))
+    assert found is not None
+    assert found.reference.view.lens.fx == pytest.approx(seen_at(10).lens.fx)
+    np.testing.assert_allclose(found.reference.points.rays, reference.points.rays, rtol=1e-12)
+    error = invert(relative(0, 10)) @ found.fit.T
+    assert np.degrees(rotation_angle(error[:3, :3])) < 1.0
 
 
 def test_upside_down_it_is_the_same_place_turned() -> None:
