@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow3r_ros.geometry.epipolar import inverse_depths
-from flow3r_ros.geometry.lie import hat, invert, rigid, rigidified, se3_exp, se3_log
+from flow3r_ros.geometry.lie import invert, rigid, rigidified, se3_exp, se3_log
 from flow3r_ros.types import Bool, Camera, Float64
 
 ROBUST = 3.0
@@ -131,11 +131,12 @@ def fit_camera_pose(
         jacobian = _derivative(points, inverse, line, camera, sigma_px)
         weight = 1.0 / (1.0 + whitened**2 / ROBUST**2) ** 2
         weight[:, 0] *= weight[:, 1]  # off the line, nothing is known of the depth
-        weighted = jacobian * weight[:, :, None]
-        information = np.einsum("nij,nik->jk", weighted, jacobian)
+        rows = jacobian.reshape(-1, 6)
+        weighted = rows * weight.reshape(-1, 1)
+        information = weighted.T @ rows
         if not left:
             break
-        gradient = np.einsum("nij,ni->j", weighted, whitened)
+        gradient = weighted.T @ whitened.ravel()
         normal = information
         if prior is not None:
             normal = information + prior.information
@@ -211,7 +212,8 @@ def _whitened(points: DepthPoints, inverse: Float64, line: _Lines, sigma_px: flo
     along = line.along - reach * np.log(inverse / points.inverse)
     spread = np.hypot(sigma_px, reach * points.sigma / points.inverse)
     whitened = np.stack([along / spread, line.across / sigma_px], axis=1)
-    return np.where(line.front[:, None], whitened, 100.0)
+    whitened[~line.front] = 100.0
+    return whitened
 
 
 def _derivative(
@@ -224,16 +226,27 @@ def _derivative(
     the depth is: with depths that are wrong together the fit then ends beside its own minimum
     (Golub & Pereyra, "Separable nonlinear least squares", 2003).
     """
-    q, z = line.q, line.q[:, 2]
+    x, y, z = line.q
     spread = np.hypot(sigma_px, line.length * inverse * points.sigma / points.inverse)
-    turn = np.empty((len(q), 2, 2))
-    turn[:, 0] = line.direction / spread[:, None]
-    turn[:, 1] = line.direction[:, ::-1] * np.array([-1.0, 1.0]) / sigma_px
-    projection = np.zeros((len(q), 2, 3))
-    projection[:, 0, 0], projection[:, 1, 1] = camera.fx / z, camera.fy / z
-    projection[:, :, 2] = -projection[:, [0, 1], [0, 1]] * q[:, :2] / z[:, None]
-    moved = np.concatenate([inverse[:, None, None] * np.eye(3)[None], -hat(q)], axis=2)
-    return np.where(line.front[:, None, None], turn @ (projection @ moved), 0.0)
+    jacobian = np.empty((len(x), 2, 6))
+    ahead = line.front / z
+    toward_x, toward_y = line.direction
+    for row, (right, down), sigma in (
+        (0, (toward_x, toward_y), spread),
+        (1, (-toward_y, toward_x), sigma_px),
+    ):
+        # how the residual grows as the point moves by x, y and z; a turn moves it by turn x q
+        per_sigma = ahead / sigma
+        by_x, by_y = right * camera.fx * per_sigma, down * camera.fy * per_sigma
+        by_z = -(by_x * x + by_y * y) / z
+        columns = jacobian[:, row].T
+        columns[0], columns[1], columns[2] = by_x * inverse, by_y * inverse, by_z * inverse
+        columns[3], columns[4], columns[5] = (
+            y * by_z - z * by_y,
+            z * by_x - x * by_z,
+            x * by_y - y * by_x,
+        )
+    return jacobian
 
 
 def _explained(
@@ -260,8 +273,8 @@ def _explained(
 
 @dataclass(frozen=True)
 class _Lines:
-    """Points as a camera sees them, `q` `[N, 3]`, where in `front` of it (z is 1 elsewhere), and
-    their epipolar lines there: unit `direction` `[N, 2]` in which a point moves as its inverse
+    """Points as a camera sees them, `q` `[3, N]`, where in `front` of it (z is 1 elsewhere), and
+    their epipolar lines there: unit `direction` `[2, N]` in which a point moves as its inverse
     depth grows, by `length` pixels a unit; the residual `along` and `across` it, pixels."""
 
     q: Float64
@@ -275,20 +288,20 @@ class _Lines:
 def _epipolar_lines(
     rays: Float64, inverse: Float64, observed: Float64, camera: Camera, T_cam_ref: Float64
 ) -> _Lines:
-    R, t = T_cam_ref[:3, :3], T_cam_ref[:3, 3]
-    q = rays @ R.T + inverse[:, None] * t
-    front = np.asarray(q[:, 2] > 1e-3)
-    q = np.where(front[:, None], q, np.array([0.0, 0.0, 1.0]))
-    focal, centre = np.array([camera.fx, camera.fy]), np.array([camera.cx, camera.cy])
-    seen = q[:, :2] / q[:, 2:]
-    residual = seen * focal + centre - observed
+    q = T_cam_ref[:3, :3] @ rays.T + np.outer(T_cam_ref[:3, 3], inverse)
+    front = q[2] > 1e-3
+    q[:, ~front] = [[0.0], [0.0], [1.0]]
+    nearness = 1.0 / q[2]
+    x, y = q[0] * nearness, q[1] * nearness
+    right = x * camera.fx + (camera.cx - observed[:, 0])
+    down = y * camera.fy + (camera.cy - observed[:, 1])
     # the derivative by inverse depth moves along the line whatever the depth
-    slope = focal / q[:, 2:] * (t[:2] - seen * t[2])
-    length = np.hypot(slope[:, 0], slope[:, 1])
-    known = length > 1e-12
-    direction = np.where(
-        known[:, None], slope / np.where(known, length, 1.0)[:, None], np.array([1.0, 0.0])
-    )
-    along = np.sum(direction * residual, axis=1)
-    across = direction[:, 0] * residual[:, 1] - direction[:, 1] * residual[:, 0]
+    t = T_cam_ref[:3, 3]
+    slope = np.stack([camera.fx * (t[0] - x * t[2]), camera.fy * (t[1] - y * t[2])]) * nearness
+    length = np.hypot(slope[0], slope[1])
+    nowhere = length <= 1e-12
+    direction = slope / np.where(nowhere, 1.0, length)
+    direction[:, nowhere] = [[1.0], [0.0]]
+    along = direction[0] * right + direction[1] * down
+    across = direction[0] * down - direction[1] * right
     return _Lines(q, front, direction, length, along, across)

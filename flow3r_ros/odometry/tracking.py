@@ -291,10 +291,11 @@ def _rough_pose(
         starts = [
             fit_camera_pose(points, observed, lens, each, COARSE_PX, 4, prior).T for each in starts
         ]
-    fits = [
-        fit_camera_pose(points, observed, lens, each, FOLLOWED * sigma_px, 6, prior)
-        for each in starts
-    ]
+    fits: list[PoseFit] = []
+    for each in starts:
+        fits.append(fit_camera_pose(points, observed, lens, each, FOLLOWED * sigma_px, 6, prior))
+        if proven and fits[-1].inliers > EXPLAINED:  # proven depths agree on one motion alone
+            break
     fit = min(fits, key=lambda each: each.cost)
     return (fit.T, True) if fit.inliers > EXPLAINED else (starts[0], False)
 
