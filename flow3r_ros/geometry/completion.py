@@ -32,6 +32,8 @@ every fourth frame, the last chosen on those (.007 to .04): at .02 what is still
 .min_confidence`) is wrong by .19 instead of .20, over .81 instead of .84 of the picture"""
 SUPPORT = 4.0
 """pixels of certainty 1 (relative sigma at `FLOOR`) that a window must hold to be believed"""
+REACHED = 1e-9
+"""trust above which a line is one"""
 
 
 def fill_depth(
@@ -83,20 +85,21 @@ def _of_guesses(known: Bool, spread: Float32) -> Float32:
 def _around(log: Float32, weight: Float32, gray: Float32) -> tuple[Float32, Float32]:
     """What the windows around each pixel say of its log depth and the 1-sigma of that, from the
     finest windows that know enough; sigma inf where none do."""
-    reduced = WINDOWS[0][0]
+    finest = reduced = WINDOWS[0][0]
     moments = _moments(log, weight, gray, reduced)
-    smooth, spread = np.zeros_like(log), np.full_like(log, np.inf)
-    missing = np.ones(log.shape, bool)
+    lines: Float32 | None = None
     for reduction, radius in WINDOWS:
         moments, reduced = _reduced(moments, reduction / reduced), reduction
-        said, sigma = _guided(moments, gray, reduction, radius)
-        new = missing & np.isfinite(sigma)
-        np.copyto(smooth, said, where=new)
-        np.copyto(spread, sigma, where=new)
-        missing &= ~new
-        if not missing.any():
+        found = _lines(moments, reduction, radius)
+        if lines is None:
+            lines = found
+        else:
+            found = _enlarged(found, lines.shape[:2])
+            np.copyto(lines, found, where=lines[..., :1] <= REACHED)
+        if lines[..., 0].min() > REACHED:
             break
-    return smooth, spread
+    assert lines is not None
+    return _read(lines, gray, finest)
 
 
 def guided(
@@ -108,7 +111,8 @@ def guided(
 
     Sigma is inf where no window of a pixel holds `SUPPORT` weight.
     """
-    return _guided(_moments(values, weight, guide, reduction), guide, reduction, radius)
+    lines = _lines(_moments(values, weight, guide, reduction), reduction, radius)
+    return _read(lines, guide, reduction)
 
 
 def _moments(
@@ -140,33 +144,41 @@ def _reduced(moments: tuple[Float32, Float32], times: float) -> tuple[Float32, F
     return np.asarray(first, np.float32), np.asarray(second, np.float32)
 
 
-def _guided(
-    moments: tuple[Float32, Float32], guide: Float32, reduction: int, radius: int
-) -> tuple[Float32, Float32]:
-    height, width = guide.shape
+def _lines(moments: tuple[Float32, Float32], reduction: int, radius: int) -> Float32:
+    """The lines through the windows that a reduced pixel lies in, summed by trust: trust, and trust
+    times slope, value at grey 128 and scatter, `[h, w, 4]`."""
     window = (2 * radius + 1, 2 * radius + 1)
 
     def mean(maps: Float32) -> Float32:
         blurred = cv2.blur(maps, window, borderType=cv2.BORDER_REFLECT_101)
         return np.asarray(blurred, np.float32)
 
-    first, second = (mean(maps) for maps in moments)
-    support = first[..., 0]
+    support, x, y = cv2.split(mean(moments[0]))
+    xx, xy, yy = cv2.split(mean(moments[1]))
     norm = 1 / np.maximum(support, np.float32(1e-12))
-    x, y = first[..., 1] * norm, first[..., 2] * norm
-    xx = np.maximum(second[..., 0] * norm - x * x, 0)
-    xy, yy = second[..., 1] * norm - x * y, second[..., 2] * norm - y * y
+    x, y = x * norm, y * norm
+    xx = np.maximum(xx * norm - x * x, 0)
+    xy, yy = xy * norm - x * y, yy * norm - y * y
     slope = xy / (xx + np.float32(EDGE**2))
     scatter = np.maximum(yy - 2 * slope * xy + slope * slope * xx, 0)
     enough = support * (window[0] * reduction) ** 2 >= SUPPORT
     trust = np.where(enough, support / (scatter + np.float32(FLOOR**2)), np.float32(0))
-    lines = mean(_stacked(trust, trust * slope, trust * (y - slope * x), trust * scatter))
-    if reduction > 1:
-        large = cv2.resize(lines, (width, height), interpolation=cv2.INTER_LINEAR)
-        lines = np.asarray(large, np.float32)
-    total = lines[..., 0]
-    reached = total > 1e-9
+    return mean(_stacked(trust, trust * slope, trust * (y - slope * x), trust * scatter))
+
+
+def _read(lines: Float32, guide: Float32, reduction: int) -> tuple[Float32, Float32]:
+    """The value of each pixel of the guide on its line, and the 1-sigma; inf without a line."""
+    total, slope, offset, scatter = cv2.split(
+        _enlarged(lines, guide.shape) if reduction > 1 else lines
+    )
     norm = 1 / np.maximum(total, np.float32(1e-12))
-    said = (lines[..., 1] * (guide - np.float32(128)) + lines[..., 2]) * norm
-    sigma = np.sqrt(lines[..., 3] * norm + np.float32(FLOOR**2))
-    return said.astype(np.float32), np.where(reached, sigma, np.float32(np.inf)).astype(np.float32)
+    said = (slope * (guide - np.float32(128)) + offset) * norm
+    sigma = np.sqrt(scatter * norm + np.float32(FLOOR**2))
+    sigma[total <= REACHED] = np.inf
+    return np.asarray(said, np.float32), np.asarray(sigma, np.float32)
+
+
+def _enlarged(maps: Float32, shape: tuple[int, ...]) -> Float32:
+    return np.asarray(
+        cv2.resize(maps, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR), np.float32
+    )
