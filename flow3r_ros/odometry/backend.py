@@ -23,13 +23,13 @@ from flow3r_ros.config import Config
 from flow3r_ros.geometry.camera_pose import DepthPoints
 from flow3r_ros.geometry.correspondence import Matcher
 from flow3r_ros.geometry.depth_map import DepthMap, unknown
+from flow3r_ros.odometry.corners import Reference
 from flow3r_ros.odometry.depth import from_network
 from flow3r_ros.odometry.inference import Answer, ask_network
 from flow3r_ros.odometry.keyframe_depth import MATCHED, Links, complete, match, measure
 from flow3r_ros.odometry.keyframes import Ids, Keyframe, KeyframeMap, Points, rays_of
 from flow3r_ros.odometry.mapping import adjust_map, find_again
 from flow3r_ros.odometry.relocalisation import Features, describe
-from flow3r_ros.odometry.tracking import Reference
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Bool, Float32, Float64, Predictor, Seam
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flow3r_ros.odometry.corners import Reference
 from flow3r_ros.odometry.relocalisation import Features
-from flow3r_ros.odometry.tracking import Reference
 from flow3r_ros.types import Float64
 
 

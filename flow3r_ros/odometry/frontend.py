@@ -17,6 +17,7 @@ from flow3r_ros.geometry.camera_pose import PosePrior
 from flow3r_ros.geometry.depth_map import DepthMap, unknown
 from flow3r_ros.geometry.lie import invert, rigidified
 from flow3r_ros.odometry.backend import Built, Order
+from flow3r_ros.odometry.corners import Reference, Tracked
 from flow3r_ros.odometry.depth import carry
 from flow3r_ros.odometry.focal import misfit
 from flow3r_ros.odometry.inertial import InertialUnit
@@ -31,7 +32,7 @@ from flow3r_ros.odometry.promotion import (
     seen_through,
 )
 from flow3r_ros.odometry.relocalisation import Relocaliser
-from flow3r_ros.odometry.tracking import Reference, Tracked, Tracker
+from flow3r_ros.odometry.tracking import Tracker
 from flow3r_ros.odometry.uncertainty import (
     Drift,
     handed_on,

@@ -11,10 +11,10 @@ from flow3r_ros.config import EngineSettings
 from flow3r_ros.geometry.camera_pose import DepthPoints
 from flow3r_ros.geometry.lie import invert, rotation_angle
 from flow3r_ros.odometry.backend import Order, starting_sigma
+from flow3r_ros.odometry.corners import Reference, Tracked
 from flow3r_ros.odometry.depth import carry
 from flow3r_ros.odometry.keyframes import rays_of
 from flow3r_ros.odometry.patches import WINDOW
-from flow3r_ros.odometry.tracking import Reference, Tracked
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Bool, Float32, Float64
 

@@ -20,8 +20,8 @@ from flow3r_ros.geometry.camera_pose import (
     judge_camera_pose,
     pose_without_depth,
 )
+from flow3r_ros.odometry.corners import HELD_BACK, Reference
 from flow3r_ros.odometry.keyframes import rays_of
-from flow3r_ros.odometry.tracking import HELD_BACK, Reference
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Float32, Float64, UInt8
 

@@ -6,16 +6,15 @@ patch, turned and scaled to that pose, so nothing drifts from frame to frame. On
 held back: followed like the others but never used for the pose, it is what verification judges the
 pose by.
 
-The tracker owns the followed corners (`Reference`) and where they were seen last.
+The tracker owns the followed corners (`corners.Reference`) and where they were seen last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flow3r_ros.geometry.camera_pose import (
     DepthPoints,
@@ -27,7 +26,7 @@ from flow3r_ros.geometry.camera_pose import (
     pose_without_depth,
     project_points,
 )
-from flow3r_ros.geometry.depth_map import DepthMap
+from flow3r_ros.odometry.corners import Reference, Tracked
 from flow3r_ros.odometry.patches import (
     MAX_RETURN_PX,
     WINDOW,
@@ -38,8 +37,6 @@ from flow3r_ros.odometry.patches import (
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Bool, Camera, Float32, Float64
 
-HELD_BACK = 4
-"""one corner in so many judges the pose instead of finding it"""
 FOLLOWED = 2.0
 """sigmas of a corner followed from the frame before, over those of one found by the keyframe's
 patch"""
@@ -60,60 +57,12 @@ MIN_CORNERS = 12
 SURE, ENOUGH_SURE = 0.15, 50
 """relative sigma of inverse depth that parallax has shown; corners like that which are enough for a
 pose"""
+ENOUGH_FOLLOWED = 100
+"""corners of proven depth that are followed from the frame before; all are where these do not
+settle the pose"""
 EXPLAINED = 0.65
 """share of the corners that a first pose must explain; below it they are followed back as well, and
 other starts are tried: the essential matrix needs no depth"""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What the front end knows of the latest keyframe.
-
-    `pose` `[4, 4]` camera-to-world, odometry units; `depth` and `moving` on its depth grid; its
-    corners: `ids` int64 `[N]` of the map's points, `pixels` float32 `[N, 2]` where they are in its
-    tracking image, `points` their rays and inverse depths in its optical frame.
-    """
-
-    view: View
-    pose: Float64
-    depth: DepthMap
-    moving: Bool
-    ids: NDArray[np.int64]
-    pixels: Float32
-    points: DepthPoints
-
-    @property
-    def median_depth(self) -> float:
-        """Of the corners, odometry units; 1 without any."""
-        inverse = self.points.inverse
-        return 1.0 / max(float(np.median(inverse)), 1e-9) if len(inverse) else 1.0
-
-    @property
-    def held_back(self) -> Bool:
-        """Corners that judge, bool `[N]`."""
-        return np.asarray(self.ids % HELD_BACK == 0)
-
-
-@dataclass(frozen=True)
-class Tracked:
-    """What the corners say about one frame.
-
-    `ids` int64 `[N]` of the keyframe's corners; `T_ref_cam` `[4, 4]` pose of the frame in the
-    keyframe; `fit` of the corners that gave it (None: too few were found); `agreed` bool `[N]`
-    corners seen where they belong, `pixels` float32 `[N, 2]` where corners were found or belong;
-    `judged` float64 `[M]` distances in sigmas of the held-back corners that were found; `asked` the
-    number of held-back corners that the pose puts into the image; `expected` the number of all such
-    corners.
-    """
-
-    ids: NDArray[np.int64]
-    T_ref_cam: Float64
-    fit: PoseFit | None
-    agreed: Bool
-    pixels: Float32
-    judged: Float64
-    asked: int
-    expected: int
 
 
 class Tracker:
@@ -162,13 +111,20 @@ class Tracker:
         self._before = view
         if reference is None or reference.view.tracking.shape != view.tracking.shape:
             return None
-        guess, followed = self._followed(before, view)
-        starts = [start, self._last]
-        if not _sure_ones(reference, followed & ~reference.held_back)[1]:
-            starts += self._essential(guess, followed, view)
-        rough, sure = _rough_pose(
-            reference, guess, followed, starts, view.lens, self.sigma_px, prior
-        )
+        starts, sure = [start, self._last], False
+        few = self._few()
+        if few is not None:
+            guess, followed = self._followed(before, view, few)
+            rough, sure = _rough_pose(
+                reference, guess, followed, starts, view.lens, self.sigma_px, prior
+            )
+        if not sure:
+            guess, followed = self._followed(before, view)
+            if not _sure_ones(reference, followed & ~reference.held_back)[1]:
+                starts += self._essential(guess, followed, view)
+            rough, sure = _rough_pose(
+                reference, guess, followed, starts, view.lens, self.sigma_px, prior
+            )
         if not sure and before is not None:
             home, returned = follow_patches(view.tracking, before.tracking, guess)
             followed &= returned & (np.linalg.norm(home - self._pixels, axis=1) < MAX_RETURN_PX)
@@ -252,13 +208,32 @@ class Tracker:
         near = found & known & (distance < AGREED)
         return _posed(reference, pixels, near, T_ref_cam, view.lens, self.sigma_px)
 
-    def _followed(self, before: View | None, view: View) -> tuple[Float32, Bool]:
-        """Where the corners went since the frame before, `[N, 2]` pixels, and whether each was
-        found."""
-        if before is None or before.tracking.shape != view.tracking.shape or not len(self._pixels):
-            return self._pixels, np.zeros(len(self._pixels), np.bool_)
-        expected = view.turned(self._pixels)
-        return follow_patches(before.tracking, view.tracking, self._pixels, expected)
+    def _few(self) -> Bool | None:
+        """Enough corners `[N]` of proven depth for a first pose; None without."""
+        assert self.reference is not None
+        usable = ~self.reference.held_back & np.isfinite(self._pixels).all(axis=1)
+        sure, enough = _sure_ones(self.reference, usable)
+        order = np.flatnonzero(sure)
+        if not enough or len(order) <= ENOUGH_FOLLOWED:
+            return None
+        few = np.zeros(len(usable), np.bool_)
+        few[order[np.linspace(0, len(order) - 1, ENOUGH_FOLLOWED).astype(int)]] = True
+        return few
+
+    def _followed(
+        self, before: View | None, view: View, some: Bool | None = None
+    ) -> tuple[Float32, Bool]:
+        """Where the corners (`some` `[N]` of them, or all) went since the frame before, `[N, 2]`
+        pixels, and whether each was found."""
+        went, found = self._pixels.copy(), np.zeros(len(self._pixels), np.bool_)
+        if before is None or before.tracking.shape != view.tracking.shape or not len(went):
+            return went, found
+        chosen = np.ones(len(went), np.bool_) if some is None else some
+        expected = view.turned(self._pixels[chosen])
+        went[chosen], found[chosen] = follow_patches(
+            before.tracking, view.tracking, self._pixels[chosen], expected
+        )
+        return went, found
 
 
 def _judged_px(sigma_px: float) -> float:

@@ -18,7 +18,7 @@ import numpy as np
 
 from flow3r_ros.geometry.flow import sample
 from flow3r_ros.geometry.lie import invert, rotation_angle
-from flow3r_ros.odometry.tracking import Reference, Tracked
+from flow3r_ros.odometry.corners import Reference, Tracked
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Bool, Float32, Float64, TrackingState, UInt8
 

@@ -23,8 +23,8 @@ from flow3r_ros.geometry.camera_pose import (
     pose_without_depth,
 )
 from flow3r_ros.geometry.lie import invert, rotation_angle, sim3, sim3_parts
+from flow3r_ros.odometry.corners import HELD_BACK
 from flow3r_ros.odometry.depth import carry
-from flow3r_ros.odometry.tracking import HELD_BACK
 from flow3r_ros.odometry.verification import confirmed, picture_likeness
 from flow3r_ros.slam.keyframe import MapKeyframe
 from flow3r_ros.types import Float64, UInt8

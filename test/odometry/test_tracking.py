@@ -10,7 +10,8 @@ import pytest
 
 from flow3r_ros.geometry.camera_pose import DepthPoints
 from flow3r_ros.geometry.lie import invert, rotation_angle
-from flow3r_ros.odometry.tracking import HELD_BACK, Tracker
+from flow3r_ros.odometry.corners import HELD_BACK
+from flow3r_ros.odometry.tracking import Tracker
 from test.odometry.plane import BLACK, reference_at, relative, seen_at, view
 
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.lie import invert, rigid, sim3, so3_exp
+from flow3r_ros.odometry.corners import Reference
 from flow3r_ros.odometry.finished import Finished
 from flow3r_ros.odometry.relocalisation import describe
-from flow3r_ros.odometry.tracking import Reference
 from flow3r_ros.odometry.views import View
 from flow3r_ros.slam.keyframe import MapKeyframe
 from flow3r_ros.types import Float64
