@@ -100,16 +100,18 @@ def carry(source: DepthMap, T_a_b: Float64, camera: Camera) -> tuple[DepthMap, F
     shift -= grid
     at = grid - shift
     for _ in range(ROUNDS):
-        step = sample(shift, at)
-        gap = grid - (at + step)
-        at = at + gap
+        gap = sample(shift, at)
+        np.subtract(grid, gap, out=gap)
+        gap -= at
+        at += gap
     slope = np.abs(tz) / (safe * safe)
     good = (known & front).astype(np.float32)
     planes = cv2.merge([rho / safe * good, np.where(known, source.sigma, 0) * slope * good, good])
     seen = cv2.remap(planes, at, _NO_MAP, cv2.INTER_LINEAR, borderValue=(0.0, 0.0, 0.0))
-    full = (seen[..., 2] > 0.99) & (squared_length(gap) < CLOSED_PX**2) & (seen[..., 0] > 0)
+    inverse, sigma, share = (np.asarray(plane, np.float32) for plane in cv2.split(seen))
+    full = (share > 0.99) & (squared_length(gap) < CLOSED_PX**2) & (inverse > 0)
     nan, inf = np.float32(np.nan), np.float32(np.inf)
-    map_ = DepthMap(np.where(full, seen[..., 0], nan), np.where(full, seen[..., 1], inf))
+    map_ = DepthMap(np.where(full, inverse, nan), np.where(full, sigma, inf))
     return map_, at
 
 
