@@ -72,10 +72,11 @@ def follow_patches(
     before: UInt8, after: UInt8, pixels: Float32, expected: Float32 | None = None
 ) -> tuple[Float32, Bool]:
     """Where patches at `pixels` `[N, 2]` of one picture are in the next, coarse to fine from where
-    they are `expected` `[N, 2]` (where they were, if nothing is), and whether each was found."""
+    they are `expected` `[N, 2]` (where they were, if nothing is), and whether each was found;
+    another exposure is no hindrance."""
     start = np.array((pixels if expected is None else expected)[:, None], np.float32)
     moved, status, _ = cv2.calcOpticalFlowPyrLK(
-        before, after, pixels[:, None], start, winSize=(FOLLOW_WINDOW, FOLLOW_WINDOW),
+        like(before, after), after, pixels[:, None], start, winSize=(FOLLOW_WINDOW, FOLLOW_WINDOW),
         maxLevel=FOLLOW_LEVELS, criteria=_FOLLOW_TERM, flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
     )  # fmt: skip
     return np.asarray(moved, np.float32)[:, 0], np.asarray(status)[:, 0] > 0
