@@ -153,7 +153,7 @@ def splices(clip: Sequence[Frame], other: Sequence[Frame], seed: int = 0) -> lis
         _splice(clip, "black frames and back", Expect.NOTICED, before, black, back),
         _splice(clip, "lens cap and elsewhere", Expect.NOTICED, before, dark, back, elsewhere),
         _dropped(clip, cutting),
-        _splice(clip, "frozen picture", Expect.GROWN, before, frozen, after),
+        _splice(clip, "frozen picture", Expect.GROWN, before, frozen, during[FROZEN:] + after),
         _splice(clip, "upside down", may, before, turned, after),
         _splice(clip, "exposure x2", Expect.HELD, before, bright, after),
         _splice(clip, f"{BLURRED} blurred frames", may, before, blurred, during[BLURRED:] + after),

@@ -78,7 +78,8 @@ def triangulated(correspondence: Correspondence, camera: Camera, T_a_b: Float64)
 
 def carry(source: DepthMap, T_a_b: Float64, camera: Camera) -> tuple[DepthMap, Float32]:
     """a's map seen from b, whose pose in a is `T_a_b`: where each pixel of b came from is found by
-    fixed-point iteration over the displacement that a's own depth causes.
+    fixed-point iteration over the displacement that a's own depth causes, beside that of the whole
+    picture.
 
     Returns the map, unknown where b looks beyond a and where a hides what b sees (the iteration
     does not close), and float32 `[h, w, 2]` the pixel of a that each pixel of b came from.
@@ -93,15 +94,18 @@ def carry(source: DepthMap, T_a_b: Float64, camera: Camera) -> tuple[DepthMap, F
     z = tz + rho * T[2, 3]
     front = z > 1e-3
     safe = np.where(front, z, np.float32(1))
+    moved = np.empty((height, width, 2), np.float32)
+    moved[..., 0] = np.float32(camera.fx) * (tx + rho * T[0, 3]) / safe + np.float32(camera.cx)
+    moved[..., 1] = np.float32(camera.fy) * (ty + rho * T[1, 3]) / safe + np.float32(camera.cy)
+    back = _straightened(T, float(np.median(rho[known][::7])) if known.any() else 0.0, camera)
     grid = pixel_grid(width, height)
-    shift = np.empty((height, width, 2), np.float32)
-    shift[..., 0] = np.float32(camera.fx) * (tx + rho * T[0, 3]) / safe + np.float32(camera.cx)
-    shift[..., 1] = np.float32(camera.fy) * (ty + rho * T[1, 3]) / safe + np.float32(camera.cy)
+    target = np.asarray(cv2.transform(grid, back), np.float32)
+    shift = np.asarray(cv2.transform(moved, back), np.float32)
     shift -= grid
-    at = grid - shift
+    at = target.copy()
     for _ in range(ROUNDS):
         gap = sample(shift, at)
-        np.subtract(grid, gap, out=gap)
+        np.subtract(target, gap, out=gap)
         gap -= at
         at += gap
     slope = np.abs(tz) / (safe * safe)
@@ -113,6 +117,24 @@ def carry(source: DepthMap, T_a_b: Float64, camera: Camera) -> tuple[DepthMap, F
     nan, inf = np.float32(np.nan), np.float32(np.inf)
     map_ = DepthMap(np.where(full, inverse, nan), np.where(full, sigma, inf))
     return map_, at
+
+
+def _straightened(T_b_a: Float32, inverse: float, camera: Camera) -> Float64:
+    """Affine map `[2, 3]` that takes pixels of b about to where they lie in a, for what lies
+    straight ahead of a at an `inverse` depth: a turned or upside-down camera moves pixels too far
+    for a fixed point. The identity where b does not see that."""
+    corner = np.array([camera.width / 2, camera.height / 2], np.float32)
+    span = camera.width / 8
+    pixels = corner + np.array([[0, 0], [span, 0], [0, span]], np.float32)
+    x = (pixels - [camera.cx, camera.cy]) / [camera.fx, camera.fy]
+    q = np.column_stack([x, np.ones(3)]) @ T_b_a[:3, :3].T + inverse * T_b_a[:3, 3]
+    identity = np.eye(2, 3)
+    if not (q[:, 2] > 0.1).all():
+        return identity
+    seen = q[:, :2] / q[:, 2:] * [camera.fx, camera.fy] + [camera.cx, camera.cy]
+    if not abs(float(np.linalg.det(seen[1:] - seen[0]))) > (0.1 * span) ** 2:
+        return identity
+    return cv2.getAffineTransform(seen.astype(np.float32), pixels.astype(np.float32))
 
 
 def fuse(maps: list[DepthMap]) -> DepthMap:
