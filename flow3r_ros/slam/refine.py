@@ -40,6 +40,9 @@ MIN_SHIFT_PX = 2.0
 """median shift of the matches of a pair below which it says nothing of depth"""
 MOST_PLACINGS = 5
 """times that pictures without a pose are tried: each new one brings points for the next"""
+TIE = 1.02
+"""times the error of the poses as given on matches held out up to which refined ones are taken:
+where both explain them as well, the one that was made from more pictures and finer features"""
 SCRATCH, SCRATCH_SHARE = 64, 0.9
 """pictures up to which, and share of them with a pose below which, poses are also found from scratch:
 what odometry says of a handful of still images may be wrong everywhere, and a chain that broke
@@ -158,7 +161,7 @@ def _in_place(
     before_px: float,
 ) -> Refined:
     """The adjusted poses, brought back to where and how large the map was; none where those that
-    were given explain what was held out as well."""
+    were given explain what was held out better."""
     shared = sorted(found.poses.keys() & given.keys())
     if len(shared) < MIN_POSED:
         return NOTHING
@@ -172,7 +175,7 @@ def _in_place(
         matches.held_out_px({at: poses_[at] for at in shared}, cameras)
         for poses_, cameras in ((given, None), (found.poses, found.cameras))
     )
-    better = found_px < given_px
+    better = found_px <= TIE * given_px
     return Refined(
         {views[at].frame_id: pose for at, pose in poses.items()} if better else {},
         found.points,
