@@ -124,5 +124,5 @@ def require_pycolmap() -> Any:
         raise ConfigError(
             "--refine needs pycolmap, which is not installed", install_extra("refine")
         ) from error
-    colmap.logging.minloglevel = colmap.logging.WARNING.value
+    colmap.logging.minloglevel = colmap.logging.ERROR.value
     return colmap

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +114,37 @@ def test_a_run_is_found_in_a_saved_map_from_its_first_keyframe(folder: Path) -> 
         assert np.linalg.norm((correction @ newest)[:3, 3] - way(start + 2)[:3, 3]) < 0.15
         after = mapper.snapshot(1.0, False)
         assert [each.key for each in after.keyframes] == [each.key for each in before.keyframes]
+
+
+def test_a_metric_map_stays_metric_in_a_run_that_knows_no_metres(folder: Path) -> None:
+    metric = save_map(folder.parent / "metric", replace(load_map(folder), metric=True))
+    start = ROUND - 3
+    with Mapper(SlamSettings(enabled=True, map=str(metric))) as mapper:
+        for index in range(start, start + 3):
+            told = invert(way(start)) @ way(index)
+            told[:3, 3] /= 1.25
+            mapper.take(finished(index, told, unit=1.25))
+        state, saved = mapper.finish(), mapper.snapshot(7.0, False)
+    assert saved.metric
+    for index, located in state.located.items():
+        assert located.in_saved
+        assert np.linalg.norm(7.0 * located.in_run_units(7.0)[:3, 3] - way(index)[:3, 3]) < 0.15
+    kept = {each.frame_id: saved.poses[each.key] for each in saved.keyframes}
+    assert np.linalg.norm(kept[start + 2][:3, 3] - way(start + 2)[:3, 3]) < 0.15
+
+
+def test_a_full_disk_leaves_no_map(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = load_map(folder)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    with pytest.raises(OutputError, match="No space left"):
+        save_map(tmp_path / "map", saved)
+    assert not list(tmp_path.glob("map*"))
 
 
 def test_elsewhere_a_run_is_not_found(folder: Path) -> None:
