@@ -1,4 +1,4 @@
-"""Suite `map_hour`: an hour of looping input through the map at speed: are graph and memory bounded,
+"""Suite `map_hour`: an hour of looping input through the map: are graph and memory bounded,
 and how much of one core does it take?
 
 The keyframes are those of a real run over a clip, told again and again, to and fro, each time with
@@ -117,7 +117,7 @@ def measure(
 
 def _looped(keyframes: list[Finished], period_s: float, count: int) -> Iterator[Finished]:
     """Keyframes to and fro, with ids and stamps that go on and a drift that grows by the lap."""
-    depth = float(np.median([1.0 / np.nanmedian(each.reference.depth.inverse) for each in keyframes]))
+    depth = float(np.median([each.reference.median_depth for each in keyframes]))
     lap = 2 * len(keyframes) - 2
     for index in range(count):
         told = keyframes[there_and_back(index, len(keyframes))]

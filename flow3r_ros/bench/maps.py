@@ -17,7 +17,6 @@ from flow3r_ros.config import Config, ModelSettings, load_config
 from flow3r_ros.datasets.sources import open_source
 from flow3r_ros.errors import EvaluationError, Flow3rError
 from flow3r_ros.evaluation.trajectory import evaluate_trajectory
-from flow3r_ros.geometry.camera_file import load_camera
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.offline.mapped import MAP_FILE, map_of_run
@@ -52,7 +51,8 @@ def bench_refine(
                     predictor, clip, config, Path(folder), None if thorough else SHORT
                 )
             except Flow3rError as error:
-                rows.append({"name": clip_name(clip), "median": 0.0, "unit": "", "note": str(error)})
+                why = {"median": 0.0, "unit": "", "note": str(error)}
+                rows.append({"name": clip_name(clip)} | why)
     for stills in SETS if clips is None else ():
         log.info("%s", stills.name)
         with tempfile.TemporaryDirectory(prefix="flow3r_bench_") as folder:
@@ -70,7 +70,10 @@ def clip_rows(
         out = folder / how.replace(" ", "_")
         summary = _run(predictor, clip, config, out, refine, most)
         before, after = (
-            {align: evaluate_trajectory(out / file, truth, align=align) for align in ("sim3", "se3")}
+            {
+                align: evaluate_trajectory(out / file, truth, align=align)
+                for align in ("sim3", "se3")
+            }
             for file in ("trajectory.tum", MAP_FILE)
         )
         rows.append(
@@ -100,8 +103,7 @@ def still_row(
     begun = perf_counter()
     _run(predictor, images, config, out, True, None)
     took = perf_counter() - begun
-    camera = load_camera(images / "camera.json")
-    found, its_took = colmap_poses(images, camera, work)
+    found, its_took = colmap_poses(images, work)
     ours, odometry = (_of_way(out / file, truth) for file in (MAP_FILE, "trajectory.tum"))
     row = {
         "name": f"{stills.name}: ATE (Sim(3)) with --refine",

@@ -11,13 +11,13 @@ from time import perf_counter
 import cv2
 import numpy as np
 
+from flow3r_ros.geometry.camera_file import load_camera
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.slam.picture_matches import require_pycolmap
 from flow3r_ros.training.scenes.layouts import Layout
 from flow3r_ros.training.scenes.paths import Motion
 from flow3r_ros.training.scenes.renderer import render_clip
-from flow3r_ros.types import Camera
 from flow3r_ros.wire.tum import write_tum
 
 PERIOD_NS = 1_000_000_000
@@ -49,7 +49,8 @@ class StillSet:
         for at, rgb in enumerate(clip.rgb):
             cv2.imwrite(str(folder / "frames" / f"{at:03d}.png"), rgb[..., ::-1])
         camera = clip.camera
-        intrinsics = {name: getattr(camera, name) for name in ("width", "height", *"fx fy cx cy".split())}
+        names = ("width", "height", "fx", "fy", "cx", "cy")
+        intrinsics = {name: getattr(camera, name) for name in names}
         (folder / "camera.json").write_text(json.dumps(intrinsics), encoding="ascii")
         stamps = PERIOD_NS * np.arange(self.pictures, dtype=np.int64)
         seconds = "".join(f"{at}.0\n" for at in range(self.pictures))
@@ -66,25 +67,25 @@ SETS = (
 """seeds beyond those of training"""
 
 
-def colmap_poses(folder: Path, camera: Camera, work: Path) -> tuple[Trajectory | None, float]:
+def colmap_poses(folder: Path, work: Path) -> tuple[Trajectory | None, float]:
     """The way of the largest model that COLMAP finds of a set's pictures, None where it finds none,
     and the seconds it took, one thread. `work` is an empty folder.
 
     Raises ConfigError where pycolmap is not installed.
     """
     colmap, begun = require_pycolmap(), perf_counter()
+    camera = load_camera(folder / "camera.json")
+    assert camera is not None
     database = work / "database.db"
-    centre = (camera.cx + 0.5, camera.cy + 0.5)
+    numbers = (camera.fx, camera.fy, camera.cx + 0.5, camera.cy + 0.5)
     colmap.extract_features(
         database, folder / "frames", camera_mode=colmap.CameraMode.SINGLE,
         reader_options=colmap.ImageReaderOptions(
-            camera_model="PINHOLE", camera_params=",".join(f"{value:.9g}" for value in (camera.fx, camera.fy, *centre)),
+            camera_model="PINHOLE", camera_params=",".join(f"{value:.9g}" for value in numbers)
         ),
         extraction_options=colmap.FeatureExtractionOptions(num_threads=1),
     )  # fmt: skip
-    colmap.match_exhaustive(
-        database, matching_options=colmap.FeatureMatchingOptions(num_threads=1)
-    )
+    colmap.match_exhaustive(database, matching_options=colmap.FeatureMatchingOptions(num_threads=1))
     options = colmap.IncrementalPipelineOptions(
         num_threads=1, random_seed=0, min_model_size=3, extract_colors=False,
         ba_refine_focal_length=False, ba_refine_extra_params=False,

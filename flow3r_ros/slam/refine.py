@@ -44,7 +44,7 @@ TIE = 1.02
 """times the error of the poses as given on matches held out up to which refined ones are taken:
 where both explain them as well, the one that was made from more pictures and finer features"""
 SCRATCH, SCRATCH_SHARE = 64, 0.9
-"""pictures up to which, and share of them with a pose below which, poses are also found from scratch:
+"""pictures up to which, and share of them with a pose below which, all is begun from scratch, too:
 what odometry says of a handful of still images may be wrong everywhere, and a chain that broke
 leaves pictures out. With nerf_fox_50 it takes as long as the adjustment itself"""
 MISSED_PX = 8.0

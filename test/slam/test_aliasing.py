@@ -60,9 +60,7 @@ def keyframe(scene: Scene, index: int) -> Finished:
 def test_a_texture_that_repeats_is_one_place_only() -> None:
     """Pictures 2, 4 and 6 m apart are the same; loops are closed where the camera truly was."""
     scene = repeated_wall()
-    first, same = (
-        keyframe(scene, index).reference.view.gray for index in (0, int(REPEAT / STEP))
-    )
+    first, same = (keyframe(scene, index).reference.view.gray for index in (0, int(REPEAT / STEP)))
     assert np.mean(np.abs(first.astype(float) - same)) < 2.0
     with Mapper(SlamSettings(enabled=True)) as mapper:
         for index in range(2 * MOMENTS - 2):

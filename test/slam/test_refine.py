@@ -77,9 +77,7 @@ def test_a_chain_that_broke_is_mended() -> None:
         np.linalg.norm((invert(result.poses[10 * a]) @ result.poses[10 * a + 10])[:3, 3])
         for a in range(6)
     ]
-    true = [
-        np.linalg.norm((invert(true_pose(a)) @ true_pose(a + 1))[:3, 3]) for a in range(6)
-    ]
+    true = [np.linalg.norm((invert(true_pose(a)) @ true_pose(a + 1))[:3, 3]) for a in range(6)]
     share = np.array(steps) / true
     assert share.max() < 1.1 * share.min()
 
