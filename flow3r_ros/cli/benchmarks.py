@@ -24,14 +24,21 @@ SUITES = {
     "consistency": "flow3r_ros.bench.consistency:bench_consistency",
     "rooms": "flow3r_ros.bench.consistency:bench_rooms",
     "corridor": "flow3r_ros.bench.corridor:bench_corridor",
+    "refine": "flow3r_ros.bench.maps:bench_refine",
+    "relocalisation": "flow3r_ros.bench.relocalisation:bench_relocalisation",
+    "map_hour": "flow3r_ros.bench.map_hour:bench_map_hour",
 }
 TRUST = {
     "faults": ("clips", "model"),
     "consistency": ("clips", "model"),
     "rooms": ("model",),
     "corridor": (),
+    "refine": ("clips", "model"),
+    "relocalisation": ("clips", "model"),
+    "map_hour": (),
 }
-"""suites about trust instead of speed, and the options they take; they run when they are named"""
+"""suites about trust and maps instead of speed, and the options they take; they run when they are
+named"""
 
 
 def bench(
@@ -43,8 +50,8 @@ def bench(
         list[Path] | None,
         typer.Option(
             "--clip",
-            help="clips of faults and consistency (video, image folder, bag); repeat for "
-            "several; default: the bundled one and those of ../shared/video",
+            help="clips of faults, consistency, refine and relocalisation (video, image folder, "
+            "bag); repeat for several; default: the bundled one and those of ../shared/video",
         ),
     ] = None,
     model: Model = None,
@@ -54,7 +61,7 @@ def bench(
     thorough: Annotated[
         bool,
         typer.Option(
-            "--thorough", help="memory over the full length of time; takes half an hour more"
+            "--thorough", help="memory over the full length of time, clips whole; half an hour more"
         ),
     ] = False,
     as_json: AsJson = False,

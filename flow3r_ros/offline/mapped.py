@@ -17,10 +17,10 @@ from flow3r_ros.config import SlamSettings
 from flow3r_ros.geometry.lie import rigid, rigid_part
 from flow3r_ros.odometry.scale import Scale
 from flow3r_ros.report.record import RunRecord
-from flow3r_ros.slam.adjustment import require_pycolmap
 from flow3r_ros.slam.disk import write_map
 from flow3r_ros.slam.frames import FrameTrack
 from flow3r_ros.slam.mapper import Mapper, wants_map
+from flow3r_ros.slam.picture_matches import require_pycolmap
 from flow3r_ros.slam.pictures import FramePictures, RefineView
 from flow3r_ros.slam.refine import NOTHING, Refined, refine
 from flow3r_ros.types import Estimate, Float64, Frame, ScaleState

@@ -64,6 +64,12 @@ class KeyframeGraph:
         self.loops: list[Loop] = []
         self._island: dict[int, int] = {}
         self._held: set[int] = set()
+        self._links: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """GTSAM's objects do not pickle, and the graph of an interrupted run does
+        (`offline.resume`)."""
+        return vars(self) | {"_links": None}
 
     @property
     def _gtsam(self) -> Any:
@@ -78,6 +84,7 @@ class KeyframeGraph:
     def add(self, key: int) -> None:
         """A keyframe has come into the store; that of a new segment lies where `odom` says."""
         keyframe, before = self._store[key], self._store.before(key)
+        self._links = None
         self._island.setdefault(keyframe.segment, keyframe.segment)
         if before is None:
             self.poses[key] = keyframe.T_odom_cam.copy()
@@ -95,6 +102,7 @@ class KeyframeGraph:
                 step = invert(before.T_odom_cam) @ self._store[key].T_odom_cam
                 old[key] = invert(self.poses[before.key]) @ self.poses[key] @ invert(step)
         for key, pose in adjusted.items():
+            self._links = None
             self._store.move(key, pose)
         for key, correction in old.items():
             before = self._store.before(key)
@@ -107,6 +115,7 @@ class KeyframeGraph:
         nothing moves it."""
         self._island.setdefault(self._store[key].segment, self._store[key].segment)
         self.poses[key] = S_map_cam
+        self._links = None
         if held:
             self._held.add(key)
 
@@ -116,6 +125,7 @@ class KeyframeGraph:
 
     def remove(self, key: int) -> None:
         """A keyframe leaves the store: its loops go with it."""
+        self._links = None
         self._held.discard(key)
         self.loops = [loop for loop in self.loops if key not in (loop.first, loop.second)]
         del self.poses[key]
@@ -176,14 +186,10 @@ class KeyframeGraph:
         solver = gtsam.LevenbergMarquardtOptimizer(factors, self._values(poses), parameters)
         values = solver.optimize()
         found = {key: _from_gtsam(values.atSimilarity3(key)) for key in poses}
-        chain = self._factors(found, [])
-        freedom = max(7 * (chain.size() - len(self._islands())), 1)
-        return Optimised(found, 2.0 * chain.error(values) / freedom)
+        chain = self._chain()
+        return Optimised(found, 2.0 * chain.error(values) / max(7 * chain.size(), 1))
 
     # --- in GTSAM's words -------------------------------------------------------------------------
-
-    def _islands(self) -> set[int]:
-        return {self._island[segment] for segment in self._store.segments}
 
     def _values(self, poses: dict[int, Float64]) -> Any:
         values = self._gtsam.Values()
@@ -195,17 +201,12 @@ class KeyframeGraph:
         """The odometry's factors, one for where each segment begins in `poses`, and loops."""
         gtsam = self._gtsam
         graph = gtsam.NonlinearFactorGraph()
+        graph.push_back(self._chain())
         for keyframe in self._store:
-            key, before = keyframe.key, self._store.before(keyframe.key)
-            if before is not None:
-                step = invert(before.T_odom_cam) @ keyframe.T_odom_cam
-                sigma = _sigma(STEP_TURN, STEP_SHIFT * before.median_depth, STEP_SCALE)
-                sigma = np.sqrt(self._store.steps(key)) * sigma
-                noise = gtsam.noiseModel.Diagonal.Sigmas(sigma)
-                graph.add(self._between(before.key, key, step, noise))
-                continue
-            first = self.island(key) == keyframe.segment
-            graph.add(self._prior(key, poses[key], HELD if first else APART))
+            key = keyframe.key
+            if self._store.before(key) is None:
+                first = self.island(key) == keyframe.segment
+                graph.add(self._prior(key, poses[key], HELD if first else APART))
         for key in self._held:
             graph.add(self._prior(key, self.poses[key], HELD))
         for loop in loops:
@@ -215,6 +216,22 @@ class KeyframeGraph:
             )
             graph.add(self._between(loop.first, loop.second, loop.S_first_second, noise))
         return graph
+
+    def _chain(self) -> Any:
+        """The odometry's factors alone, made anew when a keyframe came, moved or went."""
+        if self._links is None:
+            gtsam = self._gtsam
+            self._links = gtsam.NonlinearFactorGraph()
+            for keyframe in self._store:
+                key, before = keyframe.key, self._store.before(keyframe.key)
+                if before is None:
+                    continue
+                step = invert(before.T_odom_cam) @ keyframe.T_odom_cam
+                sigma = _sigma(STEP_TURN, STEP_SHIFT * before.median_depth, STEP_SCALE)
+                sigma = np.sqrt(self._store.steps(key)) * sigma
+                noise = gtsam.noiseModel.Diagonal.Sigmas(sigma)
+                self._links.add(self._between(before.key, key, step, noise))
+        return self._links
 
     def _loop_sigma(self, loop: Loop) -> Float64:
         depth = self._store[loop.first].median_depth

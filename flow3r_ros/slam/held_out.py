@@ -33,17 +33,21 @@ class HeldOut:
         poses: Mapping[int, Float64],
         rays: Callable[[int, NDArray[np.uint32]], Float64],
         focal: float,
+        missed_px: float | None = None,
     ) -> float:
         """Robust rms of their epipolar error in pixels, NaN where nothing can be judged.
 
         Args:
-            poses: `[4, 4]` camera-to-world by picture; pairs with one that is missing do not count.
+            poses: `[4, 4]` camera-to-world by picture.
             rays: of features (picture, rows `[N]`), `[N, 3]` with z = 1.
             focal: pixels, of the first picture.
+            missed_px: what pairs count with that have a picture without a pose, None: not at all.
         """
         errors = [np.empty(0)]
         for first, second, rows in self._pairs:
             if first not in poses or second not in poses:
+                if missed_px is not None:
+                    errors.append(np.full(len(rows), missed_px))
                 continue
             T = invert(poses[second]) @ poses[first]
             nowhere = np.zeros(len(rows), np.intp)

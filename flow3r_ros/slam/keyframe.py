@@ -6,6 +6,7 @@ The picture is kept as JPEG, features as bytes, depth in half precision: about 0
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -81,14 +82,16 @@ class MapKeyframe:
         )
 
     def at(self, T_odom_cam: Float64) -> MapKeyframe:
-        """The same at another pose."""
-        return replace(self, T_odom_cam=T_odom_cam)
+        """The same at another pose; a copy, so that what was computed of its depth stays."""
+        moved = copy(self)
+        object.__setattr__(moved, "T_odom_cam", T_odom_cam)
+        return moved
 
     def renumbered(self, key: int, segment: int) -> MapKeyframe:
         """The same under another key, in another segment."""
         return replace(self, key=key, segment=segment)
 
-    @property
+    @cached_property
     def median_depth(self) -> float:
         """Of its depth map, odometry units; 1 where nothing is known."""
         typical = float(np.nanmedian(self.inverse.astype(np.float32))) if self.knows_depth else 1.0

@@ -27,7 +27,7 @@ from flow3r_ros.odometry.corners import HELD_BACK
 from flow3r_ros.odometry.depth import carry
 from flow3r_ros.odometry.verification import confirmed, picture_likeness
 from flow3r_ros.slam.keyframe import MapKeyframe
-from flow3r_ros.types import Float64, UInt8
+from flow3r_ros.types import Bool, Camera, Float64, UInt8
 
 RATIO = 0.8
 """distance to the best match over that to the second best (Lowe 2004)"""
@@ -224,11 +224,20 @@ def _likeness(first: MapKeyframe, second: MapKeyframe, S: Float64) -> float:
     _, R, t = sim3_parts(S)
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = R, t
-    height, width = first.inverse.shape
-    small = [cv2.resize(each.gray(), (width, height), interpolation=cv2.INTER_AREA)
-             for each in (first, second)]  # fmt: skip
-    depth, came_from = carry(first.depth, T, second.grid)
-    return picture_likeness(
-        np.asarray(small[1], np.uint8), np.asarray(small[0], np.uint8), came_from,
-        np.isfinite(depth.inverse),
-    )  # fmt: skip
+    grid = first.grid
+    here, _ = _through(grid, first)
+    there, inside = _through(grid, second)
+    depth, came_from = carry(first.depth, T, grid)
+    return picture_likeness(there, here, came_from, np.isfinite(depth.inverse) & inside)
+
+
+def _through(grid: Camera, keyframe: MapKeyframe) -> tuple[UInt8, Bool]:
+    """A keyframe's picture as the pinhole `grid` would have taken it from there, and which of its
+    pixels the keyframe saw."""
+    own = keyframe.grid
+    small = cv2.resize(keyframe.gray(), (own.width, own.height), interpolation=cv2.INTER_AREA)
+    if own == grid:
+        return np.asarray(small, np.uint8), np.ones(small.shape, np.bool_)
+    size, H = (grid.width, grid.height), grid.matrix @ np.linalg.inv(own.matrix)
+    inside = cv2.warpPerspective(np.ones_like(small), H, size, flags=cv2.INTER_NEAREST)
+    return np.asarray(cv2.warpPerspective(small, H, size), np.uint8), inside > 0

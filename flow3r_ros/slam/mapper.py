@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Semaphore
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 import numpy as np
@@ -117,8 +117,8 @@ class MapState:
 
 
 class Mapper:
-    """Owns the map and the thread that changes it; a context manager that ends it. `busy_s` is how
-    long that thread has worked.
+    """Owns the map and the thread that changes it; a context manager that ends it. `busy_s` is the
+    CPU time that thread has taken.
 
     Args:
         settings: `slam`. Raises InputError for a `slam.map` that cannot be loaded, ConfigError
@@ -228,7 +228,7 @@ class Mapper:
         return self.map.saved(1.0, self._saved.metric)  # in the unit of the map that was loaded
 
     def _take(self, finished: Finished, epoch: int) -> None:
-        begun = perf_counter()
+        begun = thread_time()
         try:
             if epoch != self._epoch:  # of before a restart
                 return
@@ -251,7 +251,7 @@ class Mapper:
         except Exception:
             log.exception("the map could not take in keyframe %d", finished.reference.view.id)
         finally:
-            self.busy_s += perf_counter() - begun
+            self.busy_s += thread_time() - begun
             self._room.release()
 
     def _stay_within(self) -> None:

@@ -4,12 +4,15 @@ together.
 Dense flow measures to half a pixel of a small grid and links few keyframes; multi-view tracks
 (`slam.tracks`) measure to half a pixel of the picture and span many, which the rotation gains most
 from. Keyframes start where the odometry or the graph put them; pictures between them are placed by
-the points of the keyframes, then adjusted with them (`slam.adjustment`).
+the points of the keyframes, then adjusted with them (`slam.adjustment`). A chain of keyframes that
+is broken stays so, however well either side fits: few pictures, and those that many stay without a
+place in, are begun from their matches alone as well (`slam.from_scratch`).
 
 What a calibration leaves of the lens bends depth a little in every picture, always the same way:
 on a forward drive the unit then grows or shrinks with every step, however many points there are.
-So the last adjustment finds radial distortion, too. Poses given, adjusted, and adjusted with the
-lens are judged by matches that none of them was fitted to (`slam.held_out`): the best stays.
+So the last adjustment finds radial distortion, too. Poses given, adjusted, adjusted with the lens
+and begun from scratch are judged by matches that none of them was fitted to (`slam.held_out`): the
+best stays.
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ import numpy as np
 
 from flow3r_ros.geometry.lie import average_rotations, rigid, rotation_angle
 from flow3r_ros.slam.adjustment import Adjustment, Solution
+from flow3r_ros.slam.from_scratch import poses_from_scratch
 from flow3r_ros.slam.keyframe import MapKeyframe
+from flow3r_ros.slam.picture_matches import PictureMatches
 from flow3r_ros.slam.pictures import RefineView
 from flow3r_ros.slam.tracks import PictureFeatures, features_of, matched, pairs_to_match
 from flow3r_ros.types import Float32, Float64
@@ -35,6 +40,16 @@ MIN_SHIFT_PX = 2.0
 """median shift of the matches of a pair below which it says nothing of depth"""
 MOST_PLACINGS = 5
 """times that pictures without a pose are tried: each new one brings points for the next"""
+TIE = 1.02
+"""times the error of the poses as given on matches held out up to which refined ones are taken:
+where both explain them as well, the one that was made from more pictures and finer features"""
+SCRATCH, SCRATCH_SHARE = 64, 0.9
+"""pictures up to which, and share of them with a pose below which, all is begun from scratch, too:
+what odometry says of a handful of still images may be wrong everywhere, and a chain that broke
+leaves pictures out. With nerf_fox_50 it takes as long as the adjustment itself"""
+MISSED_PX = 8.0
+"""error in pixels that the matches of a picture without a pose count with where two solutions are
+compared"""
 
 
 @dataclass(frozen=True)
@@ -92,18 +107,28 @@ def refine(
     order = {view.frame_id: at for at, view in enumerate(views)}
     say(f"features of {len(views)} pictures")
     features = [features_of(view.gray()) for view in views]
-    adjustment = Adjustment(
-        [view.camera for view in views], [each.pixels for each in features],
-        [view.pose for view in views],
-    )  # fmt: skip
+    matches = PictureMatches([view.camera for view in views], [each.pixels for each in features])
     pairs = pairs_to_match(features, posed, [(order[a], order[b]) for a, b in loops])
     say(f"matches of {len(pairs)} pairs")
     for first, second in pairs:
         rows = matched(features[first], features[second])
         shift = features[first].pixels[rows[:, 0]] - features[second].pixels[rows[:, 1]]
         if len(rows) and np.median(np.linalg.norm(shift, axis=1)) > MIN_SHIFT_PX:
-            adjustment.add_matches(first, second, rows)
-    adjustment.finish_matches()
+            matches.add(first, second, rows)
+    given = {at: pose for at, view in enumerate(views) if (pose := view.pose) is not None}
+    found, before_px = _adjusted(matches, given, say)
+    if len(views) <= SCRATCH or len(found.poses) < SCRATCH_SHARE * len(views):
+        say("poses from scratch")
+        again, _ = _adjusted(matches, poses_from_scratch(matches), say)
+        found = min((found, again), key=lambda each: _missed(matches, each))
+    return _in_place(views, features, matches, given, found, before_px)
+
+
+def _adjusted(
+    matches: PictureMatches, poses: Mapping[int, Float64], say: Callable[[str], None]
+) -> tuple[Solution, float]:
+    """Pictures adjusted from some of their poses `[4, 4]`; the mean error before."""
+    adjustment = Adjustment(matches, poses)
     before_px = 0.0
     for turn in range(ROUNDS):
         say(f"adjustment {turn + 1} of {ROUNDS}")
@@ -119,20 +144,24 @@ def refine(
         say(f"adjustment with the lens {turn + 1} of {ROUNDS}")
         adjustment.round(lens=True)
     lens = adjustment.solution()
-    found = lens if lens.held_out_px < pinhole.held_out_px else pinhole
-    return _in_place(views, features, found, before_px, adjustment.given_held_out_px(found.poses))
+    return min((lens, pinhole), key=lambda each: _missed(matches, each)), before_px
+
+
+def _missed(matches: PictureMatches, found: Solution) -> float:
+    """What is held out judges a solution: error in pixels, pictures without a pose included."""
+    return matches.held_out_px(found.poses, found.cameras, MISSED_PX)
 
 
 def _in_place(
     views: Sequence[RefineView],
     features: Sequence[PictureFeatures],
+    matches: PictureMatches,
+    given: Mapping[int, Float64],
     found: Solution,
     before_px: float,
-    given_px: float,
 ) -> Refined:
     """The adjusted poses, brought back to where and how large the map was; none where those that
-    were given explain what was held out (`given_px`) as well."""
-    given = {at: view.pose for at, view in enumerate(views) if view.pose is not None}
+    were given explain what was held out better."""
     shared = sorted(found.poses.keys() & given.keys())
     if len(shared) < MIN_POSED:
         return NOTHING
@@ -142,7 +171,11 @@ def _in_place(
         at: rigid(R @ pose[:3, :3], scale * R @ pose[:3, 3] + t) for at, pose in found.poses.items()
     }
     turns = [rotation_angle(given[at][:3, :3].T @ poses[at][:3, :3]) for at in shared]
-    better = found.held_out_px < given_px
+    given_px, found_px = (
+        matches.held_out_px({at: poses_[at] for at in shared}, cameras)
+        for poses_, cameras in ((given, None), (found.poses, found.cameras))
+    )
+    better = found_px <= TIE * given_px
     return Refined(
         {views[at].frame_id: pose for at, pose in poses.items()} if better else {},
         found.points,
@@ -152,7 +185,7 @@ def _in_place(
         float(np.degrees(np.median(turns))),
         found.bend_px,
         given_px,
-        found.held_out_px,
+        found_px,
         {
             views[at].frame_id: (features[at].pixels[rows], scale * depth)
             for at, (rows, depth) in found.depths.items()

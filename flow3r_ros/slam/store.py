@@ -75,11 +75,3 @@ class KeyframeStore:
         """Keyframes of the odometry from the one before to this one: more than one where some were
         let go."""
         return self._steps[key]
-
-    @property
-    def segments(self) -> dict[int, list[int]]:
-        """Keys of the keyframes of each segment, in order."""
-        found: dict[int, list[int]] = {}
-        for keyframe in self:
-            found.setdefault(keyframe.segment, []).append(keyframe.key)
-        return found

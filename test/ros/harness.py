@@ -24,6 +24,7 @@ from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
+from flow3r_ros.bench.memory import there_and_back
 from flow3r_ros.ros.messages import class_of, make
 from flow3r_ros.types import Camera, UInt8
 from flow3r_ros.wire.camera_info import info_from_camera
@@ -133,7 +134,8 @@ class Client:
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
         self._stamp = EPOCH_NS
-        self.pictures = 0
+        self.pictures = self.turns_after = 0
+        self.period_ns = PERIOD_NS
 
     def __enter__(self) -> Client:
         return self
@@ -217,7 +219,7 @@ class Client:
         return self._publishers[topic]
 
     def next_stamp(self) -> int:
-        self._stamp += PERIOD_NS
+        self._stamp += self.period_ns
         return self._stamp
 
     def rewind(self) -> None:
@@ -268,7 +270,7 @@ class Client:
 
     def play(self, count: int, period: float = 0.0, lockstep: str = "") -> list[int]:
         """Publish the next pictures of the pan, one every `period` seconds; with `lockstep`, wait
-        for that topic after each.
+        for that topic after each. The pan goes to and fro where `turns_after` says so.
 
         Returns the stamps.
         """
@@ -276,7 +278,8 @@ class Client:
         start = time.monotonic()
         for number in range(1, count + 1):
             before, index = self.count(lockstep), self.pictures
-            message = self.image(picture(index))
+            shown = there_and_back(index, self.turns_after + 1) if self.turns_after else index
+            message = self.image(picture(shown))
             self.pictures += 1
             self.publisher("sensor_msgs/msg/Image", "image").publish(message)
             stamps.append(self._stamp)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from flow3r_ros.slam.disk import load_map
 from flow3r_ros.wire.transforms import matrix_of_pose
 from test.ros.harness import Client, NodeProcess, fresh_domain, stamp_of
+from test.ros.scene import STEP
 
 pytest.importorskip("gtsam")
 
@@ -26,6 +29,12 @@ def saved_by(client: Client) -> Path:
 
     client.wait(is_saved, 20.0, "a map")
     return Path(answers[-1].message) / "keyframes"
+
+
+def numbers(transform: Any) -> np.ndarray:
+    """Translation and quaternion."""
+    x, q = transform.translation, transform.rotation
+    return np.array([x.x, x.y, x.z, q.x, q.y, q.z, q.w])
 
 
 def test_the_node_owns_two_edges_and_says_where_it_is_in_the_map(tmp_path: Path):
@@ -62,6 +71,36 @@ def test_the_node_owns_two_edges_and_says_where_it_is_in_the_map(tmp_path: Path)
         assert client.play(1, lockstep="~/status")
         assert process.stop(signal.SIGINT) == 0, process.output()
         assert "Traceback" not in process.output()
+
+
+def test_a_loop_moves_map_to_odom_and_odom_goes_on():
+    """The pan comes back to where it began, 20 s later by the stamps."""
+    domain, turns_after = fresh_domain(), 56
+    program = ("-m", "test.ros.plane_node", "--turns-after", str(turns_after))
+    with (
+        NodeProcess(domain, "-p", "slam.enabled:=true", program=program) as process,
+        Client(domain) as client,
+    ):
+        client.turns_after, client.period_ns = turns_after, 300_000_000
+        client.listen("~/status", "/tf")
+        client.connect_camera()
+        client.warm_up("~/status", "/tf")
+        client.play(2 * turns_after, lockstep="~/status")
+        client.wait(lambda: client.received["~/status"][-1].loops_closed, 1.0, "a loop")
+        stamps = [stamp_of(each) for each in client.received["~/status"]]
+        closed = [each.loops_closed for each in client.received["~/status"]]
+        map_odom, odom_cam = (
+            [numbers(each.transforms[edge].transform) for each in client.received["/tf"]]
+            for edge in (0, 1)
+        )
+        assert stamps == sorted(stamps)
+        first = next(at for at, each in enumerate(closed) if each)
+        moved = [np.abs(each - [0, 0, 0, 0, 0, 0, 1]).max() for each in map_odom]
+        assert max(moved[:first]) < 1e-9
+        assert max(moved[first:]) > 1e-6
+        steps = [np.linalg.norm(b[:3] - a[:3]) for a, b in pairwise(odom_cam)]
+        assert max(steps[first - 2 :]) < 2.0 * STEP
+        assert process.stop(signal.SIGINT) == 0, process.output()
 
 
 def test_a_saved_map_is_found_again_by_another_node(tmp_path: Path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,18 @@ import pytest
 
 from flow3r_ros.config import SlamSettings
 from flow3r_ros.errors import ConfigError, InputError, OutputError
+from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.lie import invert, rigid, se3_exp, sim3_parts, so3_exp
+from flow3r_ros.odometry.finished import Finished
+from flow3r_ros.odometry.input import view_of
+from flow3r_ros.odometry.relocalisation import describe
 from flow3r_ros.slam.disk import describe_map, load_map, save_map
 from flow3r_ros.slam.export import cloud, write_colmap
 from flow3r_ros.slam.mapper import Mapper, wants_map
 from flow3r_ros.slam.merge import merged, refined
 from flow3r_ros.slam.saved import SavedMap
+from flow3r_ros.types import Frame
+from test.geometry.views import CAMERA
 from test.slam.factory import ROUND, finished, way
 
 pytest.importorskip("gtsam")
@@ -112,6 +120,65 @@ def test_a_run_is_found_in_a_saved_map_from_its_first_keyframe(folder: Path) -> 
         assert np.linalg.norm((correction @ newest)[:3, 3] - way(start + 2)[:3, 3]) < 0.15
         after = mapper.snapshot(1.0, False)
         assert [each.key for each in after.keyframes] == [each.key for each in before.keyframes]
+
+
+def test_a_metric_map_stays_metric_in_a_run_that_knows_no_metres(folder: Path) -> None:
+    metric = save_map(folder.parent / "metric", replace(load_map(folder), metric=True))
+    start = ROUND - 3
+    with Mapper(SlamSettings(enabled=True, map=str(metric))) as mapper:
+        for index in range(start, start + 3):
+            told = invert(way(start)) @ way(index)
+            told[:3, 3] /= 1.25
+            mapper.take(finished(index, told, unit=1.25))
+        state, saved = mapper.finish(), mapper.snapshot(7.0, False)
+    assert saved.metric
+    for index, located in state.located.items():
+        assert located.in_saved
+        assert np.linalg.norm(7.0 * located.in_run_units(7.0)[:3, 3] - way(index)[:3, 3]) < 0.15
+    kept = {each.frame_id: saved.poses[each.key] for each in saved.keyframes}
+    assert np.linalg.norm(kept[start + 2][:3, 3] - way(start + 2)[:3, 3]) < 0.15
+
+
+def cropped(told: Finished) -> Finished:
+    """The same keyframe taken by a camera of another size and centre."""
+    left, top = 48, 24
+    view, depth = told.reference.view, told.reference.depth
+    rgb = np.ascontiguousarray(view.frame.rgb[top:, left:])
+    height, width = rgb.shape[:2]
+    camera = replace(CAMERA, width=width, height=height, cx=CAMERA.cx - left, cy=CAMERA.cy - top)
+    assert depth.inverse.shape == (CAMERA.height, CAMERA.width)
+    seen = view_of(Frame(view.id, view.frame.stamp_ns, rgb, camera), width)
+    kept = DepthMap(depth.inverse[top:, left:], depth.sigma[top:, left:])
+    moving = told.reference.moving[top:, left:]
+    reference = replace(told.reference, view=seen, depth=kept, moving=moving)
+    return replace(told, reference=reference, features=describe(seen))
+
+
+def test_a_run_of_another_camera_is_found_where_it_is(folder: Path) -> None:
+    settings = SlamSettings(enabled=True, map=str(folder), mode="localisation")
+    start = ROUND - 3
+    with Mapper(settings) as mapper:
+        for index in range(start, start + 3):
+            mapper.take(cropped(finished(index, invert(way(start)) @ way(index))))
+        state = mapper.finish()
+    assert state.closed >= 1
+    for index, located in state.located.items():
+        assert located.in_saved
+        assert np.linalg.norm(located.S_map_cam[:3, 3] - way(index)[:3, 3]) < 0.15
+
+
+def test_a_full_disk_leaves_no_map(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = load_map(folder)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    with pytest.raises(OutputError, match="No space left"):
+        save_map(tmp_path / "map", saved)
+    assert not list(tmp_path.glob("map*"))
 
 
 def test_elsewhere_a_run_is_not_found(folder: Path) -> None:

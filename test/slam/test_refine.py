@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from flow3r_ros.geometry.lie import invert, rotation_angle, se3_exp
+import flow3r_ros.slam.refine as module
+from flow3r_ros.geometry.lie import invert, rigid, rotation_angle, se3_exp, so3_exp
 from flow3r_ros.slam.held_out import EVERY, HeldOut
 from flow3r_ros.slam.pictures import FramePictures, RefineView
 from flow3r_ros.slam.refine import refine
@@ -39,6 +40,13 @@ def views() -> list[RefineView]:
     return made
 
 
+@pytest.fixture
+def from_poses_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is begun from scratch."""
+    monkeypatch.setattr(module, "SCRATCH", 0)
+
+
+@pytest.mark.usefixtures("from_poses_alone")
 def test_refined_poses_are_right_and_complete() -> None:
     given = views()
     result = refine(given)
@@ -55,6 +63,25 @@ def test_refined_poses_are_right_and_complete() -> None:
         assert np.linalg.norm(scale * found[:3, 3] - truth[:3, 3]) < 0.03
 
 
+def test_a_chain_that_broke_is_mended() -> None:
+    """All pictures have poses, but behind the third one they were told somewhere else: points of
+    either half hold its own pictures together."""
+    elsewhere = rigid(so3_exp([0.0, 0.5, 0.0]), [1.5, 0.5, -0.6])
+    given = [
+        replace(view, pose=true_pose(at) if at < 4 else elsewhere @ true_pose(at))
+        for at, view in enumerate(views())
+    ]
+    result = refine(given)
+    assert len(result.poses) == len(given)
+    steps = [
+        np.linalg.norm((invert(result.poses[10 * a]) @ result.poses[10 * a + 10])[:3, 3])
+        for a in range(6)
+    ]
+    true = [np.linalg.norm((invert(true_pose(a)) @ true_pose(a + 1))[:3, 3]) for a in range(6)]
+    share = np.array(steps) / true
+    assert share.max() < 1.1 * share.min()
+
+
 def through_a_lens(picture: bytes, k1: float) -> bytes:
     """A picture as a lens with radial distortion would have taken it."""
     gray = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
@@ -65,6 +92,7 @@ def through_a_lens(picture: bytes, k1: float) -> bytes:
     return cv2.imencode(".jpg", bent, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
+@pytest.mark.usefixtures("from_poses_alone")
 def test_what_the_calibration_left_of_the_lens_is_found() -> None:
     k1 = 0.05
     given = [replace(view, picture=through_a_lens(view.picture, k1)) for view in views()]
