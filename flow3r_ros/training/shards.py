@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from flow3r_ros.errors import TrainingError
-from flow3r_ros.paths import write_atomically
+from flow3r_ros.storage import Location, write
 
 DIGEST_BYTES = 32
 Arrays = dict[str, NDArray[Any]]
@@ -67,24 +66,29 @@ def unpack_shard(data: bytes, where: str) -> tuple[Arrays, dict[str, Any]]:
         ) from error
 
 
-def write_shard(path: Path, arrays: Arrays, metadata: dict[str, Any]) -> None:
-    """`pack_shard` to a file, atomically. Raises OutputError."""
-    write_atomically(path, pack_shard(arrays, metadata))
+def write_shard(path: Location, arrays: Arrays, metadata: dict[str, Any]) -> None:
+    """`pack_shard` to a file, atomically. Raises OutputError or StorageError."""
+    write(path, pack_shard(arrays, metadata))
 
 
-def read_shard(path: Path) -> tuple[Arrays, dict[str, Any]]:
-    """Arrays and metadata of a shard file. Raises ShardError when it is missing or damaged."""
+def read_bytes(path: Location) -> bytes:
+    """The bytes of a shard file. Raises ShardError when it is missing, StorageError when storage
+    cannot be reached."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ShardError(
-            f"{path}: the shard cannot be read ({error.strerror})",
+            f"{path}: the shard cannot be read ({error.strerror or 'it is missing'})",
             "run flow3r label again, it is made anew",
         ) from error
-    return unpack_shard(data, str(path))
 
 
-def is_whole(path: Path) -> bool:
+def read_shard(path: Location) -> tuple[Arrays, dict[str, Any]]:
+    """Arrays and metadata of a shard file. Raises ShardError when it is missing or damaged."""
+    return unpack_shard(read_bytes(path), str(path))
+
+
+def is_whole(path: Location) -> bool:
     """Whether a shard file is there and its hash fits."""
     try:
         read_shard(path)

@@ -11,6 +11,9 @@ from flow3r_ros.training.labels.clips import Clip, FlowLabel
 MIN_COVISIBLE = 0.15
 """share of pixels below which the pair moved too far for the teacher"""
 
+WHERE_OPTIONS = ("weights", "device")
+"""options of a teacher that say where its weights lie and where it runs: they change no label"""
+
 
 class FlowTeacher(Protocol):
     """The interface of every teacher."""
