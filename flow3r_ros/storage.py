@@ -234,7 +234,7 @@ def local_copy(source: Location) -> Iterator[Path]:
 @lru_cache(maxsize=8)
 def _filesystem(scheme: str) -> Any:
     """The file system of a scheme, one for all threads of this process."""
-    options: dict[str, Any] = {"use_listings_cache": False}
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if SCHEMES[scheme] == "s3fs":
         options["config_kwargs"] = {
             "connect_timeout": CONNECT_TIMEOUT_S,
@@ -251,6 +251,11 @@ def _filesystem(scheme: str) -> Any:
             f"{scheme}:// needs {package}",
             install_extra("fleet") if package == "s3fs" else f"pip install {package}",
         ) from error
+
+
+def forget_connections() -> None:
+    """Connect anew, with the credentials and endpoints that the environment names now."""
+    _filesystem.cache_clear()
 
 
 def _may_pass(error: BaseException | None) -> bool:
