@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import re
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from time import sleep
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -180,7 +180,7 @@ class RemotePath:
             except Exception as error:
                 if wait is None or not _may_pass(error):
                     raise _in_words(self, error) from error
-            time.sleep(wait)
+            sleep(wait)
         raise AssertionError("the last try returns or raises")
 
 
@@ -213,6 +213,12 @@ def write(target: Location, data: bytes) -> None:
         target.write_bytes(data)
     else:
         write_atomically(target, data)
+
+
+def listed(folder: Location, pattern: str) -> list[Location]:
+    """What lies directly in a folder and fits, in the order of names."""
+    found: list[Location] = [*folder.glob(pattern)]
+    return sorted(found, key=str)
 
 
 @contextmanager

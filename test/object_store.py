@@ -56,7 +56,8 @@ class ObjectStore:
 
     def post(self, action: str, value: str) -> None:
         """Set the server up (moto's own door)."""
-        request = Request(f"{self.url}/moto-api/{action}", value.encode(), method="POST")
+        as_text = {"Content-Type": "text/plain"}
+        request = Request(f"{self.url}/moto-api/{action}", value.encode(), as_text)
         urlopen(request, timeout=60).close()
 
     def make_bucket(self, name: str) -> None:

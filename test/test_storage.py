@@ -123,7 +123,7 @@ def test_a_lost_connection_is_tried_again_and_then_said(monkeypatch: pytest.Monk
             server.start()
             server.make_bucket("robots")
 
-        monkeypatch.setattr(storage.time, "sleep", wait)
+        monkeypatch.setattr(storage, "sleep", wait)
         path.write_bytes(b"again")
         assert waits == [0.05]
         monkeypatch.undo()

@@ -60,6 +60,12 @@ class LabelReport:
         }
 
 
+def in_words(report: LabelReport) -> str:
+    """How far a run is: pairs in all and per node."""
+    nodes = "".join(f", {node} {pairs}" for node, pairs in sorted(report.nodes.items()))
+    return f"{report.labelled} pairs{nodes if len(report.nodes) > 1 else ''}"
+
+
 def label(
     sources: Sequence[Location],
     output: Location,
