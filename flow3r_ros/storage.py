@@ -215,7 +215,7 @@ def write(target: Location, data: bytes) -> None:
         write_atomically(target, data)
 
 
-def listed(folder: Location, pattern: str) -> list[Location]:
+def entries(folder: Location, pattern: str) -> list[Location]:
     """What lies directly in a folder and fits, in the order of names."""
     found: list[Location] = [*folder.glob(pattern)]
     return sorted(found, key=str)

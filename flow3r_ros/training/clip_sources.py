@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from flow3r_ros.datasets.sequence import Sequence as RecordedSequence
 from flow3r_ros.errors import TrainingError
-from flow3r_ros.storage import Location, listed
+from flow3r_ros.storage import Location, entries
 from flow3r_ros.training.augmentation import Example, Pair, fitting_window, to_sample
 from flow3r_ros.training.held_out import Stretch, hold_out, stretches_of
 from flow3r_ros.training.labels.cache import LabelCache, LabelUnit
@@ -77,7 +77,7 @@ class CachedClips:
         self.counts: Counter[str] = Counter()
         self._cache = LabelCache.existing(folder)
         stretches: dict[tuple[str, int], Stretch] = {}
-        for manifest in listed(folder / "sources", f"{recording or '*'}.json"):
+        for manifest in entries(folder / "sources", f"{recording or '*'}.json"):
             listed = index_of(manifest).clips
             parts = (
                 (stretches_of(listed), [])
@@ -156,7 +156,7 @@ def recordings_in(folder: Location) -> dict[str, str]:
     """The recordings of a label cache: key of their manifest -> name (a file by its folder too:
     many are called `frames.mp4`)."""
     names = {}
-    for manifest in listed(folder / "sources", "*.json"):
+    for manifest in entries(folder / "sources", "*.json"):
         source = PurePosixPath(index_of(manifest).source)
         names[manifest.stem] = (
             f"{source.parent.name}/{source.name}" if source.suffix else source.name

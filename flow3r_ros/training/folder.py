@@ -35,7 +35,7 @@ class RunFolder:
             return
         try:
             here = self._here()
-            for name in sorted(here, key=lambda name: (name.endswith("manifest.json"), name)):
+            for name in sorted(here, key=lambda name: (name.endswith("manifest.yaml"), name)):
                 if self._kept.get(name) != here[name]:
                     (self.final / name).upload(self.path / name)
                     self._kept[name] = here[name]

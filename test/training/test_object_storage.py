@@ -3,7 +3,6 @@ killed in the middle; an object that is only half there."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -98,7 +97,7 @@ def test_a_lost_connection_is_said_with_what_is_kept(recording: Path) -> None:
         def kill(report: LabelReport) -> None:
             server.kill()
 
-        with pytest.raises(StorageError, match=r"connection was lost 3 times; .*\(6 pairs of this"):
+        with pytest.raises(StorageError, match=r"connection was lost 3 times; .*\(10 pairs of this"):
             label([recording], RemotePath("s3://fleet/labels"), LABELS, progress=kill)
 
 
@@ -133,7 +132,7 @@ def test_training_from_storage_into_storage_resumes_exactly(
     )
     weights = "model/model.safetensors"
     assert (output / weights).read_bytes() == (tmp_path / "straight" / weights).read_bytes()
-    manifest = json.loads((output / "model" / "manifest.json").read_text())
+    manifest = yaml.safe_load((output / "model" / "manifest.yaml").read_text())
     assert manifest["recordings"][0]["name"] == "walk"
     assert straight.metrics == resumed.metrics
     steps = sorted(path.name for path in (output / "checkpoints").glob("step_*"))

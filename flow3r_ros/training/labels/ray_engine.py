@@ -126,6 +126,7 @@ def _gave_up(error: Exception) -> TrainingError:
 
 def _connect(ray: Any, workers: int | None, address: str | None) -> None:
     options: dict[str, Any] = {
+        "address": "local",
         "num_cpus": workers,
         "object_store_memory": OBJECT_STORE_BYTES,
         "include_dashboard": False,

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.geometry.correspondence import Matcher
 from flow3r_ros.geometry.evidence import evidence_from_images
-from flow3r_ros.storage import Location, listed
+from flow3r_ros.storage import Location, entries
 from flow3r_ros.training.checkpointing import write_safetensors
 from flow3r_ros.training.remote_tensors import read_row, shape_of
 from flow3r_ros.training.sample import Sample
@@ -159,7 +159,7 @@ class SceneShards:
 
     def __init__(self, folders: Sequence[Location], seed: int, clips_per_step: int) -> None:
         self._seed, self._clips_per_step = seed, clips_per_step
-        paths = [path for folder in folders for path in listed(folder, _PATTERN)]
+        paths = [path for folder in folders for path in entries(folder, _PATTERN)]
         if not paths:
             raise TrainingError(
                 f"no {_PATTERN} in {', '.join(map(str, folders))}",

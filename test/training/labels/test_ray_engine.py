@@ -131,15 +131,18 @@ import sys
 from pathlib import Path
 from flow3r_ros.training.labels.labelling import label
 from test.training.labels.test_ray_engine import SLOW
-print(label([Path(sys.argv[1])], Path(sys.argv[2]), SLOW, engine="ray", workers=1).labelled)
+images, cache, address = sys.argv[1:]
+label([Path(images)], Path(cache), SLOW, engine="ray", workers=1, address=address)
 """
 
 
-def test_a_killed_driver_is_gone_on_with(images: Path, local: Path, tmp_path: Path) -> None:
+def test_a_killed_driver_is_gone_on_with(
+    cluster, images: Path, local: Path, tmp_path: Path
+) -> None:
     cache = tmp_path / "cache"
     driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(images), str(cache)],
-        cwd=Path(__file__).parents[3], start_new_session=True, stdout=subprocess.PIPE,
+        [sys.executable, "-c", DRIVER, str(images), str(cache), cluster.address],
+        cwd=Path(__file__).parents[3], start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 300
     while len(list(cache.glob("labels/*/*.shard"))) < 3 and time.monotonic() < deadline:
@@ -147,7 +150,7 @@ def test_a_killed_driver_is_gone_on_with(images: Path, local: Path, tmp_path: Pa
         time.sleep(0.02)
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
-    report = label([cache.parent / "none", images], cache, SLOW)
+    report = label([cache.parent / "none", images], cache, SLOW, engine="ray")
     assert list(report.failed) == [str(cache.parent / "none")]
     assert report.reused >= 3
     assert report.labelled + report.reused == PAIRS
