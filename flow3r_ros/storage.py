@@ -283,7 +283,8 @@ def _in_words(path: RemotePath, error: Exception) -> StorageError:
         )
     if "NoCredentialsError" in kinds or "PartialCredentialsError" in kinds:
         return StorageError(
-            f"{path}: no credentials were found", "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its key"
+            f"{path}: no credentials were found",
+            "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its key",
         )
     if "PermissionError" in kinds:
         reason = " ".join(str(error).split())

@@ -154,7 +154,9 @@ DECLARED: dict[tuple[str, ...], tuple[str, ...]] = {
 @pytest.mark.parametrize("rooms", DECLARED, ids="+".join)
 def test_rooms_import_without_what_they_do_not_declare(rooms: tuple[str, ...]) -> None:
     train = () if "training" in rooms else ("lightning", "matplotlib")
-    result = import_all_without(("rclpy", "ray", "rerun", "fsspec", "s3fs", *train, *DECLARED[rooms]), rooms)
+    result = import_all_without(
+        ("rclpy", "ray", "rerun", "fsspec", "s3fs", *train, *DECLARED[rooms]), rooms
+    )
     assert result.returncode == 0, result.stderr
 
 

@@ -18,7 +18,14 @@ import typer
 
 from flow3r_ros import __version__
 from flow3r_ros.cli.benchmarks import bench
-from flow3r_ros.cli.console import AsJson, Model, examples, refuse_addresses, set_up_logging, split_flags
+from flow3r_ros.cli.console import (
+    AsJson,
+    Model,
+    examples,
+    refuse_addresses,
+    set_up_logging,
+    split_flags,
+)
 from flow3r_ros.cli.evaluate import evaluate_app
 from flow3r_ros.cli.maps import map_app
 from flow3r_ros.cli.models import models_app

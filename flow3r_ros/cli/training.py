@@ -165,4 +165,6 @@ def train(
     result = train_model(config, paths, location(output), max_steps, resume, licences or [])
     print_result({"model": str(result.model), **result.metrics}, as_json)
     if not as_json:
-        print_written((result.model, "--model takes it"), (location(output), "checkpoints, metrics.csv"))
+        print_written(
+            (result.model, "--model takes it"), (location(output), "checkpoints, metrics.csv")
+        )

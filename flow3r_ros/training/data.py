@@ -121,7 +121,8 @@ def open_data(
 
 def open_labelled(path: Location, settings: DataSettings) -> list[RecordedSequence]:
     """The sequences at a path that have depth and poses, reduced to the frames with both; empty for
-    everything else, and for what lies in storage. Raises InputError (BagError for bags) when a file is missing or damaged."""
+    everything else and in storage. Raises InputError (BagError for bags) when a file is missing or
+    damaged."""
     if not isinstance(path, Path) or _kind(path) != "recording":
         return []
     is_bag = path.suffix in _BAG_SUFFIXES or (path / "metadata.yaml").exists()

@@ -71,7 +71,8 @@ def run_folder(output: Location, resume: bool = False) -> Iterator[RunFolder]:
     """The folder of a run on `output`, with what an earlier run left where it is to `resume`.
 
     Nobody else trains into a local one meanwhile, and its model folder can be written at the end;
-    in storage nothing keeps two runs apart. Raises OutputError before any work is done, StorageError.
+    in storage nothing keeps two runs apart. Raises OutputError before any work is done, and
+    StorageError.
     """
     if isinstance(output, Path):
         with _one_at_a_time(output):

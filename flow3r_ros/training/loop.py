@@ -139,8 +139,7 @@ def _run(
     max_steps: int | None,
     resume: bool,
 ) -> TrainResult:
-    output = folder.path
-    checkpoints = output / "checkpoints"
+    output, checkpoints = folder.path, folder.path / "checkpoints"
     if not resume and checkpoint_steps(checkpoints):
         raise OutputError(
             f"{output} already holds a training run",

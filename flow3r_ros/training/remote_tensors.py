@@ -62,6 +62,4 @@ def _header(path: RemotePath) -> tuple[int, dict[str, Any]]:
 
 
 def _damaged(path: Location, error: Exception) -> TrainingError:
-    return TrainingError(
-        f"{path}: is not a readable shard ({error})", "delete it and render again"
-    )
+    return TrainingError(f"{path}: is not a readable shard ({error})", "delete it and render again")

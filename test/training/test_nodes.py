@@ -50,11 +50,7 @@ def torchrun(config: Path, output: str, steps: int, resume: bool) -> list[subpro
             *(["--resume"] if resume else []),
         ]  # fmt: skip
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        nodes.append(
-            subprocess.Popen(
-                command, env=environment, stderr=subprocess.PIPE
-            )
-        )
+        nodes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE))
     return nodes
 
 

@@ -15,8 +15,8 @@ from flow3r_ros.training.clip_sources import CachedClips
 from flow3r_ros.training.labels.cache import LabelCache
 from flow3r_ros.training.labels.labelling import LabelReport, label
 from flow3r_ros.training.loop import train
-from flow3r_ros.training.scenes.shards import SceneShards, write_shards
 from flow3r_ros.training.scenes import shards as scene_shards
+from flow3r_ros.training.scenes.shards import SceneShards, write_shards
 from flow3r_ros.training.train_config import TrainSettings
 from test.cases.workshop import flow3r
 from test.object_store import ObjectStore, object_store
@@ -97,7 +97,9 @@ def test_a_lost_connection_is_said_with_what_is_kept(recording: Path) -> None:
         def kill(report: LabelReport) -> None:
             server.kill()
 
-        with pytest.raises(StorageError, match=r"connection was lost 3 times; .*\(10 pairs of this"):
+        with pytest.raises(
+            StorageError, match=r"connection was lost 3 times; .*\(10 pairs of this"
+        ):
             label([recording], RemotePath("s3://fleet/labels"), LABELS, progress=kill)
 
 

@@ -102,7 +102,8 @@ class Pool:
         self._restarts += 1
         if self._restarts == MAX_POOL_RESTARTS:
             raise TrainingError(
-                "label workers keep being killed", "use fewer workers, or a machine with more memory"
+                "label workers keep being killed",
+                "use fewer workers, or a machine with more memory",
             )
         self._pool.shutdown(wait=True)
         unfinished, self._running = [*self._running.values(), *more], {}

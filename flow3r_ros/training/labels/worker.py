@@ -1,6 +1,6 @@
-"""The labelling worker: tasks are names, results are counts; recordings, clips and shards go between
-the worker and the cache, wherever both are, so any process on any machine may do a task, also
-twice."""
+"""The labelling worker: tasks are names, results are counts; recordings, clips and shards go
+between the worker and the cache, wherever both are, so any process on any machine may do a task,
+also twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from flow3r_ros.storage import location
 from flow3r_ros.training.labels.cache import (
     LabelCache,
     LabelSettings,
-    LabelUnit,
     Pair,
     encode_labels,
 )
@@ -29,7 +28,7 @@ from flow3r_ros.training.shards import ShardError, content_key, is_whole, read_b
 
 @dataclass(frozen=True)
 class Order:
-    """What all tasks of a run share: address of the cache, its settings as JSON, the image topic."""
+    """What all tasks of a run share: address of the cache, its settings as JSON, image topic."""
 
     cache: str
     settings: str
@@ -141,7 +140,8 @@ def _mend(cache: LabelCache, order: Order, task: LabelTask) -> None:
             _index(cache, order, task.source, again=True)
     if not is_whole(shard):
         raise ShardError(
-            f"{shard}: cannot be cut anew from {task.source}", "the recording changed: label it again"
+            f"{shard}: cannot be cut anew from {task.source}",
+            "the recording changed: label it again",
         )
 
 
