@@ -29,6 +29,7 @@ from flow3r_ros.cli.console import (
     settings_of,
 )
 from flow3r_ros.errors import printable
+from flow3r_ros.paths import OutputFolder
 from flow3r_ros.storage import local_copy, location
 
 WRITTEN = {
@@ -115,6 +116,8 @@ def run(
     with ExitStack() as stack:
         shown = rerun is not None or live
         place = location(source)
+        if not isinstance(place, Path):  # before it is copied here
+            OutputFolder(output, resume=resume).check()
         watch = stack.enter_context(RerunLog(rerun, place.stem)) if shown else None
         summary = run_to_folder(
             stack.enter_context(local_copy(place)),
