@@ -103,6 +103,10 @@ class RemotePath:
             if fnmatchcase(PurePosixPath(key).name, pattern):
                 yield RemotePath(f"{self.scheme}://{key}")
 
+    def size(self) -> int:
+        """Bytes of the object."""
+        return int(self._ask(lambda files: files.info(self.key))["size"])
+
     def read_bytes(self) -> bytes:
         """The whole object."""
         return bytes(self._ask(lambda files: files.cat_file(self.key)))

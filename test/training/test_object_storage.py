@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -81,6 +82,38 @@ def test_a_half_written_object_is_found_and_labelled_again(cache: RemotePath, le
     assert path.read_bytes() == whole
 
 
+def test_a_second_run_reads_headers_alone(cache: RemotePath, monkeypatch) -> None:
+    read: list[str] = []
+    real = RemotePath.read_bytes
+
+    def watch(path: RemotePath) -> bytes:
+        read.append(path.url)
+        return real(path)
+
+    monkeypatch.setattr(RemotePath, "read_bytes", watch)
+    report = label([RemotePath("s3://fleet/recordings/walk")], cache, LABELS)
+    assert report.reused == report.pairs
+    assert not [url for url in read if url.endswith(".shard") or "recordings" in url]
+
+
+def test_a_flipped_bit_is_found_when_it_is_read(cache: RemotePath) -> None:
+    """A glance sees sizes; the hash is checked before anything is learnt or labelled from it."""
+    store, unit = all_units(cache)[0]
+    shard, clip = store.path(unit), store.clip_path(unit)
+    whole, pictures = shard.read_bytes(), clip.read_bytes()
+    write(shard, whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:])
+    clips = CachedClips(cache)
+    for index in range(len(clips.lengths)):
+        clips.read(index, [0, 1], np.random.default_rng(0), 2)
+    assert clips.counts["relabelled"] == 1
+    assert shard.read_bytes() == whole
+    shard.unlink()
+    write(clip, pictures[:-40] + bytes([pictures[-40] ^ 1]) + pictures[-39:])
+    again = label([RemotePath("s3://fleet/recordings/walk")], cache, LABELS)
+    assert again.labelled == len(unit.pairs)
+    assert (shard.read_bytes(), clip.read_bytes()) == (whole, pictures)
+
+
 def test_a_half_written_clip_is_cut_again(cache: RemotePath) -> None:
     store, unit = all_units(cache)[0]
     clip = store.clip_path(unit)
@@ -141,6 +174,7 @@ def test_training_from_storage_into_storage_resumes_exactly(
     assert steps == ["step_000002.safetensors", "step_000004.safetensors"]
 
 
+@pytest.mark.thorough
 def test_a_connection_lost_in_training_keeps_the_run_here(
     config: Path, cache: RemotePath, recording: Path, tmp_path: Path, monkeypatch
 ) -> None:
@@ -163,20 +197,18 @@ def test_a_connection_lost_in_training_keeps_the_run_here(
 
 
 def test_scene_shards_are_read_row_by_row(server: ObjectStore, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(scene_shards, "_CLIPS_PER_SHARD", 3)
+    monkeypatch.setattr(scene_shards, "_CLIPS_PER_SHARD", 2)
     monkeypatch.setitem(scene_shards.GRIDS, "small", ((56, 42),))
     list(write_shards(tmp_path, 0, 1, "photographs", sizes=("small",)))
     there = upload(tmp_path / "small", RemotePath("s3://fleet/scenes"))
-    here = SceneShards([tmp_path / "small"], 1, 2).batch(0)
-    for ours, theirs in zip(here, SceneShards([there], 1, 2).batch(0), strict=True):
+    here = SceneShards([tmp_path / "small"], 1, 1).batch(0)
+    for ours, theirs in zip(here, SceneShards([there], 1, 1).batch(0), strict=True):
         assert (ours.rgb == theirs.rgb).all()
         assert (ours.flow == theirs.flow).all()
         assert ours.camera == theirs.camera
 
 
 def test_clips_are_read_without_a_local_copy(cache: RemotePath) -> None:
-    import numpy as np
-
     clips = CachedClips(cache)
     example = clips.read(0, [0, 1], np.random.default_rng(0), 2)
     assert len(example.clip) == 2

@@ -32,7 +32,8 @@ from flow3r_ros.training.labels.teacher import WHERE_OPTIONS
 from flow3r_ros.training.shards import (
     Arrays,
     content_key,
-    is_whole,
+    glance,
+    looks_whole,
     pack_shard,
     read_shard,
 )
@@ -141,10 +142,10 @@ class LabelCache:
         return clip_path(self.folder, unit.clip)
 
     def state(self, unit: LabelUnit) -> Literal["done", "missing", "damaged"]:
-        """Whether the unit's shard is there and its hash fits."""
-        if not self.path(unit).exists():
-            return "missing"
-        return "done" if is_whole(self.path(unit)) else "damaged"
+        """Whether the unit's shard is there and its hash fits (in storage: its size)."""
+        if looks_whole(self.path(unit)):
+            return "done"
+        return "damaged" if self.path(unit).exists() else "missing"
 
     def store(self, unit: LabelUnit, shard: bytes) -> None:
         """Put a finished shard in its place. Raises OutputError (disk full) or StorageError."""
@@ -158,8 +159,7 @@ class LabelCache:
 
     def reasons(self, unit: LabelUnit) -> list[str]:
         """Per pair of a unit: empty or why it was refused."""
-        _, metadata = read_shard(self.path(unit))
-        return list(metadata["reasons"])
+        return list(glance(self.path(unit))["reasons"])
 
     @contextlib.contextmanager
     def lock(self, name: str, wait: bool) -> Iterator[bool]:

@@ -5,6 +5,7 @@ also twice."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,7 +13,7 @@ from functools import lru_cache
 import cv2
 
 from flow3r_ros.errors import CameraError, InputError, TrainingError
-from flow3r_ros.storage import location
+from flow3r_ros.storage import Location, location
 from flow3r_ros.training.labels.cache import (
     LabelCache,
     LabelSettings,
@@ -23,7 +24,7 @@ from flow3r_ros.training.labels.clip_index import ClipIndex, index_source
 from flow3r_ros.training.labels.clip_store import clip_path, decode_clip
 from flow3r_ros.training.labels.teacher import FlowTeacher
 from flow3r_ros.training.labels.teachers import open_teacher
-from flow3r_ros.training.shards import ShardError, content_key, is_whole, read_bytes
+from flow3r_ros.training.shards import ShardError, content_key, is_whole, looks_whole, read_bytes
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def _label(cache: LabelCache, order: Order, task: LabelTask) -> Labelled:
     """Make what is missing or damaged, shard by shard: what is finished stays when this process is
     killed."""
     done = Labelled(task)
-    _mend(cache, order, task)
+    sound = looks_whole
+    _mend(cache, order, task, sound)
     for unit in cache.units(task.clip, task.frames):
         state = cache.state(unit)
         with ExitStack() as stack:
@@ -120,6 +122,9 @@ def _label(cache: LabelCache, order: Order, task: LabelTask) -> Labelled:
             if state == "done":
                 done.reused += len(unit.pairs)
             else:
+                if sound is not is_whole:  # it is read now: look closely, once
+                    sound = is_whole
+                    _mend(cache, order, task, sound)
                 clip = read_bytes(cache.clip_path(unit))
                 cache.store(unit, label_unit(clip, unit.pairs, order.settings))
                 done.labelled += len(unit.pairs)
@@ -128,17 +133,19 @@ def _label(cache: LabelCache, order: Order, task: LabelTask) -> Labelled:
     return done
 
 
-def _mend(cache: LabelCache, order: Order, task: LabelTask) -> None:
-    """Cut a clip anew that is missing or damaged; its labels stay, they are addressed by its
+def _mend(
+    cache: LabelCache, order: Order, task: LabelTask, sound: Callable[[Location], bool]
+) -> None:
+    """Cut a clip anew that is missing or not `sound`; its labels stay, they are addressed by its
     content."""
     shard = clip_path(cache.folder, task.clip)
-    if is_whole(shard):
+    if sound(shard):
         return
     with cache.lock(f"mend-{task.clip}", wait=True):
-        if not is_whole(shard):
+        if not sound(shard):
             shard.unlink(missing_ok=True)
             _index(cache, order, task.source, again=True)
-    if not is_whole(shard):
+    if not sound(shard):
         raise ShardError(
             f"{shard}: cannot be cut anew from {task.source}",
             "the recording changed: label it again",
