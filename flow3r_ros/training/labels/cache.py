@@ -28,7 +28,7 @@ from flow3r_ros.paths import locked
 from flow3r_ros.storage import Location, RemotePath, write
 from flow3r_ros.training.labels.clip_store import ClipSettings, clip_path
 from flow3r_ros.training.labels.clips import FlowLabel
-from flow3r_ros.training.labels.teacher import WHERE_OPTIONS
+from flow3r_ros.training.labels.teacher import content_options
 from flow3r_ros.training.shards import (
     Arrays,
     content_key,
@@ -273,9 +273,7 @@ def _read_settings(folder: Location) -> dict[str, Any] | None:
 def _without_places(made_with: dict[str, Any]) -> dict[str, Any]:
     """What decides the labels: not where the teacher's weights lie, whose hash is in its identity,
     nor on which device it runs."""
-    options = made_with.get("teacher_options", {})
-    deciding = {name: value for name, value in options.items() if name not in WHERE_OPTIONS}
-    return {**made_with, "teacher_options": deciding}
+    return {**made_with, "teacher_options": content_options(made_with.get("teacher_options", {}))}
 
 
 def _differences(known: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> str:
