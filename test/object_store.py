@@ -34,7 +34,8 @@ class ObjectStore:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it listens."""
+        """Start it and wait until it listens. Never two at a time."""
+        assert self._process is None, "it runs already"
         command = [sys.executable, "-c", SERVER, str(self.port)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
         deadline = time.monotonic() + 120

@@ -120,6 +120,7 @@ def test_a_lost_connection_is_tried_again_and_then_said(monkeypatch: pytest.Monk
 
         def wait(seconds: float) -> None:
             waits.append(seconds)
+            assert len(waits) == 1, "the first repetition finds the server"
             server.start()
             server.make_bucket("robots")
 

@@ -49,7 +49,7 @@ def torchrun(config: Path, output: str, steps: int, resume: bool) -> list[subpro
             "--data", "s3://fleet/labels", "--output", output, "--max-steps", str(steps),
             *(["--resume"] if resume else []),
         ]  # fmt: skip
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(config.parent)}
         nodes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE))
     return nodes
 

@@ -180,6 +180,7 @@ def test_a_connection_lost_in_training_keeps_the_run_here(
 ) -> None:
     here = tmp_path / "cache"
     label([recording], here, LABELS)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with object_store() as server:
         server.make_bucket("fleet")
         saved = RemotePath.upload
@@ -188,10 +189,10 @@ def test_a_connection_lost_in_training_keeps_the_run_here(
             server.kill()
             saved(path, file)
 
-        monkeypatch.setattr(RemotePath, "upload", kill_first)
-        with pytest.raises(StorageError, match="the run is kept in /") as lost:
-            train(config, [here], RemotePath("s3://fleet/run"))
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(RemotePath, "upload", kill_first)
+            with pytest.raises(StorageError, match="the run is kept in /") as lost:
+                train(config, [here], RemotePath("s3://fleet/run"))
     kept = Path(lost.value.cure.split(" in ")[1].split(":")[0])
     assert train(config, [here], kept, resume=True).steps == 4
 
