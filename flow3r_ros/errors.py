@@ -88,6 +88,10 @@ class OutputError(Flow3rError):
     """An output folder or file exists already, cannot be written, or the disk is full."""
 
 
+class StorageError(Flow3rError):
+    """Object storage has no such bucket, refuses access, or cannot be reached."""
+
+
 class BagError(InputError):
     """A rosbag is damaged, empty, or lacks what was asked of it."""
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "flow3r_ros"
 
 ARROWS = """\
-types errors config mappings paths <- every room
+types errors config mappings paths storage <- every room
 geometry <- network odometry wire slam bags datasets report offline evaluation training ros
 odometry <- slam report offline evaluation ros
 slam <- offline evaluation ros
@@ -42,10 +42,11 @@ ONLY_IN: dict[str, set[str]] = {
     "huggingface_hub": {"network"},
     "onnxruntime": {"network"},
     "rosbags": {"bags", "wire"},
+    "fsspec": {"storage"},
 }
 """third-party packages that belong to some rooms alone (bench, cli and library see everything)"""
 FREE = {"bench", "cli", "library"}
-EVERYWHERE = {"types", "errors", "config", "mappings", "paths"}
+EVERYWHERE = {"types", "errors", "config", "mappings", "paths", "storage"}
 LIGHT = ("geometry", "odometry", "wire", "bags", "datasets", "offline", "report", "evaluation")
 """rooms that import without torch and ROS"""
 
@@ -152,8 +153,8 @@ DECLARED: dict[tuple[str, ...], tuple[str, ...]] = {
 
 @pytest.mark.parametrize("rooms", DECLARED, ids="+".join)
 def test_rooms_import_without_what_they_do_not_declare(rooms: tuple[str, ...]) -> None:
-    train = () if "training" in rooms else ("lightning", "matplotlib")
-    result = import_all_without(("rclpy", "ray", "rerun", *train, *DECLARED[rooms]), rooms)
+    train = () if "training" in rooms else ("lightning", "matplotlib", "fsspec")
+    result = import_all_without(("rclpy", "ray", "rerun", "s3fs", *train, *DECLARED[rooms]), rooms)
     assert result.returncode == 0, result.stderr
 
 

@@ -25,9 +25,9 @@ from flow3r_ros.training.export import initial_network
 from flow3r_ros.training.labels.cache import LabelCache, LabelSettings, LabelUnit
 from flow3r_ros.training.labels.clip_store import clip_path, write_clip
 from flow3r_ros.training.labels.clips import Clip
-from flow3r_ros.training.labels.ray_engine import run_on_ray
+from flow3r_ros.training.labels.ray_engine import RayCluster
 from flow3r_ros.training.labels.teachers import DisTeacher
-from flow3r_ros.training.labels.worker import label_unit
+from flow3r_ros.training.labels.worker import LabelTask, Order, label_unit
 from flow3r_ros.training.loader import Loader
 from flow3r_ros.training.objective import objective
 from flow3r_ros.training.sample import Batch, collate
@@ -73,7 +73,7 @@ def bench_label(thorough: bool = False) -> dict[str, Any]:
             "pairs_per_s_core": 1000 * count / ours,
             "pairs_per_s_core_opencv": 1000 * count / plain,
         }
-        one, two = (_ray_rate(unit, clip, settings, workers) for workers in (1, 2))
+        one, two = (_ray_rate(Path(folder), unit, settings, workers) for workers in (1, 2))
         rows.append(_row("label a pair on Ray, 2 workers", 1000 / two, "1 worker", 1000 / one))
     return {"rows": rows, **facts, "ray_speedup_2_workers": two / one}
 
@@ -118,14 +118,21 @@ def _plain_pair(a: UInt8, b: UInt8) -> None:
 
 
 def _ray_rate(
-    unit: LabelUnit, clip: bytes, settings: LabelSettings, workers: int, shards: int = 24
+    folder: Path, unit: LabelUnit, settings: LabelSettings, workers: int, clips: int = 24
 ) -> float:
-    """Pairs a second once every worker has delivered its first shard."""
-    done = []
-    for _ in run_on_ray(iter([(unit, clip)] * shards), settings.model_dump_json(), workers, None):
-        done.append(time.perf_counter())
+    """Pairs a second once every worker has delivered its first clip: one clip under many names."""
+    cache = LabelCache.existing(folder)
+    order, pairs = Order(str(folder), settings.model_dump_json()), 2 * (FRAMES - 1)
+    done: list[float] = []
+    with RayCluster(order, workers, None, 0.0) as cluster:
+        for number in range(clips):
+            key = content_key("ray", workers, number)
+            _link(cache, unit, key)
+            cluster.submit(LabelTask("bench", key, FRAMES))
+        while len(done) < clips:
+            done += [time.perf_counter() for _ in cluster.finished()]
     warm = 2 * workers
-    return (shards - warm) * len(unit.pairs) / (done[-1] - done[warm - 1])
+    return (clips - warm) * pairs / (done[-1] - done[warm - 1])
 
 
 def bench_train(thorough: bool = False) -> dict[str, Any]:
@@ -205,14 +212,19 @@ def _linked_index(folder: Path, frames: int) -> Path:
         **{content_key("bench", number): FRAMES for number in range(1, frames // FRAMES)},
     }
     for key in clips.keys() - {unit.clip}:
-        for here, there in (
-            (cache.clip_path(unit), clip_path(folder, key)),
-            (cache.path(unit), cache.path(cache.units(key, FRAMES)[0])),
-        ):
-            there.parent.mkdir(parents=True, exist_ok=True)
-            there.hardlink_to(here)
+        _link(cache, unit, key)
+        there = Path(str(cache.path(cache.units(key, FRAMES)[0])))
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.hardlink_to(str(cache.path(unit)))
     _list_clips(folder, clips)
     return folder
+
+
+def _link(cache: LabelCache, unit: LabelUnit, key: str) -> None:
+    """The clip of a unit under another name."""
+    there = Path(str(clip_path(cache.folder, key)))
+    there.parent.mkdir(parents=True, exist_ok=True)
+    there.hardlink_to(str(cache.clip_path(unit)))
 
 
 def _draw(folder: Path, samples: int = 500) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
 import sys
 import textwrap
@@ -19,12 +18,13 @@ import typer
 import yaml
 
 from flow3r_ros.errors import InputError, printable
+from flow3r_ros.storage import ADDRESS, Location
 
 if TYPE_CHECKING:
     from flow3r_ros.config import Config
 
-STORED = re.compile(r"(s3|s3a|gs|gcs|az|abfss?|hdfs|file)://", re.IGNORECASE)
-"""how the address of a stored file or folder begins"""
+NOT_STORED = ("http://", "https://", "ray://")
+"""beginnings of addresses that are no files"""
 INLINE = 60
 """longest mapping in characters that is printed on one line"""
 
@@ -48,17 +48,26 @@ def split_flags(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
     return flags, [each for each in ours if each not in debug | quiet] + list(rest)
 
 
-def refuse_urls(arguments: Sequence[str]) -> None:
-    """InputError for a file or folder in object storage: as a path it would be looked for, or made,
-    under a local folder called `s3:`."""
-    for argument in arguments:
+def refuse_addresses(arguments: Sequence[str]) -> None:
+    """InputError for a file or folder in object storage where a command takes local ones: as a path
+    it would be looked for, or made, under a local folder called `s3:`.
+
+    `label` and `train` take addresses everywhere, `run` and `replay` as input."""
+    command, *others = [*arguments, ""]
+    if command in ("label", "train"):
+        return
+    inputs = command in ("run", "replay")
+    for before, argument in zip([command, *others], others, strict=False):
         value = argument.partition("=")[2] if argument.startswith("--") else argument
-        if STORED.match(value):
-            raise InputError(
-                f"{value}: files and folders are local ones",
-                "copy it here (aws s3 cp --recursive, gcloud storage cp -r) or mount it "
-                "(rclone mount), and give the path",
-            )
+        if not ADDRESS.match(value) or value.lower().startswith(NOT_STORED):
+            continue
+        if inputs and argument == value and not before.startswith("-"):
+            continue
+        raise InputError(
+            f"{value}: files and folders are local ones here",
+            "copy it (aws s3 cp --recursive, gcloud storage cp -r) or mount it (rclone mount) and "
+            "give the path; addresses are for label, train and the inputs of run and replay",
+        )
 
 
 class OneLine(logging.Formatter):
@@ -176,7 +185,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join([f"{first:<{widths[0]}}", *numbers]).rstrip())
 
 
-def print_written(*files: tuple[Path, str]) -> None:
+def print_written(*files: tuple[Location, str]) -> None:
     """What a command wrote, and what it is; the first line is the one to open first."""
     rows = [(str(path), what) for path, what in files]
     width = max((len(path) for path, _ in rows), default=0) + 2

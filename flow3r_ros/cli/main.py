@@ -18,7 +18,14 @@ import typer
 
 from flow3r_ros import __version__
 from flow3r_ros.cli.benchmarks import bench
-from flow3r_ros.cli.console import AsJson, Model, examples, refuse_urls, set_up_logging, split_flags
+from flow3r_ros.cli.console import (
+    AsJson,
+    Model,
+    examples,
+    refuse_addresses,
+    set_up_logging,
+    split_flags,
+)
 from flow3r_ros.cli.evaluate import evaluate_app
 from flow3r_ros.cli.maps import map_app
 from flow3r_ros.cli.models import models_app
@@ -62,7 +69,7 @@ def main() -> None:
     flags, arguments = split_flags(sys.argv[1:])
     set_up_logging(flags.quiet)
     try:
-        refuse_urls(arguments)
+        refuse_addresses(arguments)
         code = app(args=arguments, standalone_mode=False, prog_name="flow3r")
         sys.exit(code if isinstance(code, int) else 0)
     except BrokenPipeError:

@@ -29,6 +29,8 @@ from flow3r_ros.cli.console import (
     settings_of,
 )
 from flow3r_ros.errors import printable
+from flow3r_ros.paths import OutputFolder
+from flow3r_ros.storage import local_copy, location
 
 WRITTEN = {
     "report.html": "open this first",
@@ -70,7 +72,11 @@ Resume = Annotated[
 
 def run(
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="video file, image folder or rosbag2 folder")
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="video file, image folder or rosbag2 folder, here or in storage (s3://...)",
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="folder to write; appears complete or not at all")
@@ -109,9 +115,12 @@ def run(
     settings = settings_of(config, model, changes)
     with ExitStack() as stack:
         shown = rerun is not None or live
-        watch = stack.enter_context(RerunLog(rerun, source.stem)) if shown else None
+        place = location(source)
+        if not isinstance(place, Path):  # before it is copied here
+            OutputFolder(output, resume=resume).check()
+        watch = stack.enter_context(RerunLog(rerun, place.stem)) if shown else None
         summary = run_to_folder(
-            source,
+            stack.enter_context(local_copy(place)),
             output,
             settings,
             open_predictor,
@@ -132,8 +141,11 @@ def run(
 
 def replay(
     bags: Annotated[
-        list[Path],
-        typer.Argument(metavar="BAG...", help="rosbag2 folders, mcap, sqlite3 or ROS 1 bags"),
+        list[str],
+        typer.Argument(
+            metavar="BAG...",
+            help="rosbag2 folders, mcap, sqlite3 or ROS 1 bags, here or in storage (s3://...)",
+        ),
     ],
     output: Annotated[
         Path,
@@ -171,9 +183,12 @@ def replay(
         "resume": resume,
         "refine": refine,
     }
-    summaries, failures = replay_bags(
-        bags, output, settings_of(config, model, changes), open_predictor, topic, camera, **options
-    )
+    with ExitStack() as stack:
+        here = [stack.enter_context(local_copy(location(bag))) for bag in bags]
+        settings = settings_of(config, model, changes)
+        summaries, failures = replay_bags(
+            here, output, settings, open_predictor, topic, camera, **options
+        )
     if as_json:
         several = {"bags": summaries, "failed": failures}
         print_result(several if len(bags) > 1 else next(iter(summaries.values())), True)

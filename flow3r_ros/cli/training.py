@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from flow3r_ros.cli.console import AsJson, Topic, print_result, print_written, progress, quiet
+from flow3r_ros.storage import location
 
 
 class Experiment(str, Enum):
@@ -28,11 +29,17 @@ class LabelEngine(str, Enum):
 
 def label(
     sources: Annotated[
-        list[Path],
-        typer.Argument(metavar="BAG_OR_VIDEO...", help="rosbags, video files or image folders"),
+        list[str],
+        typer.Argument(
+            metavar="BAG_OR_VIDEO...",
+            help="rosbags, video files or image folders, here or in storage (s3://BUCKET/NAME)",
+        ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="label cache; an existing one is continued")
+        str,
+        typer.Option(
+            "--output", "-o", help="label cache, or its address; an existing one is continued"
+        ),
     ],
     teacher: Annotated[
         str, typer.Option(help="dis, raft, ufm, or an installed one; A+B: where both agree")
@@ -43,15 +50,24 @@ def label(
     engine: Annotated[
         LabelEngine, typer.Option(help="this machine or a Ray cluster")
     ] = LabelEngine.local,
-    workers: Annotated[int, typer.Option(min=1, help="worker processes")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="worker processes; default: one here, on Ray what the cluster has"
+        ),
+    ] = None,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster, ray://HOST:PORT; none: a local one")
     ] = None,
+    gpus: Annotated[
+        float, typer.Option("--gpus-per-worker", min=0, help="of a Ray node, a share such as 0.5")
+    ] = 0.0,
     topic: Topic = None,
     as_json: AsJson = False,
 ) -> None:
     """Flow labels of recordings for training; resumable, safe to run twice."""
     from flow3r_ros.training.labels.cache import LabelSettings
+    from flow3r_ros.training.labels.labelling import in_words
     from flow3r_ros.training.labels.labelling import label as label_recordings
 
     settings = LabelSettings(
@@ -59,18 +75,19 @@ def label(
     )
     with progress("labelling", quiet(as_json)) as advance:
         report = label_recordings(
-            sources,
-            output,
+            [location(source) for source in sources],
+            location(output),
             settings,
             engine.value,
             workers,
             address,
             topic,
-            lambda r: advance(f"{r.labelled} pairs"),
+            lambda r: advance(in_words(r)),
+            gpus,
         )
     print_result(report.as_dict(), as_json)
     if not as_json:
-        print_written((output, "flow3r train --data takes it"))
+        print_written((location(output), "flow3r train --data takes it"))
     for source, reason in report.failed.items():
         print(f"flow3r: {source}: {reason}", file=sys.stderr)
     raise typer.Exit(1 if report.failed else 0)
@@ -78,18 +95,25 @@ def label(
 
 def train(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="run folder: checkpoints/, metrics.csv, model/")
+        str,
+        typer.Option(
+            "--output", "-o", help="run folder, or its address: checkpoints/, metrics.csv, model/"
+        ),
     ],
     config: Annotated[
         Path | None,
         typer.Option("--config", "-c", help="YAML file of training settings (config/train/)"),
     ] = None,
     data: Annotated[
-        list[Path] | None,
-        typer.Option("--data", "-d", help="bags, videos, label caches or scene shards"),
+        list[str] | None,
+        typer.Option(
+            "--data",
+            "-d",
+            help="bags, videos, label caches or scene shards, here or in storage (s3://...)",
+        ),
     ] = None,
     more_data: Annotated[
-        list[Path] | None, typer.Argument(metavar="[DATA]...", help="what follows the first --data")
+        list[str] | None, typer.Argument(metavar="[DATA]...", help="what follows the first --data")
     ] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="stop after this many steps")] = None,
     resume: Annotated[
@@ -116,9 +140,9 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train or fine-tune; writes a model folder that run, replay and the node load."""
-    data = [*(data or []), *(more_data or [])]
+    paths = [location(path) for path in (*(data or []), *(more_data or []))]
     if experiment is not None:
-        if config or resume or len(data) > 2:
+        if config or resume or len(paths) > 2:
             raise typer.BadParameter(
                 "an experiment takes at most two --data, and neither --config nor "
                 "--resume: it always resumes"
@@ -126,16 +150,21 @@ def train(
         from flow3r_ros.training.experiment import Budget, run_experiment
 
         budget = Budget(steps=max_steps) if max_steps else Budget()
+        local = [path for path in (location(output), *paths) if isinstance(path, Path)]
+        if len(local) <= len(paths):
+            raise typer.BadParameter("an experiment reads and writes local files")
         page = run_experiment(
-            output, data, seeds or [1, 2, 3], budget, shlex.join(["flow3r", *sys.argv[1:]])
+            local[0], local[1:], seeds or [1, 2, 3], budget, shlex.join(["flow3r", *sys.argv[1:]])
         )
         print_result({"page": str(page)}, as_json)
         return
-    if config is None or not data or seeds:
+    if config is None or not paths or seeds:
         raise typer.BadParameter("training takes --config and --data; --seeds is for experiments")
     from flow3r_ros.training.loop import train as train_model
 
-    result = train_model(config, data, output, max_steps, resume, licences or [])
+    result = train_model(config, paths, location(output), max_steps, resume, licences or [])
     print_result({"model": str(result.model), **result.metrics}, as_json)
     if not as_json:
-        print_written((result.model, "--model takes it"), (output, "checkpoints, metrics.csv"))
+        print_written(
+            (result.model, "--model takes it"), (location(output), "checkpoints, metrics.csv")
+        )

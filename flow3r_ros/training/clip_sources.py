@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Literal, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from flow3r_ros.datasets.sequence import Sequence as RecordedSequence
 from flow3r_ros.errors import TrainingError
+from flow3r_ros.storage import Location, entries
 from flow3r_ros.training.augmentation import Example, Pair, fitting_window, to_sample
 from flow3r_ros.training.held_out import Stretch, hold_out, stretches_of
 from flow3r_ros.training.labels.cache import LabelCache, LabelUnit
@@ -65,7 +66,7 @@ class CachedClips:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Location,
         part: Literal["all", "train", "held_out"] = "all",
         held_out_share: float = 0.2,
         shortest: int = 2,
@@ -76,7 +77,7 @@ class CachedClips:
         self.counts: Counter[str] = Counter()
         self._cache = LabelCache.existing(folder)
         stretches: dict[tuple[str, int], Stretch] = {}
-        for manifest in sorted((folder / "sources").glob(f"{recording or '*'}.json")):
+        for manifest in entries(folder / "sources", f"{recording or '*'}.json"):
             listed = index_of(manifest).clips
             parts = (
                 (stretches_of(listed), [])
@@ -141,7 +142,7 @@ class CachedClips:
             return self._cache.load(unit)
 
 
-def index_of(manifest: Path) -> ClipIndex:
+def index_of(manifest: Location) -> ClipIndex:
     """The index of one source of a label cache. Raises TrainingError where it is damaged."""
     index = read_index(manifest)
     if index is None:
@@ -151,12 +152,12 @@ def index_of(manifest: Path) -> ClipIndex:
     return index
 
 
-def recordings_in(folder: Path) -> dict[str, str]:
+def recordings_in(folder: Location) -> dict[str, str]:
     """The recordings of a label cache: key of their manifest -> name (a file by its folder too:
     many are called `frames.mp4`)."""
     names = {}
-    for manifest in sorted((folder / "sources").glob("*.json")):
-        source = Path(index_of(manifest).source)
+    for manifest in entries(folder / "sources", "*.json"):
+        source = PurePosixPath(index_of(manifest).source)
         names[manifest.stem] = (
             f"{source.parent.name}/{source.name}" if source.suffix else source.name
         )

@@ -20,6 +20,7 @@ from flow3r_ros.datasets.formats import find_sequences
 from flow3r_ros.datasets.labelled_bag import open_labelled_bag
 from flow3r_ros.datasets.sequence import Sequence as RecordedSequence
 from flow3r_ros.errors import TrainingError
+from flow3r_ros.storage import Location
 from flow3r_ros.training import provenance as provenances
 from flow3r_ros.training.clip_sources import (
     CachedClips,
@@ -59,15 +60,16 @@ class TrainingData:
 
 
 def open_data(
-    paths: Sequence[Path],
+    paths: Sequence[Location],
     settings: DataSettings,
     seed: int,
     clips_per_step: int,
     pairs: int,
-    workspace: Path,
+    workspace: Location,
     licences: Sequence[str] = (),
 ) -> TrainingData:
-    """Open every path; recordings are labelled into `workspace/labels`.
+    """Open every path or address; recordings are labelled into `workspace/labels`. Scene shards and
+    label caches in storage are read sample by sample, nothing of them is copied.
 
     `licences` are those of the paths, one for all or one each; without them the `LICENSE` beside a
     recording counts. Raises InputError or TrainingError naming the path that cannot be used.
@@ -101,7 +103,7 @@ def open_data(
             train, validation = _recordings(path, settings, pairs)
             parts.append((_steps(train, settings, seed, pairs, clips_per_step), weight))
             held_out += validation
-        else:
+        elif isinstance(path, Path):  # what is labelled is a local one
             clips = LabelledClips(labelled[path])
             frames = sum(len(sequence) for sequence in labelled[path])
             seen.append(provenances.of_labelled(path, path.name, frames, given[path]))
@@ -117,10 +119,11 @@ def open_data(
     return TrainingData(source, Chained(held_out) if held_out else None, provenance)
 
 
-def open_labelled(path: Path, settings: DataSettings) -> list[RecordedSequence]:
+def open_labelled(path: Location, settings: DataSettings) -> list[RecordedSequence]:
     """The sequences at a path that have depth and poses, reduced to the frames with both; empty for
-    everything else. Raises InputError (BagError for bags) when a file is missing or damaged."""
-    if _kind(path) != "recording":
+    everything else and in storage. Raises InputError (BagError for bags) when a file is missing or
+    damaged."""
+    if not isinstance(path, Path) or _kind(path) != "recording":
         return []
     is_bag = path.suffix in _BAG_SUFFIXES or (path / "metadata.yaml").exists()
     if is_bag:
@@ -133,18 +136,18 @@ def open_labelled(path: Path, settings: DataSettings) -> list[RecordedSequence]:
     ]
 
 
-def _kind(path: Path) -> str:
+def _kind(path: Location) -> str:
     """`scenes`, `cache` or `recording`, which may have labels of its own (`open_labelled`)."""
     if _is_scene_shards(path):
         return "scenes"
     return "cache" if (path / "cache.json").exists() else "recording"
 
 
-def _is_scene_shards(path: Path) -> bool:
+def _is_scene_shards(path: Location) -> bool:
     return path.is_dir() and any(path.glob("scenes_*.safetensors"))
 
 
-def _weights(paths: Sequence[Path], settings: DataSettings) -> dict[Path, float]:
+def _weights(paths: Sequence[Location], settings: DataSettings) -> dict[Location, float]:
     if settings.weights and len(settings.weights) != len(paths):
         raise TrainingError(
             f"{len(settings.weights)} data weights for {len(paths)} --data paths",
@@ -165,7 +168,7 @@ class StepMixture:
 
 
 def _recordings(
-    cache: Path, settings: DataSettings, pairs: int
+    cache: Location, settings: DataSettings, pairs: int
 ) -> tuple[list[ClipSource], list[HeldOut]]:
     """The recordings of a label cache as sources that count alike, however long each is, and their
     held-out clips. Raises TrainingError where there is nothing to train on."""

@@ -22,9 +22,10 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from flow3r_ros.errors import OutputError, TrainingError
+from flow3r_ros.errors import OutputError, StorageError, TrainingError
 from flow3r_ros.network.catalog import find_model
 from flow3r_ros.network.model import Flow3r
+from flow3r_ros.storage import Location
 from flow3r_ros.training.adapters import prepare
 from flow3r_ros.training.calibrating import calibrate
 from flow3r_ros.training.checkpointing import (
@@ -35,7 +36,7 @@ from flow3r_ros.training.checkpointing import (
 )
 from flow3r_ros.training.data import HeldOut, open_data
 from flow3r_ros.training.export import export, initial_network
-from flow3r_ros.training.folder import one_at_a_time
+from flow3r_ros.training.folder import RunFolder, run_folder
 from flow3r_ros.training.journal import Journal, Silent, scores_before
 from flow3r_ros.training.loader import Loader
 from flow3r_ros.training.memory import check_memory, enough_memory
@@ -67,14 +68,14 @@ class TrainResult:
     without held-out clips)."""
 
     steps: int
-    model: Path
+    model: Location
     metrics: dict[str, float]
 
 
 def train(
     config_file: Path,
-    data: Sequence[Path],
-    output: Path,
+    data: Sequence[Location],
+    output: Location,
     max_steps: int | None = None,
     resume: bool = False,
     licences: Sequence[str] = (),
@@ -89,13 +90,13 @@ def train(
         licences: of the data, for the manifest: one for all, or one each.
     """
     settings = load_train_settings(config_file)
-    with one_at_a_time(output):
+    with run_folder(output, resume) as folder:
         per_step = settings.clips_per_step, settings.pairs_per_clip
         found = open_data(data, settings.data, settings.seed, *per_step, output, licences)
         return _run(
             settings,
             found.source,
-            output,
+            folder,
             found.held_out,
             found.held_out,
             found.provenance,
@@ -124,21 +125,21 @@ def run(
     small, after a checkpoint of the steps before; OutputError when `output` already holds a run and
     `resume` is not set, or another process trains into it.
     """
-    with one_at_a_time(output):
-        return _run(settings, source, output, validation, recordings, provenance, max_steps, resume)
+    with run_folder(output, resume) as folder:
+        return _run(settings, source, folder, validation, recordings, provenance, max_steps, resume)
 
 
 def _run(
     settings: TrainSettings,
     source: SampleSource,
-    output: Path,
+    folder: RunFolder,
     validation: HeldOut | None,
     recordings: Recordings | None,
     provenance: Mapping[str, Any] | None,
     max_steps: int | None,
     resume: bool,
 ) -> TrainResult:
-    checkpoints = output / "checkpoints"
+    output, checkpoints = folder.path, folder.path / "checkpoints"
     if not resume and checkpoint_steps(checkpoints):
         raise OutputError(
             f"{output} already holds a training run",
@@ -176,6 +177,7 @@ def _run(
             writes,
             time.monotonic() - started,
         )
+        folder.keep()
 
     if alone and first < last:
         one = make_batch(settings, source, 0, settings.clips_per_step, first)
@@ -202,7 +204,7 @@ def _run(
                         output,
                         lost,
                     )
-            except TrainingError:
+            except (TrainingError, StorageError):
                 if alone and step > first:
                     save(step)
                 raise
@@ -249,7 +251,7 @@ def _run(
             metrics=scores,
             provenance=facts,
         )
-    return TrainResult(last, output / "model", scores)
+    return TrainResult(last, folder.final / "model", scores)
 
 
 def _step(

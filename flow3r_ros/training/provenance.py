@@ -18,6 +18,7 @@ from flow3r_ros import __version__
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.network.catalog import Manifest
 from flow3r_ros.network.licences import UNKNOWN, combined, concern, licence_beside
+from flow3r_ros.storage import Location, RemotePath, location
 from flow3r_ros.training.clip_sources import index_of, recordings_in
 from flow3r_ros.training.scenes.textures import PHOTOGRAPH_LICENCES
 
@@ -32,7 +33,7 @@ SCENES = "synthetic scenes"
 Recording = dict[str, Any]
 
 
-def licences_of(paths: Sequence[Path], given: Sequence[str]) -> list[str]:
+def licences_of(paths: Sequence[Location], given: Sequence[str]) -> list[str]:
     """The licence of each path of `--data`: as given (one for all, or one a path), else empty.
 
     Raises TrainingError when the numbers do not fit.
@@ -45,10 +46,14 @@ def licences_of(paths: Sequence[Path], given: Sequence[str]) -> list[str]:
     return list(given) * len(paths) if len(given) == 1 else list(given) or [""] * len(paths)
 
 
-def of_scenes(path: Path, clips: int) -> Recording:
+def of_scenes(path: Location, clips: int) -> Recording:
     """The entry of a folder of scene shards; its hash covers names and sizes of the shards."""
-    shards = sorted(path.glob("*.safetensors"))
-    listing = "".join(f"{shard.name} {shard.stat().st_size}\n" for shard in shards)
+    if isinstance(path, RemotePath):
+        sizes = {name: size for name, (size, _) in path.listing().items() if "/" not in name}
+    else:
+        sizes = {shard.name: shard.stat().st_size for shard in path.glob("*.safetensors")}
+    shards = sorted(name for name in sizes if name.endswith(".safetensors"))
+    listing = "".join(f"{name} {sizes[name]}\n" for name in shards)
     return {
         "name": f"{SCENES} ({path.name})",
         "sha256": hashlib.sha256(listing.encode()).hexdigest(),
@@ -59,19 +64,20 @@ def of_scenes(path: Path, clips: int) -> Recording:
     }
 
 
-def of_cache(folder: Path, given: Mapping[Path, str]) -> list[Recording]:
+def of_cache(folder: Location, given: Mapping[Location, str]) -> list[Recording]:
     """The recordings behind a label cache. `given`: licences by recording, or by the cache."""
     found = []
     for key, name in recordings_in(folder).items():
         index = index_of(folder / "sources" / f"{key}.json")
-        source = Path(index.source)
+        source = location(index.source)
         said = given.get(source) or given.get(folder)
+        beside = licence_beside(source) if isinstance(source, Path) and not said else UNKNOWN
         found.append(
             {
                 "name": name,
                 "sha256": index.content,
                 "frames": index.counts.get("frames", 0),
-                "license": said or licence_beside(source),
+                "license": said or beside,
             }
         )
     return found

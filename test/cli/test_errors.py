@@ -42,9 +42,10 @@ def test_debug_is_taken_wherever_it_stands(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("run", "s3://bucket/drive.mp4", "--output", "out"),
+        ("run", "s3://bucket/drive.mp4", "--output", "s3://bucket/out"),
         ("run", "drive.mp4", "--output=gs://bucket/out"),
-        ("label", "recordings", "-o", "S3://bucket/labels"),
+        ("replay", "bag", "-o", "S3://bucket/out"),
+        ("evaluate", "run", "s3://bucket/tum", "--output", "out"),
     ],
 )
 def test_an_address_in_object_storage_makes_no_folder_of_its_name(
@@ -54,5 +55,6 @@ def test_an_address_in_object_storage_makes_no_folder_of_its_name(
     done = flow3r(*arguments)
     assert done.code == 1
     assert "rclone mount" in done.err
+    assert "addresses are for label, train and the inputs of run and replay" in done.err
     assert len(done.err.splitlines()) == 1
     assert not list(tmp_path.iterdir())

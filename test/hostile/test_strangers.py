@@ -11,7 +11,7 @@ from flow3r_ros.errors import OutputError
 from flow3r_ros.network.catalog import read_folder
 from flow3r_ros.network.checkpoint import import_model
 from flow3r_ros.paths import OutputFolder
-from flow3r_ros.training.folder import one_at_a_time
+from flow3r_ros.training.folder import run_folder
 from test.hostile.workshop import contents, download, victim
 from test.network.factories import tiny_folder
 
@@ -77,7 +77,7 @@ def test_import_replaces_ours_only_when_asked(
 @pytest.mark.parametrize("kind", ["folder", "another manifest", "link"])
 def test_training_replaces_no_stranger(tmp_path: Path, kind: str) -> None:
     work = strangers(tmp_path, tmp_path / "run" / "model", kind)
-    with pytest.raises(OutputError, match="exists already"), one_at_a_time(tmp_path / "run"):
+    with pytest.raises(OutputError, match="exists already"), run_folder(tmp_path / "run"):
         pytest.fail("it was refused only after the work")
     assert "thesis.txt" in contents(work)
 
@@ -112,7 +112,7 @@ def test_two_trainings_in_one_folder(
 ) -> None:
     config = ROOT / "config" / "train" / "nano.yaml"
     words = ("train", "--config", config, "--data", tmp_path / "absent", "--output")
-    with one_at_a_time(tmp_path / "run"):
+    with run_folder(tmp_path / "run"):
         assert "another process is training" in flow3r(*words, tmp_path / "run", *resume)
     assert not list((tmp_path / "run").iterdir())
 

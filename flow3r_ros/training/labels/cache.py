@@ -4,8 +4,9 @@ and settings.
 Layout: `cache.json` (the settings everything in here was made with), `sources/`, `clips/` (see
 `clip_index`) and `labels/`. A shard holds some ordered pairs of one clip; its name is the hash of
 all that determines it, its tail the hash of its bytes, so it is either right or made anew. Several
-processes may fill one cache: shards are claimed with file locks and appear under their names at
-once.
+processes may fill one cache: shards appear under their names at once, and are claimed with file
+locks where there are files; in object storage two runs beside each other do some work twice and
+write the same bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -24,13 +24,16 @@ from pydantic import Field, ValidationError
 from flow3r_ros.config import Settings
 from flow3r_ros.errors import OutputError, TrainingError
 from flow3r_ros.geometry.flow import resize_flow
-from flow3r_ros.paths import locked, write_atomically
+from flow3r_ros.paths import locked
+from flow3r_ros.storage import Location, RemotePath, write
 from flow3r_ros.training.labels.clip_store import ClipSettings, clip_path
 from flow3r_ros.training.labels.clips import FlowLabel
+from flow3r_ros.training.labels.teacher import content_options
 from flow3r_ros.training.shards import (
     Arrays,
     content_key,
-    is_whole,
+    glance,
+    looks_whole,
     pack_shard,
     read_shard,
 )
@@ -85,23 +88,24 @@ class LabelCache:
     """A label cache folder. Raises TrainingError when it was made with other settings, saying which
     differ."""
 
-    def __init__(self, folder: Path, settings: LabelSettings, identity: dict[str, Any]) -> None:
+    def __init__(self, folder: Location, settings: LabelSettings, identity: dict[str, Any]) -> None:
         self.folder, self.settings = folder, settings
-        self._made_with = json.loads(
+        told = json.loads(
             json.dumps({"format": FORMAT, **settings.model_dump(), "teacher_identity": identity})
         )
+        self._made_with = _without_places(told)
         known = _read_settings(folder)
         if known is None:
-            write_atomically(folder / "cache.json", json.dumps(self._made_with, indent=1).encode())
-        elif known != self._made_with:
+            write(folder / "cache.json", json.dumps(told, indent=1).encode())
+        elif _without_places(known) != self._made_with:
             raise TrainingError(
                 f"{folder}: this label cache was made with other settings "
-                f"({_differences(known, self._made_with)})",
+                f"({_differences(_without_places(known), self._made_with)})",
                 "give another --output, or the same settings",
             )
 
     @classmethod
-    def existing(cls, folder: Path) -> LabelCache:
+    def existing(cls, folder: Location) -> LabelCache:
         """Open a cache as it was made, for training. Raises TrainingError when `folder` is none."""
         known = _read_settings(folder)
         if known is None:
@@ -129,23 +133,23 @@ class LabelCache:
         parts = [tuple(pairs[start : start + size]) for start in range(0, len(pairs), size)]
         return [LabelUnit(content_key(clip, part, self._made_with), clip, part) for part in parts]
 
-    def path(self, unit: LabelUnit) -> Path:
+    def path(self, unit: LabelUnit) -> Location:
         """Where the shard of a unit lies."""
         return self.folder / "labels" / unit.key[:2] / f"{unit.key}.shard"
 
-    def clip_path(self, unit: LabelUnit) -> Path:
+    def clip_path(self, unit: LabelUnit) -> Location:
         """Where the clip of a unit lies."""
         return clip_path(self.folder, unit.clip)
 
     def state(self, unit: LabelUnit) -> Literal["done", "missing", "damaged"]:
-        """Whether the unit's shard is there and its hash fits."""
-        if not self.path(unit).exists():
-            return "missing"
-        return "done" if is_whole(self.path(unit)) else "damaged"
+        """Whether the unit's shard is there and its hash fits (in storage: its size)."""
+        if looks_whole(self.path(unit)):
+            return "done"
+        return "damaged" if self.path(unit).exists() else "missing"
 
     def store(self, unit: LabelUnit, shard: bytes) -> None:
-        """Put a finished shard in its place. Raises OutputError (disk full)."""
-        write_atomically(self.path(unit), shard)
+        """Put a finished shard in its place. Raises OutputError (disk full) or StorageError."""
+        write(self.path(unit), shard)
 
     def load(self, unit: LabelUnit) -> dict[Pair, FlowLabel]:
         """The labels of a unit, refused pairs left out. Raises ShardError when missing or
@@ -155,13 +159,15 @@ class LabelCache:
 
     def reasons(self, unit: LabelUnit) -> list[str]:
         """Per pair of a unit: empty or why it was refused."""
-        _, metadata = read_shard(self.path(unit))
-        return list(metadata["reasons"])
+        return list(glance(self.path(unit))["reasons"])
 
     @contextlib.contextmanager
     def lock(self, name: str, wait: bool) -> Iterator[bool]:
         """Hold an exclusive lock that dies with this process; yields False when another holds it
-        and `wait` is off."""
+        and `wait` is off. Object storage has none."""
+        if isinstance(self.folder, RemotePath):
+            yield True
+            return
         path = self.folder / "locks" / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -252,7 +258,7 @@ def _bytes_of(planes: list[Any], h: int, w: int) -> Any:
     return np.round(np.clip(stacked, 0, 1) * 255).astype(np.uint8)
 
 
-def _read_settings(folder: Path) -> dict[str, Any] | None:
+def _read_settings(folder: Location) -> dict[str, Any] | None:
     try:
         known = json.loads((folder / "cache.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -262,6 +268,12 @@ def _read_settings(folder: Path) -> dict[str, Any] | None:
             f"{folder}/cache.json: cannot be read ({error})", "label again into another folder"
         ) from error
     return dict(known)
+
+
+def _without_places(made_with: dict[str, Any]) -> dict[str, Any]:
+    """What decides the labels: not where the teacher's weights lie, whose hash is in its identity,
+    nor on which device it runs."""
+    return {**made_with, "teacher_options": content_options(made_with.get("teacher_options", {}))}
 
 
 def _differences(known: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> str:

@@ -23,7 +23,7 @@ from flow3r_ros.datasets.sources import open_source
 from flow3r_ros.errors import InputError
 from flow3r_ros.geometry.camera import Rectifier, default_camera, pinhole, scaled
 from flow3r_ros.geometry.correspondence import Matcher
-from flow3r_ros.paths import write_atomically
+from flow3r_ros.storage import Location, RemotePath, local_copy, write
 from flow3r_ros.training.labels.clip_store import ClipSettings, clip_path, write_clip
 from flow3r_ros.training.labels.clips import Clip
 from flow3r_ros.training.shards import ShardError, content_key
@@ -47,34 +47,55 @@ class ClipIndex:
 
 
 def index_source(
-    path: Path, folder: Path, settings: ClipSettings, topic: str | None = None
+    source: Location,
+    folder: Location,
+    settings: ClipSettings,
+    topic: str | None = None,
+    again: bool = False,
 ) -> ClipIndex:
-    """Cut one recording into clips under `folder`, or find that this was done before.
+    """Cut one recording into clips under `folder`, or find that this was done before, unless it is
+    to be done `again`, which makes the clips that are missing.
 
     Writes `folder/clips/KEY.shard` and, last, `folder/sources/KEY.json`: an interrupted run starts
-    this source again and finds its clips in place. Raises InputError for a source without usable
-    images, OutputError when the disk is full.
+    this source again and finds its clips in place. A source in storage is copied here only where it
+    has to be cut. Raises InputError for a source without usable images, OutputError when the disk
+    is full, StorageError.
     """
-    content = source_hash(path, folder)
-    manifest = folder / "sources" / f"{content_key(content, topic, settings.model_dump())}.json"
-    known = read_index(manifest)
-    if known is not None and all(clip_path(folder, key).exists() for key in known.clips):
-        return known
-    index = ClipIndex(str(path), content)
-    counts: Counter[str] = Counter()
-    with open_source(path, topic=topic) as frames:
-        for clip in cut_clips(frames, settings, str(path), content, counts):
-            if not clip_path(folder, clip.key).exists():
-                write_clip(clip_path(folder, clip.key), clip, settings.quality)
-            index.clips[clip.key] = len(clip)
-        counts.update({f"unreadable_{reason}": number for reason, number in frames.drops.items()})
+    memory = folder / "sources" / "hashes" / f"{_fingerprint(source)}.txt"
+    if not again and memory.exists():
+        content = memory.read_text(encoding="ascii").strip()
+        known = read_index(_manifest(folder, content, topic, settings))
+        if known is not None:
+            return known
+    with local_copy(source) as path:
+        content = source_hash(path)
+        write(memory, content.encode())
+        manifest = _manifest(folder, content, topic, settings)
+        known = None if again else read_index(manifest)
+        if known is not None:
+            return known
+        index = ClipIndex(str(source), content)
+        counts: Counter[str] = Counter()
+        with open_source(path, topic=topic) as frames:
+            for clip in cut_clips(frames, settings, str(source), content, counts):
+                if not clip_path(folder, clip.key).exists():
+                    write_clip(clip_path(folder, clip.key), clip, settings.quality)
+                index.clips[clip.key] = len(clip)
+            drops = {f"unreadable_{reason}": number for reason, number in frames.drops.items()}
+            counts.update(drops)
     if counts["frames"] == 0:
         raise InputError(
-            f"{path}: no image could be read", "check the topic, or leave this source out"
+            f"{source}: no image could be read", "check the topic, or leave this source out"
         )
     index.counts = dict(counts)
-    write_atomically(manifest, json.dumps(asdict(index), indent=1).encode())
+    write(manifest, json.dumps(asdict(index), indent=1).encode())
     return index
+
+
+def _manifest(
+    folder: Location, content: str, topic: str | None, settings: ClipSettings
+) -> Location:
+    return folder / "sources" / f"{content_key(content, topic, settings.model_dump())}.json"
 
 
 def cut_clips(
@@ -190,34 +211,41 @@ def _finish(
     yield Clip(key, source, rgb, stamps, chosen[0][2])
 
 
-def source_hash(path: Path, folder: Path) -> str:
-    """SHA-256 of a source's bytes (file, or every file of a folder), remembered under
-    `folder/sources` by path, size and time.
+def _fingerprint(source: Location) -> str:
+    """Changes when the source does: name, sizes and times (versions, in storage) of its files.
 
-    Raises InputError when there is nothing at `path`.
-    """
-    files = [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.is_file())
-    if not files:
-        raise InputError(f"{path}: no such file or folder, or nothing in it", "check the path")
-    stats = [
-        (str(item.relative_to(path.parent)), item.stat().st_size, item.stat().st_mtime_ns)
-        for item in files
-    ]
-    fingerprint = content_key(str(path.resolve()), stats)
-    memory = folder / "sources" / "hashes" / f"{fingerprint}.txt"
-    if memory.exists():
-        return memory.read_text(encoding="ascii").strip()
+    Raises InputError when there is nothing."""
+    if isinstance(source, RemotePath):
+        name, stats = str(source), [list(entry) for entry in source.listing().items()]
+    else:
+        name = str(source.resolve())
+        stats = [
+            [str(item.relative_to(source.parent)), (item.stat().st_size, item.stat().st_mtime_ns)]
+            for item in _files_of(source)
+        ]
+    if not stats:
+        raise InputError(f"{source}: no such file or folder, or nothing in it", "check the path")
+    return content_key(name, stats)
+
+
+def source_hash(path: Path) -> str:
+    """SHA-256 of a source's bytes: of a file, or of every file of a folder."""
     digest = hashlib.sha256()
-    for item in files:
+    for item in _files_of(path):
         digest.update(str(item.relative_to(path)).encode() + b"\0")
         with item.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
-    write_atomically(memory, digest.hexdigest().encode())
     return digest.hexdigest()
 
 
-def read_index(path: Path) -> ClipIndex | None:
+def _files_of(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    return sorted(item for item in path.rglob("*") if item.is_file())
+
+
+def read_index(path: Location) -> ClipIndex | None:
     """The index of one source, `sources/KEY.json`; None where it is missing or damaged."""
     try:
         index = ClipIndex(**json.loads(path.read_text(encoding="utf-8")))

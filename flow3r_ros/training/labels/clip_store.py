@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,8 +12,9 @@ from pydantic import Field
 
 from flow3r_ros.config import Settings
 from flow3r_ros.errors import TrainingError
+from flow3r_ros.storage import Location
 from flow3r_ros.training.labels.clips import Clip
-from flow3r_ros.training.shards import ShardError, unpack_shard, write_shard
+from flow3r_ros.training.shards import ShardError, read_bytes, unpack_shard, write_shard
 from flow3r_ros.types import Camera
 
 
@@ -45,7 +45,7 @@ class ClipSettings(Settings):
     quality: int = Field(92, ge=50, le=100, description="JPEG quality of stored frames")
 
 
-def clip_path(folder: Path, key: str) -> Path:
+def clip_path(folder: Location, key: str) -> Location:
     """Where the clip with this key lies. Raises ShardError for a key that is a path: a cache may
     come from elsewhere."""
     if re.fullmatch(r"[A-Za-z0-9_-]{1,128}", key) is None:
@@ -55,7 +55,7 @@ def clip_path(folder: Path, key: str) -> Path:
     return folder / "clips" / key[:2] / f"{key}.shard"
 
 
-def write_clip(path: Path, clip: Clip, quality: int = 92) -> None:
+def write_clip(path: Location, clip: Clip, quality: int = 92) -> None:
     """Store an unlabelled clip: JPEG frames, stamps, camera. Raises OutputError."""
     encoded = []
     for image in clip.rgb:
@@ -76,17 +76,10 @@ def write_clip(path: Path, clip: Clip, quality: int = 92) -> None:
     )
 
 
-def read_clip(path: Path, frames: list[int] | None = None) -> Clip:
+def read_clip(path: Location, frames: list[int] | None = None) -> Clip:
     """Read a clip, or only some of its frames (positions). Raises ShardError when the shard is
     missing or damaged."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ShardError(
-            f"{path}: the clip cannot be read ({error.strerror})",
-            "run flow3r label again, it is made anew",
-        ) from error
-    return decode_clip(data, str(path), frames)
+    return decode_clip(read_bytes(path), str(path), frames)
 
 
 def decode_clip(data: bytes, where: str, frames: list[int] | None = None) -> Clip:

@@ -1,42 +1,44 @@
 """`flow3r label`: recordings in, a cache of flow labels out; here or on a Ray cluster, as often as
 you like.
 
-Recordings are cut into clips once; each missing or damaged shard of labels is made by a worker that
-sees only the clip's bytes and returns the shard's bytes, and this process alone writes. So a worker
-that dies costs the pairs it was working on, a second run does nothing, and runs beside each other
-share the work.
+This process hands out names and keeps the books; workers read, cut, label and write (`worker`). So
+a worker that dies costs the shard it was making, a second run does nothing, and runs beside each
+other share the work.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from flow3r_ros.errors import CameraError, InputError, TrainingError
-from flow3r_ros.training.labels.cache import LabelCache, LabelSettings, LabelUnit
-from flow3r_ros.training.labels.clip_index import index_source
-from flow3r_ros.training.labels.clip_store import clip_path
+from flow3r_ros.errors import StorageError
+from flow3r_ros.storage import Location
+from flow3r_ros.training.labels.cache import LabelCache, LabelSettings
+from flow3r_ros.training.labels.engines import Alone, Engine, Pool
 from flow3r_ros.training.labels.teachers import open_teacher
-from flow3r_ros.training.labels.worker import IN_FLIGHT_PER_WORKER, Job, end_with_parent, label_unit
-from flow3r_ros.training.shards import is_whole
+from flow3r_ros.training.labels.worker import (
+    Cut,
+    CutTask,
+    Labelled,
+    LabelTask,
+    Order,
+    Result,
+    Task,
+)
 
-Engine = Literal["local", "ray"]
-MAX_POOL_RESTARTS = 5
+EngineName = Literal["local", "ray"]
 
 
 @dataclass
 class LabelReport:
     """What a labelling run found and did; handed to `progress` as it grows. `failed`: source -> why
-    it gave nothing."""
+    it gave nothing; `nodes`: node -> pairs labelled there."""
 
     sources: int = 0
     clips: int = 0
@@ -47,6 +49,7 @@ class LabelReport:
     relabelled: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    nodes: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -57,228 +60,182 @@ class LabelReport:
         }
 
 
+def in_words(report: LabelReport) -> str:
+    """How far a run is: pairs in all and per node."""
+    nodes = "".join(f", {node} {pairs}" for node, pairs in sorted(report.nodes.items()))
+    return f"{report.labelled} pairs{nodes if len(report.nodes) > 1 else ''}"
+
+
 def label(
-    paths: list[Path],
-    output: Path,
+    sources: Sequence[Location],
+    output: Location,
     settings: LabelSettings | None = None,
-    engine: Engine = "local",
-    workers: int = 1,
+    engine: EngineName = "local",
+    workers: int | None = None,
     address: str | None = None,
     topic: str | None = None,
     progress: Callable[[LabelReport], None] | None = None,
+    gpus: float = 0.0,
 ) -> LabelReport:
     """Fill the label cache `output` from recordings.
 
     Args:
-        paths: rosbags, video files, image folders.
+        sources: rosbags, video files, image folders, here or in storage.
+        output: a folder or an address.
         settings: teacher, pairs, encoding (defaults: DIS).
-        engine: `local` (this machine, `workers` processes) or `ray` (`address` of a cluster, or a
-            local one with `workers` CPUs).
+        engine: `local` (this machine) or `ray` (`address` of a cluster, or a local one).
+        workers: processes; None: one here, as many as the cluster has cores (GPUs) on Ray.
         topic: image topic of bags with several.
-        progress: called with the growing report after every shard.
+        progress: called with the growing report after every clip.
+        gpus: of a Ray node that a worker holds while it labels, a share or 0.
 
     Several sources go on past a bad one, which the report names; a single bad one raises. An output
     that would hold no clip is not left behind.
 
     Raises InputError (a source without images), TrainingError (cache of other settings, unknown
-    teacher), OutputError (disk full; finished shards stay).
+    teacher), OutputError (disk full) and StorageError (finished shards stay).
     """
     settings = settings or LabelSettings()
-    before = output.exists()
+    before = (output / "cache.json").exists()
+    report = LabelReport()
     try:
-        return _label(paths, output, settings, engine, workers, address, topic, progress)
+        identity = open_teacher(settings.teacher, **settings.teacher_options).identity
+        LabelCache(output, settings, identity)
+        if engine == "ray":  # its workers may stand elsewhere
+            sources = [_anchored(source) for source in sources]
+        order = Order(str(_anchored(output)), settings.model_dump_json(), topic)
+        with ExitStack() as stack:
+            _run(_start(engine, order, workers, address, gpus, stack), report, sources, progress)
+    except StorageError as error:
+        cure = f"{error.cure} ({report.labelled} pairs of this run are stored)".strip()
+        raise StorageError(error.what, cure) from error
     finally:
         if not before:
-            _remove_if_empty(output)
-
-
-def _label(
-    paths: list[Path],
-    output: Path,
-    settings: LabelSettings,
-    engine: Engine,
-    workers: int,
-    address: str | None,
-    topic: str | None,
-    progress: Callable[[LabelReport], None] | None,
-) -> LabelReport:
-    cache = LabelCache(
-        output, settings, open_teacher(settings.teacher, **settings.teacher_options).identity
-    )
-    report = LabelReport()
-    started = time.perf_counter()
-    refused: Counter[str] = Counter()
-    run = _Run(cache, report, refused, paths, topic)
-    for unit, shard in _start(engine, workers, address, settings, run.jobs()):
-        run.finish(unit, shard)
-        report.seconds = time.perf_counter() - started
-        if progress:
-            progress(report)
-    run.wait_for_others()
-    report.refused = dict(refused)
-    report.seconds = time.perf_counter() - started
-    if progress:
-        progress(report)
+            with suppress(StorageError):
+                _remove_if_empty(output)
     return report
 
 
-def _remove_if_empty(output: Path) -> None:
-    """Remove a cache that holds neither a clip nor the list of one."""
-    if output.is_dir() and not any(output.glob("clips/**/*.shard")):
-        shutil.rmtree(output, ignore_errors=True)
+def _run(
+    engine: Engine,
+    report: LabelReport,
+    sources: Sequence[Location],
+    progress: Callable[[LabelReport], None] | None,
+) -> None:
+    """Keep the engine busy until all is done."""
+    books = _Books(report, sources)
+    started = time.perf_counter()
+    under_way = 0
+    while True:
+        while under_way < engine.capacity() and (task := books.next(under_way)) is not None:
+            engine.submit(task)
+            under_way += 1
+        if not under_way:
+            break
+        for node, result in engine.finished():
+            under_way -= 1
+            books.take(node, result)
+            report.seconds = time.perf_counter() - started
+            if progress and isinstance(result, Labelled):
+                progress(report)
+    report.seconds = time.perf_counter() - started
+    if progress:
+        progress(report)
 
 
-class _Run:
-    """Keeps the books of one labelling run: which shards are needed, claimed by us, or being made
-    by a run beside us."""
+class _Books:
+    """What is still to be handed out, and the report. Recordings are cut when no clip waits, so the
+    list of clips stays as short as a few recordings are long."""
 
-    def __init__(
-        self,
-        cache: LabelCache,
-        report: LabelReport,
-        refused: Counter[str],
-        paths: list[Path],
-        topic: str | None,
-    ) -> None:
-        self._cache, self._report, self._refused, self._paths, self._topic = (
-            cache,
-            report,
-            refused,
-            paths,
-            topic,
-        )
-        self._claims: dict[str, ExitStack] = {}
-        self._elsewhere: list[LabelUnit] = []
+    def __init__(self, report: LabelReport, sources: Sequence[Location]) -> None:
+        self._report = report
+        self._sources = deque(str(source) for source in sources)
+        self._single = len(sources) == 1
+        self._clips: deque[LabelTask] = deque()
+        self._elsewhere: deque[LabelTask] = deque()
+        self._frames: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+        self._nodes: Counter[str] = Counter()
+        self._contents: set[str] = set()
 
-    def jobs(self) -> Iterator[Job]:
-        """The shards to make; each is claimed as it is handed out."""
-        frames: Counter[str] = Counter()
-        seen: set[str] = set()
-        for path in self._paths:
-            try:
-                clips = self._index(path)
-            except (InputError, CameraError) as error:
-                if len(self._paths) == 1:
-                    raise
-                self._report.failed[str(path)] = str(error)
-                continue
-            frames.update(clips[1])
-            self._report.sources += 1
-            self._report.frames = dict(frames)
-            for key, count in clips[0].items():
-                if key in seen:
-                    continue
-                seen.add(key)
-                self._report.clips += 1
-                self._mend(key, path)
-                for unit in self._cache.units(key, count):
-                    yield from self._job(unit)
+    def next(self, under_way: int) -> Task | None:
+        """The next task; None while there is none. Clips that a run beside this one is labelling
+        come last, one by one."""
+        if self._clips:
+            return self._clips.popleft()
+        if self._sources:
+            return CutTask(self._sources.popleft())
+        return self._elsewhere.popleft() if self._elsewhere and not under_way else None
 
-    def _index(self, path: Path) -> tuple[dict[str, int], dict[str, int]]:
-        with self._cache.lock("index", wait=True):
-            index = index_source(path, self._cache.folder, self._cache.settings.clips, self._topic)
-        return index.clips, index.counts
-
-    def _mend(self, key: str, path: Path) -> None:
-        """Cut a clip anew whose shard is damaged; its labels stay, they are addressed by its
-        content."""
-        shard = clip_path(self._cache.folder, key)
-        if is_whole(shard):
-            return
-        with self._cache.lock("index", wait=True):
-            if not is_whole(shard):
-                shard.unlink(missing_ok=True)
-                index_source(path, self._cache.folder, self._cache.settings.clips, self._topic)
-
-    def _job(self, unit: LabelUnit) -> Iterator[Job]:
-        self._report.pairs += len(unit.pairs)
-        if self._cache.state(unit) == "done":
-            self._count_reused(unit)
-        elif not self._claim(unit):
-            self._elsewhere.append(unit)
-        elif self._cache.state(unit) == "done":  # made elsewhere between the look and the claim
-            self._release(unit)
-            self._count_reused(unit)
+    def take(self, node: str, result: Result) -> None:
+        """Write a result into the books."""
+        if isinstance(result, Cut):
+            self._take_cut(result)
         else:
-            self._report.relabelled += (
-                len(unit.pairs) if self._cache.state(unit) == "damaged" else 0
-            )
-            yield unit, self._cache.clip_path(unit).read_bytes()
+            self._take_labelled(node, result)
 
-    def finish(self, unit: LabelUnit, shard: bytes) -> None:
-        """Store a finished shard and count it."""
-        self._cache.store(unit, shard)
-        self._release(unit)
-        self._report.labelled += len(unit.pairs)
-        self._refused.update(reason for reason in self._cache.reasons(unit) if reason)
-        self._report.refused = dict(self._refused)
+    def _take_cut(self, cut: Cut) -> None:
+        report = self._report
+        if cut.failure is not None:
+            if self._single:
+                raise cut.failure
+            report.failed[cut.task.source] = str(cut.failure)
+            return
+        assert cut.index is not None
+        report.sources += 1
+        self._frames.update(cut.index.counts)
+        report.frames = dict(self._frames)
+        if cut.index.content in self._contents:
+            return
+        self._contents.add(cut.index.content)
+        report.clips += len(cut.index.clips)
+        self._clips += (
+            LabelTask(cut.task.source, key, frames) for key, frames in cut.index.clips.items()
+        )
 
-    def wait_for_others(self) -> None:
-        """Wait for shards that runs beside us are making; make those ourselves whose maker died."""
-        for unit in self._elsewhere:
-            with self._cache.lock(unit.key, wait=True):
-                if self._cache.state(unit) != "done":
-                    shard = label_unit(
-                        self._cache.clip_path(unit).read_bytes(),
-                        unit.pairs,
-                        self._cache.settings.model_dump_json(),
-                    )
-                    self.finish(unit, shard)
-                    continue
-            self._count_reused(unit)
+    def _take_labelled(self, node: str, done: Labelled) -> None:
+        report = self._report
+        report.labelled += done.labelled
+        report.relabelled += done.relabelled
+        self._nodes[node] += done.labelled
+        report.nodes = {name: pairs for name, pairs in self._nodes.items() if pairs}
+        if done.left:  # all its pairs are counted when they are there, these as reused again
+            report.reused -= done.labelled
+            self._elsewhere.append(replace(done.task, wait=True))
+            return
+        report.pairs += done.labelled + done.reused
+        report.reused += done.reused
+        self._refused += done.refused
+        report.refused = dict(self._refused)
 
-    def _count_reused(self, unit: LabelUnit) -> None:
-        self._report.reused += len(unit.pairs)
-        self._refused.update(reason for reason in self._cache.reasons(unit) if reason)
 
-    def _claim(self, unit: LabelUnit) -> bool:
-        stack = ExitStack()
-        mine = stack.enter_context(self._cache.lock(unit.key, wait=False))
-        if mine:
-            self._claims[unit.key] = stack
-        return mine
-
-    def _release(self, unit: LabelUnit) -> None:
-        if unit.key in self._claims:
-            self._claims.pop(unit.key).close()
+def _anchored(place: Location) -> Location:
+    """The same place, whatever folder a worker stands in."""
+    return place.absolute() if isinstance(place, Path) else place
 
 
 def _start(
-    engine: Engine, workers: int, address: str | None, settings: LabelSettings, jobs: Iterator[Job]
-) -> Iterator[tuple[LabelUnit, bytes]]:
-    settings_json = settings.model_dump_json()
+    engine: EngineName,
+    order: Order,
+    workers: int | None,
+    address: str | None,
+    gpus: float,
+    stack: ExitStack,
+) -> Engine:
     if engine == "ray":
-        from flow3r_ros.training.labels.ray_engine import run_on_ray
+        from flow3r_ros.training.labels.ray_engine import RayCluster
 
-        return run_on_ray(jobs, settings_json, workers, address)
-    if workers > 1:
-        return run_on_pool(jobs, settings_json, workers)
-    return ((unit, label_unit(clip, unit.pairs, settings_json)) for unit, clip in jobs)
+        return stack.enter_context(RayCluster(order, workers, address, gpus))
+    if workers is not None and workers > 1:
+        return stack.enter_context(Pool(order, workers))
+    return Alone(order)
 
 
-def run_on_pool(
-    jobs: Iterator[Job], settings_json: str, workers: int
-) -> Iterator[tuple[LabelUnit, bytes]]:
-    """Label with processes of this machine; when one is killed, the pool is renewed and only
-    unfinished shards are made again."""
-    waiting: list[Job] = []
-    for _ in range(MAX_POOL_RESTARTS):
-        running: dict[Future[bytes], Job] = {}
-        try:
-            with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
-                while True:
-                    while len(running) < workers * IN_FLIGHT_PER_WORKER:
-                        job = waiting.pop() if waiting else next(jobs, None)
-                        if job is None:
-                            break
-                        running[pool.submit(label_unit, job[1], job[0].pairs, settings_json)] = job
-                    if not running:
-                        return
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        shard = future.result()
-                        yield running.pop(future)[0], shard
-        except BrokenProcessPool:
-            waiting += running.values()
-    raise TrainingError(
-        "label workers keep being killed", "use fewer workers, or a machine with more memory"
-    )
+def _remove_if_empty(output: Location) -> None:
+    """Remove a cache that was made for nothing: it holds neither a clip nor the list of one."""
+    if isinstance(output, Path):
+        if output.is_dir() and not any(output.glob("clips/**/*.shard")):
+            shutil.rmtree(output, ignore_errors=True)
+    elif not (output / "clips").exists():
+        for listed in output.listing():
+            (output / listed).unlink(missing_ok=True)

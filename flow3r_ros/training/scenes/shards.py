@@ -19,12 +19,13 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.geometry.correspondence import Matcher
 from flow3r_ros.geometry.evidence import evidence_from_images
+from flow3r_ros.storage import Location, entries
 from flow3r_ros.training.checkpointing import write_safetensors
+from flow3r_ros.training.remote_tensors import read_row, shape_of
 from flow3r_ros.training.sample import Sample
 from flow3r_ros.training.scenes.renderer import SceneClip, render_clip
 from flow3r_ros.training.scenes.textures import Split
@@ -144,7 +145,7 @@ def write_shards(
 
 @dataclass(frozen=True)
 class _Shard:
-    path: Path
+    path: Location
     grid: tuple[int, int]
     clips: int
 
@@ -156,16 +157,16 @@ class SceneShards:
     Raises TrainingError when there is no shard, or one cannot be read.
     """
 
-    def __init__(self, folders: list[Path], seed: int, clips_per_step: int) -> None:
+    def __init__(self, folders: Sequence[Location], seed: int, clips_per_step: int) -> None:
         self._seed, self._clips_per_step = seed, clips_per_step
-        paths = sorted(path for folder in folders for path in folder.glob(_PATTERN))
+        paths = [path for folder in folders for path in entries(folder, _PATTERN)]
         if not paths:
             raise TrainingError(
                 f"no {_PATTERN} in {', '.join(map(str, folders))}",
                 "render them with python -m flow3r_ros.training.scenes.shards",
             )
         self._shards = [_describe(path) for path in paths]
-        self._by_grid: dict[tuple[int, int], list[tuple[Path, int]]] = {}
+        self._by_grid: dict[tuple[int, int], list[tuple[Location, int]]] = {}
         for shard in self._shards:
             self._by_grid.setdefault(shard.grid, []).extend(
                 (shard.path, index) for index in range(shard.clips)
@@ -194,15 +195,9 @@ class SceneShards:
                 yield [read_sample(path, index)]
 
 
-def read_sample(path: Path, index: int) -> Sample:
+def read_sample(path: Location, index: int) -> Sample:
     """One clip of a shard; only its bytes are read. Raises TrainingError for a damaged shard."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            part = {name: file.get_slice(name)[index].numpy() for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(
-            f"{path}: is not a readable shard ({error})", "delete it and render again"
-        ) from error
+    part = read_row(path, index)
     frames, height, width = part["rgb"].shape[:3]
     fx, fy, cx, cy = (float(value) for value in part["intrinsics"])
     assert frames == len(part["poses"])
@@ -246,14 +241,8 @@ def _pack(samples: list[Sample]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.stack(values)) for name, values in columns.items()}
 
 
-def _describe(path: Path) -> _Shard:
-    try:
-        with safe_open(path, framework="pt") as file:
-            clips, _, height, width, _ = file.get_slice("rgb").get_shape()
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(
-            f"{path}: is not a readable shard ({error})", "delete it and render again"
-        ) from error
+def _describe(path: Location) -> _Shard:
+    clips, _, height, width, _ = shape_of(path, "rgb")
     return _Shard(path, (width, height), clips)
 
 

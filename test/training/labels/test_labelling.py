@@ -3,6 +3,7 @@ other, never half-written."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from flow3r_ros.training.labels.cache import LabelCache, LabelSettings, LabelUni
 from flow3r_ros.training.labels.clip_store import ClipSettings, read_clip
 from flow3r_ros.training.labels.clips import FlowLabel
 from flow3r_ros.training.labels.labelling import label
+from flow3r_ros.training.labels.teachers import DisTeacher
 from flow3r_ros.training.labels.worker import label_unit
 from flow3r_ros.training.shards import read_shard, unpack_shard
 from test.training.clip_factory import scene, write_images
@@ -136,6 +138,58 @@ def test_a_cache_of_other_settings_is_refused_naming_them(images: Path, tmp_path
         label([images], tmp_path / "cache", settings(strides=(1,)))
     with pytest.raises(TrainingError, match="not a label cache"):
         LabelCache.existing(tmp_path)
+
+
+def test_the_same_weights_elsewhere_are_the_same_cache(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hash of the weights, not their path, and not the device, decides."""
+    plugin = tmp_path / "plugin"
+    (plugin / "weighty-1.dist-info").mkdir(parents=True)
+    (plugin / "weighty-1.dist-info" / "METADATA").write_text("Name: weighty\nVersion: 1\n")
+    (plugin / "weighty-1.dist-info" / "entry_points.txt").write_text(
+        "[flow3r_ros.flow_teachers]\nweighty = test.training.labels.test_labelling:Weighty\n"
+    )
+    monkeypatch.syspath_prepend(str(plugin))
+    files = [tmp_path / name for name in ("a.pt", "b.pt", "other.pt")]
+    for file, data in zip(files, (b"w", b"w", b"other"), strict=True):
+        file.write_bytes(data)
+
+    def run(weights: Path, device: str) -> tuple[int, int]:
+        options = {"weights": str(weights), "device": device}
+        made = settings(teacher="weighty", teacher_options=options)
+        report = label([images], tmp_path / "cache", made)
+        return report.labelled, report.reused
+
+    labelled, _ = run(files[0], "cpu")
+    before = files_of(tmp_path / "cache")
+    assert run(files[1], "cuda") == (0, labelled)
+    assert files_of(tmp_path / "cache") == before
+    with pytest.raises(TrainingError, match=r"teacher_identity\.sha256: cache"):
+        run(files[2], "cpu")
+
+
+class Weighty(DisTeacher):
+    """A teacher with weights, of which it makes no use."""
+
+    def __init__(self, weights: str, device: str) -> None:
+        super().__init__(width=168)
+        self._sha = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+
+    @property
+    def identity(self) -> dict[str, str]:
+        return {"name": "weighty", "sha256": self._sha}
+
+
+def test_others_may_read_what_the_umask_lets_them(images: Path, tmp_path: Path) -> None:
+    for umask, mode in ((0o022, 0o644), (0o077, 0o600)):
+        before = os.umask(umask)
+        try:
+            label([images], tmp_path / oct(umask), settings())
+        finally:
+            os.umask(before)
+        files = [path for path in (tmp_path / oct(umask)).rglob("*") if path.is_file()]
+        assert {path.stat().st_mode & 0o777 for path in files} == {mode}
 
 
 def test_a_full_disk_is_said_and_finished_shards_stay(
