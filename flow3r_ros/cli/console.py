@@ -102,7 +102,13 @@ Changes = Annotated[
     ),
 ]
 Topic = Annotated[
-    str | None, typer.Option("--topic", "-t", help="image topic, when the bag has several")
+    str | None,
+    typer.Option(
+        "--topic", "-t", help="image topic, when the bag has several; camera of a LeRobot dataset"
+    ),
+]
+Episode = Annotated[
+    int | None, typer.Option(min=0, help="episode of a LeRobot dataset that has several")
 ]
 Model = Annotated[str | None, typer.Option("--model", "-m", help="model name or folder")]
 Every = Annotated[int, typer.Option("--every", "-e", min=1, help="use every k-th frame")]

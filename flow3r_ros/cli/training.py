@@ -29,7 +29,10 @@ class LabelEngine(str, Enum):
 def label(
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="BAG_OR_VIDEO...", help="rosbags, video files or image folders"),
+        typer.Argument(
+            metavar="BAG_OR_VIDEO...",
+            help="rosbags, video files, image folders or LeRobot datasets",
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="label cache; an existing one is continued")
@@ -86,7 +89,7 @@ def train(
     ] = None,
     data: Annotated[
         list[Path] | None,
-        typer.Option("--data", "-d", help="bags, videos, label caches or scene shards"),
+        typer.Option("--data", "-d", help="bags, videos, LeRobot datasets, label caches or scene shards"),
     ] = None,
     more_data: Annotated[
         list[Path] | None, typer.Argument(metavar="[DATA]...", help="what follows the first --data")
