@@ -89,7 +89,9 @@ def train(
     ] = None,
     data: Annotated[
         list[Path] | None,
-        typer.Option("--data", "-d", help="bags, videos, LeRobot datasets, label caches or scene shards"),
+        typer.Option(
+            "--data", "-d", help="bags, videos, LeRobot datasets, label caches or scene shards"
+        ),
     ] = None,
     more_data: Annotated[
         list[Path] | None, typer.Argument(metavar="[DATA]...", help="what follows the first --data")
