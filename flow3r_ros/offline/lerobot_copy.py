@@ -86,6 +86,7 @@ def _write_data(
     from pyarrow import parquet
 
     form = DepthForm.of(list(runs.values())) if options.depth else None
+    report.note_lenses(list(runs.values()))
     stats: list[dict[str, Stats]] = []
     features: dict[str, Any] = {}
     by_file: dict[Path, list[int]] = {}

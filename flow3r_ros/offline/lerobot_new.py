@@ -68,6 +68,7 @@ def write_new(inputs: Sequence[Path], output: Path, options: ExportOptions) -> E
         why = next(iter(report.failed.values()))
         raise InputError(f"none of {len(inputs)} recordings could be run; the first: {why}")
     form = DepthForm.of(runs) if options.depth else None
+    report.note_lenses(runs)
     fps = _rate(runs[0])
     dataset = _NewDataset(output, fps, options.task)
     for run in runs:

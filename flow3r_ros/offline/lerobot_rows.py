@@ -126,7 +126,8 @@ def columns_of(
 @dataclass(frozen=True)
 class DepthForm:
     """How depth is stored in all episodes of a dataset: 16-bit PNG, `per_unit` values per unit of
-    the poses, 0 where unknown, on the grid of `camera`."""
+    the poses, 0 where unknown, on the grid of `camera`, of which only the size is known where the
+    episodes' lenses were found apart and differ."""
 
     per_unit: float
     metric: bool
@@ -138,7 +139,10 @@ class DepthForm:
         that everything stays below LARGEST."""
         metric = bool(runs) and all(run.metric for run in runs)
         scales = [run.depth_scale for run in runs if run.depth]
-        camera = next((run.depth_camera for run in runs if run.depth_camera), {})
+        cameras = [run.depth_camera for run in runs if run.depth_camera]
+        camera = cameras[0] if cameras else {}
+        if any(not _same_lens(camera, other) for other in cameras):
+            camera = {name: camera[name] for name in ("width", "height")}
         return cls(MILLIMETRES if metric else min(scales, default=2.0) / 2, metric, camera)
 
     def column(self, key: str, run: RunRows | None, stamps_ns: Sequence[int]) -> Column:
@@ -171,6 +175,10 @@ class DepthForm:
         values = np.rint(found.astype(np.float64) * (self.per_unit / scale))
         values[values > LARGEST] = 0
         return values.astype(np.uint16)
+
+
+def _same_lens(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return bool(np.isclose(float(one["fx"]), float(other["fx"]), rtol=0.01))
 
 
 def _nanoseconds(seconds: str) -> int:

@@ -3,7 +3,7 @@ from where they lie."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,6 +50,16 @@ class ExportReport:
         """Say something once."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def note_lenses(self, runs: Sequence[RunRows]) -> None:
+        """Say so where one camera was found to have several focal lengths."""
+        found = [run.record.summary.get("camera", {}).get("fx") for run in runs]
+        lengths = [float(fx) for fx in found if fx]
+        if lengths and max(lengths) > 1.01 * min(lengths):
+            self.note(
+                f"the focal length was found for each episode apart, {min(lengths):.0f} to "
+                f"{max(lengths):.0f} pixels: give --camera camera.json where the camera is one"
+            )
 
 
 def is_run(folder: Path) -> bool:
