@@ -36,7 +36,8 @@ MAX_POOL_RESTARTS = 5
 @dataclass
 class LabelReport:
     """What a labelling run found and did; handed to `progress` as it grows. `failed`: source -> why
-    it gave nothing."""
+    it gave nothing; `disagreed`: share of covisible pixels dropped because two teachers disagree,
+    mean over the pairs."""
 
     sources: int = 0
     clips: int = 0
@@ -46,6 +47,7 @@ class LabelReport:
     reused: int = 0
     relabelled: int = 0
     refused: dict[str, int] = field(default_factory=dict)
+    disagreed: float = 0.0
     failed: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -149,6 +151,7 @@ class _Run:
         )
         self._claims: dict[str, ExitStack] = {}
         self._elsewhere: list[LabelUnit] = []
+        self._disagreed: list[float] = []
 
     def jobs(self) -> Iterator[Job]:
         """The shards to make; each is claimed as it is handed out."""
@@ -210,7 +213,7 @@ class _Run:
         self._cache.store(unit, shard)
         self._release(unit)
         self._report.labelled += len(unit.pairs)
-        self._refused.update(reason for reason in self._cache.reasons(unit) if reason)
+        self._count(unit)
         self._report.refused = dict(self._refused)
 
     def wait_for_others(self) -> None:
@@ -229,7 +232,13 @@ class _Run:
 
     def _count_reused(self, unit: LabelUnit) -> None:
         self._report.reused += len(unit.pairs)
+        self._count(unit)
+
+    def _count(self, unit: LabelUnit) -> None:
+        """Count what the teacher refused and what two teachers disagreed on."""
         self._refused.update(reason for reason in self._cache.reasons(unit) if reason)
+        self._disagreed += self._cache.disagreed(unit)
+        self._report.disagreed = sum(self._disagreed) / len(self._disagreed)
 
     def _claim(self, unit: LabelUnit) -> bool:
         stack = ExitStack()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +11,19 @@ from flow3r_ros.training.labels.clips import Clip, FlowLabel
 
 MIN_COVISIBLE = 0.15
 """share of pixels below which the pair moved too far for the teacher"""
+WHERE_OPTIONS = ("weights", "device", "license")
+"""options of a teacher that say where its weights lie, what may be done with them and where it
+runs: they change no label, and its identity holds the hash of the weights"""
+
+
+def content_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that change a teacher's answers, also where they are given by teacher: what a
+    label's address is made of, beside the identity."""
+    return {
+        name: content_options(value) if isinstance(value, Mapping) else value
+        for name, value in options.items()
+        if name not in WHERE_OPTIONS
+    }
 
 
 class FlowTeacher(Protocol):
