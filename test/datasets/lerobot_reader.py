@@ -8,14 +8,10 @@ import json
 import sys
 
 import numpy as np
-import torch
 
-operators = torch.library.Library("torchvision", "DEF")
-for name in (
-    "nms",
-    "qnms",
-):  # PyPI's torchvision is built for CUDA: on a CPU its operators are not there
-    operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+from test.own_environment import with_torchvision
+
+operators = with_torchvision()
 
 from lerobot.datasets.lerobot_dataset import LeRobotDataset  # noqa: E402
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +16,16 @@ from flow3r_ros.offline.lerobot_export import export
 from flow3r_ros.offline.lerobot_runs import ExportOptions
 from test.odometry.oracle import Oracle
 from test.offline.factory import clip_folder, small_clip, small_config
+from test.own_environment import run_there
 
 pytestmark = pytest.mark.thorough
-ROOT = Path(__file__).resolve().parents[2]
-VENV = ROOT / ".venv-lerobot"
+READER = "test.datasets.lerobot_reader"
 FRAMES = 6
-
-
-def lerobot(*arguments: str | Path, home: Path) -> None:
-    """Run `lerobot_reader` in lerobot's own environment, offline."""
-    if not (VENV / ".flow3r_setup").exists():
-        pytest.skip("no .venv-lerobot: scripts/lerobot.sh makes it")
-    libraries = [VENV / "ffmpeg", *VENV.glob("lib/python3*/site-packages/av.libs")]
-    environment = {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "HF_HOME": str(home / "hub"),
-        "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries)),
-    }
-    script = Path(__file__).with_name("lerobot_reader.py")
-    command = [str(VENV / "bin/python"), str(script), *map(str, arguments)]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def read_by_lerobot(root: Path, home: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     output = home / f"{root.name}.npz"
-    lerobot("read", root, output, home=home)
+    run_there(READER, "read", root, output, home=home)
     data = dict(np.load(output))
     return json.loads(str(data.pop("about"))), data
 
@@ -67,7 +46,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recorded")
     rgb = small_clip(FRAMES).rgb
     np.savez(folder / "frames.npz", rgb=np.stack([rgb, rgb[::-1]]))
-    lerobot("record", folder / "frames.npz", folder / "data", home=folder)
+    run_there(READER, "record", folder / "frames.npz", folder / "data", home=folder)
     return folder / "data"
 
 

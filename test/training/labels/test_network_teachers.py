@@ -14,11 +14,13 @@ from safetensors.torch import save_file
 
 from flow3r_ros.cli.training import teacher_options
 from flow3r_ros.errors import TrainingError
+from flow3r_ros.training.labels import network_teachers
 from flow3r_ros.training.labels.cache import LabelCache, LabelSettings
 from flow3r_ros.training.labels.labelling import label
 from flow3r_ros.training.labels.sea_raft import DEPTHS, SeaRaft, sea_raft_of
 from flow3r_ros.training.labels.teachers import open_teacher
 from flow3r_ros.training.provenance import of_teacher
+from test.own_environment import run_there
 from test.training.clip_factory import clip_of, scene, write_images
 from test.training.labels.formula_weights import formula_pictures, formula_weights
 
@@ -188,3 +190,28 @@ def test_weights_as_they_are_typed() -> None:
     }
     with pytest.raises(Exception, match="--weights is given twice"):
         teacher_options("raft+sea_raft", {"weights": ["/r.pth", "/s.pth"]})
+
+
+@pytest.mark.thorough
+def test_raft_answers_as_torchvisions(tmp_path: Path) -> None:
+    """In an environment that has torchvision (`make test-thorough`)."""
+    made = scene(frames=2, width=160, height=128)
+    np.savez(tmp_path / "in.npz", rgb=made.rgb)
+    run_there("test.training.labels.raft_runner", tmp_path / "in.npz", tmp_path / "out.npz",
+              home=tmp_path)  # fmt: skip
+    out = np.load(tmp_path / "out.npz")
+    assert np.abs(out["flow"]).max() > 1
+    np.testing.assert_allclose(out["label"], out["flow"], atol=1e-3, rtol=1e-3)
+    assert out["covisibility"].shape == (128, 160)
+
+
+def test_raft_says_what_is_missing(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TrainingError, match=r"torchvision.* is not installed; install torchvision"):
+        open_teacher("raft", weights=checkpoint)
+
+    def broken(name: str) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(network_teachers, "import_module", broken)
+    with pytest.raises(TrainingError, match=r"does not fit this torch 2\..*nms does not exist"):
+        open_teacher("raft", weights=checkpoint)
