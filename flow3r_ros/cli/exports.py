@@ -62,7 +62,7 @@ def lerobot(
     depth: Annotated[
         bool,
         typer.Option(
-            "--depth/--no-depth", help="write depth too (16-bit pictures, about 60 kB a frame)"
+            "--depth/--no-depth", help="write depth too (16-bit pictures, about 80 kB a frame)"
         ),
     ] = True,
     task: Annotated[

@@ -156,7 +156,7 @@ def open_lerobot(root: Path) -> LeRobotDataset:
         templates = str(info["data_path"]), str(info.get("video_path") or "")
         if not (math.isfinite(fps) and 0.1 < fps < 1000):
             raise ValueError(f"fps is {fps}")
-        if any(".." in name or name.startswith("/") for name in templates):
+        if any(".." in name or name.startswith("/") for name in (*templates, *features)):
             raise ValueError("a path leaves the dataset")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(

@@ -81,7 +81,7 @@ class LeRobotPictures:
 
     def _video(self, episode: Episode) -> Iterator[tuple[int, UInt8]]:
         """(frame of the episode, rgb) of a stretch of a video; what is damaged is dropped."""
-        file, begin = episode.videos[self.key]
+        (file, begin), fps = episode.videos[self.key], self._dataset.fps
         self._seek(file, begin, episode)
         for frame in range(episode.length):
             good, bgr = self._capture.read()
@@ -93,6 +93,9 @@ class LeRobotPictures:
                 )
                 self._opened = Path()
                 return
+            late_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3 - begin - frame / fps
+            if frame == 0 and abs(late_s) > 0.5 / fps:
+                raise _no_frame(file, begin, episode)
             yield frame, np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
     def _seek(self, file: Path, begin_s: float, episode: Episode) -> None:
@@ -106,10 +109,7 @@ class LeRobotPictures:
         if int(self._capture.get(cv2.CAP_PROP_POS_FRAMES)) != first:
             self._capture.set(cv2.CAP_PROP_POS_FRAMES, first)
         if int(self._capture.get(cv2.CAP_PROP_POS_FRAMES)) != first:
-            raise InputError(
-                f"{file}: holds no frame at {begin_s:.3f} s, where episode {episode.index} begins",
-                DOWNLOAD_AGAIN,
-            )
+            raise _no_frame(file, begin_s, episode)
 
     def _images(self, episode: Episode) -> Iterator[tuple[int, UInt8]]:
         """(frame of the episode, rgb) of pictures in a parquet file."""
@@ -139,6 +139,13 @@ class LeRobotPictures:
             missing = episode.length - table.num_rows
             self.drops["corrupt_image"] += missing
             self.notes.append(f"episode {episode.index}: {missing} rows are missing")
+
+
+def _no_frame(file: Path, begin_s: float, episode: Episode) -> InputError:
+    return InputError(
+        f"{file}: holds no frame at {begin_s:.3f} s, where episode {episode.index} begins",
+        DOWNLOAD_AGAIN,
+    )
 
 
 def frame_ns(dataset: LeRobotDataset, frame: int) -> int:

@@ -83,7 +83,7 @@ def _write_data(
 ) -> list[dict[str, Stats]]:
     """The data files with the new columns, an episode at a time, `info.json` and `stats.json`;
     statistics of the new features per episode."""
-    from pyarrow import parquet
+    from pyarrow import compute, parquet
 
     form = DepthForm.of(list(runs.values())) if options.depth else None
     report.note_lenses(list(runs.values()))
@@ -95,10 +95,10 @@ def _write_data(
     for file, indices in by_file.items():
         target = output / file.relative_to(dataset.root)
         target.parent.mkdir(parents=True, exist_ok=True)
-        writer = None
+        table, writer = read_table(file, "a data file"), None
         for index in indices:
             episode = dataset.episodes[index]
-            rows = read_table(file, "a data file", None, filters=[("episode_index", "=", index)])
+            rows = table.filter(compute.equal(table["episode_index"], index))
             if rows.num_rows != episode.length:
                 raise InputError(
                     f"{file}: has {rows.num_rows} rows of episode {index}, which has "

@@ -151,6 +151,14 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: change_info(root, video_path="../../{video_key}.mp4"),
         "a path leaves the dataset",
     ),
+    "a key that is a path": (
+        lambda root: change_info(root, features={"../a": {"dtype": "video", "shape": [1]}}),
+        "a path leaves the dataset",
+    ),
+    "begin is between": (
+        lambda root: change_info(root, fps=30),
+        r"holds no frame at 0\.500 s, where episode 1 begins",
+    ),
     "no episodes": (
         lambda root: (root / "meta/episodes/chunk-000/file-000.parquet").unlink(),
         "the list of episodes is missing; download the dataset again",
