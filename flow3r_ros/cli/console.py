@@ -86,6 +86,7 @@ def set_up_logging(quiet: bool = False) -> None:
     handler.setFormatter(OneLine())
     logging.basicConfig(handlers=[handler])
     logging.getLogger().setLevel(logging.WARNING if quiet else logging.INFO)
+    logging.getLogger("numexpr").setLevel(logging.WARNING)  # pandas' helper counts its threads
 
 
 AsJson = Annotated[bool, typer.Option("--json", "-j", help="print one JSON object, nothing else")]

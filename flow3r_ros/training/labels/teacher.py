@@ -50,6 +50,6 @@ def need_weights(teacher: str, weights: str | Path | None, where: str) -> Path:
         given = f"weights {weights} do not exist" if weights else "no weights were given"
         raise TrainingError(
             f"flow teacher {teacher}: {given}",
-            f"download them yourself ({where}) and set teacher_options.weights",
+            f"download them yourself ({where}) and give --weights (teacher_options.weights)",
         )
     return Path(weights)

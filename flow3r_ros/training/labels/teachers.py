@@ -184,6 +184,11 @@ def _one_of_two(
 
 
 def _made(name: str, factory: Callable[..., FlowTeacher], options: dict[str, Any]) -> FlowTeacher:
+    for option in options:
+        if not _takes(factory, option):
+            raise TrainingError(
+                f"flow teacher {name}: has no option {option}", "check teacher_options"
+            )
     try:
         return factory(**options)
     except TypeError as error:
@@ -191,7 +196,8 @@ def _made(name: str, factory: Callable[..., FlowTeacher], options: dict[str, Any
 
 
 def _takes(factory: Callable[..., FlowTeacher], option: str) -> bool:
-    return option in signature(factory).parameters
+    known = signature(factory).parameters
+    return option in known or any(one.kind is one.VAR_KEYWORD for one in known.values())
 
 
 def _factory(name: str) -> Callable[..., FlowTeacher]:

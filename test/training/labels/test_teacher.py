@@ -196,7 +196,7 @@ def test_network_teachers_ask_for_weights(name: str) -> None:
 def test_an_unknown_teacher_or_option_is_named() -> None:
     with pytest.raises(TrainingError, match=r"gossip.*dis, geometric"):
         open_teacher("gossip")
-    with pytest.raises(TrainingError, match="colour"):
+    with pytest.raises(TrainingError, match="flow teacher dis: has no option colour"):
         open_teacher("dis", colour="red")
 
 
