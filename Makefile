@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 PYTEST_WORKERS ?= 2
 
-.PHONY: setup browser demo test scoreboard lint clean
+.PHONY: setup browser demo test test-thorough scoreboard lint clean
 
 setup:
 	@scripts/setup.sh
@@ -16,6 +16,11 @@ demo: setup
 
 test: setup browser lint
 	$(PYTHON) -m pytest -n $(PYTEST_WORKERS) --dist loadfile
+
+# What takes long or wants an environment of its own: the real lerobot reads what we write.
+test-thorough: setup
+	@scripts/lerobot.sh
+	$(PYTHON) -m pytest -m thorough
 
 scoreboard: setup
 	$(PYTHON) -m flow3r_ros.evaluation.scoreboard --clips $(or $(CLIPS),../shared/video demo) \

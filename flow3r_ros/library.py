@@ -46,22 +46,24 @@ def run(
     save_confidence: bool = False,
     on_interrupt: OnInterrupt = "discard",
     resume: bool | None = None,
+    episode: int | None = None,
 ) -> dict[str, Any]:
-    """What `flow3r run` does: a video, image folder or bag into a folder with trajectory, depth,
-    cloud, summary and report; imports torch.
+    """What `flow3r run` does: a video, image folder, bag or LeRobot episode into a folder with
+    trajectory, depth, cloud, summary and report; imports torch.
 
     Args:
-        source: video file, image folder, clip folder or rosbag.
+        source: video file, image folder, clip folder, rosbag or LeRobot dataset.
         output: folder to write; it appears complete or not at all.
         config: settings, a YAML file of them, or single ones: `{"engine.window": 6}`.
         camera: camera.json; None takes the one beside the source, else estimates the intrinsics.
-        topic: image topic of a bag that has several.
+        topic: image topic of a bag, or camera of a LeRobot dataset, that has several.
         every: use every k-th frame.
         max_frames: stop after this many frames.
         quiet: show no progress.
         save_confidence: also write confidence/.
         on_interrupt: keep what Ctrl-C leaves, or discard it.
         resume: go on with an interrupted run (True), replace it (False), or refuse (None).
+        episode: which one of a LeRobot dataset that has several.
 
     Returns the content of `summary.json`. Raises Flow3rError subclasses only.
     """
@@ -84,4 +86,5 @@ def run(
         save_confidence=save_confidence,
         on_interrupt=on_interrupt,
         resume=resume,
+        episode=episode,
     )

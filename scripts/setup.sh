@@ -43,7 +43,7 @@ install_python_packages() {
   say "installing Python packages into $VENV"
   "$VENV/bin/python" scripts/ros_packages.py wheels >"$VENV/ros-requirements.txt"
   "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
-    --requirement "$VENV/ros-requirements.txt" --editable ".[viz,train,fleet,hub,onnx,slam,refine,ros,docs,dev]"
+    --requirement "$VENV/ros-requirements.txt" --editable ".[viz,train,fleet,hub,lerobot,onnx,slam,refine,ros,docs,dev]"
 }
 
 build_interfaces() {

@@ -41,6 +41,8 @@ ONLY_IN: dict[str, set[str]] = {
     "lightning": {"training"},
     "huggingface_hub": {"network"},
     "onnxruntime": {"network"},
+    "pyarrow": {"datasets", "offline"},
+    "av": {"datasets"},
     "rosbags": {"bags", "wire"},
     "fsspec": {"storage"},
 }
@@ -145,7 +147,7 @@ def import_all_without(
 
 DECLARED: dict[tuple[str, ...], tuple[str, ...]] = {
     ("geometry", "network", "odometry"): ("scipy", "rosbags", "typer", "rich", "gtsam", "pycolmap"),
-    LIGHT: ("torch", "gtsam", "pycolmap", "scipy", "skimage"),
+    LIGHT: ("torch", "gtsam", "pycolmap", "scipy", "skimage", "pyarrow", "av"),
     (*LIGHT, "network", "training"): ("huggingface_hub", "onnx", "onnxruntime", "onnxscript"),
 }
 """rooms -> packages that they import without, beside those that nobody needs to import"""

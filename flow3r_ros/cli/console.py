@@ -95,6 +95,7 @@ def set_up_logging(quiet: bool = False) -> None:
     handler.setFormatter(OneLine())
     logging.basicConfig(handlers=[handler])
     logging.getLogger().setLevel(logging.WARNING if quiet else logging.INFO)
+    logging.getLogger("numexpr").setLevel(logging.WARNING)  # pandas' helper counts its threads
 
 
 AsJson = Annotated[bool, typer.Option("--json", "-j", help="print one JSON object, nothing else")]
@@ -111,7 +112,13 @@ Changes = Annotated[
     ),
 ]
 Topic = Annotated[
-    str | None, typer.Option("--topic", "-t", help="image topic, when the bag has several")
+    str | None,
+    typer.Option(
+        "--topic", "-t", help="image topic, when the bag has several; camera of a LeRobot dataset"
+    ),
+]
+Episode = Annotated[
+    int | None, typer.Option(min=0, help="episode of a LeRobot dataset that has several")
 ]
 Model = Annotated[str | None, typer.Option("--model", "-m", help="model name or folder")]
 Every = Annotated[int, typer.Option("--every", "-e", min=1, help="use every k-th frame")]

@@ -27,6 +27,7 @@ from flow3r_ros.cli.console import (
     split_flags,
 )
 from flow3r_ros.cli.evaluate import evaluate_app
+from flow3r_ros.cli.exports import export_app
 from flow3r_ros.cli.maps import map_app
 from flow3r_ros.cli.models import models_app
 from flow3r_ros.cli.recordings import bags_from_video, replay, report, run, view
@@ -45,6 +46,7 @@ bags_app = typer.Typer(help="Small tools around rosbags.", no_args_is_help=True)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(models_app, name="models")
 app.add_typer(map_app, name="map")
+app.add_typer(export_app, name="export")
 app.add_typer(bags_app, name="bags")
 
 

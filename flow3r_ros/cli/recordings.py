@@ -16,6 +16,7 @@ from flow3r_ros.cli.console import (
     AsJson,
     Changes,
     ConfigFile,
+    Episode,
     Every,
     MaxFrames,
     Model,
@@ -75,7 +76,7 @@ def run(
         str,
         typer.Argument(
             metavar="INPUT",
-            help="video file, image folder or rosbag2 folder, here or in storage (s3://...)",
+            help="video file, image folder, rosbag2 folder or LeRobot dataset, here or in storage (s3://...)",
         ),
     ],
     output: Annotated[
@@ -91,6 +92,7 @@ def run(
     every: Every = 1,
     max_frames: MaxFrames = None,
     topic: Topic = None,
+    episode: Episode = None,
     save_confidence: Annotated[
         bool, typer.Option("--save-confidence", help="also write confidence/ (8-bit PNG)")
     ] = False,
@@ -105,7 +107,7 @@ def run(
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Poses, depth, a cloud and a report from a video, image folder or bag."""
+    """Poses, depth, a cloud and a report from a video, image folder, bag or LeRobot episode."""
     from flow3r_ros.network.runner import open_predictor
     from flow3r_ros.offline.rerun_log import RerunLog
     from flow3r_ros.offline.run import run_to_folder
@@ -134,6 +136,7 @@ def run(
             resume=resume,
             refine=refine,
             watch=watch,
+            episode=episode,
         )
     _print_summary(summary, output, as_json)
     raise typer.Exit(1 if "partial" in summary else 0)

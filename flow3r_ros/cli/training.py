@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,7 +33,8 @@ def label(
         list[str],
         typer.Argument(
             metavar="BAG_OR_VIDEO...",
-            help="rosbags, video files or image folders, here or in storage (s3://BUCKET/NAME)",
+            help="rosbags, video files, image folders or LeRobot datasets, here or in storage "
+            "(s3://BUCKET/NAME)",
         ),
     ],
     output: Annotated[
@@ -42,10 +44,25 @@ def label(
         ),
     ],
     teacher: Annotated[
-        str, typer.Option(help="dis, raft, ufm, or an installed one; A+B: where both agree")
+        str,
+        typer.Option(help="dis, raft, sea_raft, ufm, or an installed one; A+B: where both agree"),
     ] = "dis",
     weights: Annotated[
-        Path | None, typer.Option(help="weights of raft or ufm, which you bring")
+        list[str] | None,
+        typer.Option(
+            metavar="[TEACHER=]PATH",
+            help="weights of raft, sea_raft or ufm, which you bring; once for each of two",
+        ),
+    ] = None,
+    weights_license: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[TEACHER=]TEXT",
+            help="their licence, for the manifest; default: the LICENSE beside them, else unknown",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="where a network runs: cpu (default), cuda, cuda:1")
     ] = None,
     engine: Annotated[
         LabelEngine, typer.Option(help="this machine or a Ray cluster")
@@ -70,9 +87,10 @@ def label(
     from flow3r_ros.training.labels.labelling import in_words
     from flow3r_ros.training.labels.labelling import label as label_recordings
 
-    settings = LabelSettings(
-        teacher=teacher, teacher_options={"weights": str(weights)} if weights else {}
-    )
+    options = teacher_options(teacher, {"weights": weights, "license": weights_license})
+    if device:
+        options["device"] = device
+    settings = LabelSettings(teacher=teacher, teacher_options=options)
     with progress("labelling", quiet(as_json)) as advance:
         report = label_recordings(
             [location(source) for source in sources],
@@ -93,6 +111,27 @@ def label(
     raise typer.Exit(1 if report.failed else 0)
 
 
+def teacher_options(teacher: str, given: Mapping[str, Sequence[str] | None]) -> dict[str, Any]:
+    """Options of a teacher, or of each of two, from what was typed as VALUE or TEACHER=VALUE.
+
+    Raises typer.BadParameter for a value that belongs to no teacher or is given twice.
+    """
+    names = teacher.split("+")
+    found: dict[str, Any] = {}
+    for option, values in given.items():
+        for text in values or ():
+            name, equals, value = text.partition("=")
+            if not equals or name not in names:
+                name, value = "", text
+            place = found.setdefault(name, {}) if name else found
+            if option in place:
+                raise typer.BadParameter(
+                    f"--{option} is given twice: write TEACHER=... with one of {', '.join(names)}"
+                )
+            place[option] = value
+    return found
+
+
 def train(
     output: Annotated[
         str,
@@ -109,7 +148,8 @@ def train(
         typer.Option(
             "--data",
             "-d",
-            help="bags, videos, label caches or scene shards, here or in storage (s3://...)",
+            help="bags, videos, LeRobot datasets, label caches or scene shards, here or in storage "
+            "(s3://...)",
         ),
     ] = None,
     more_data: Annotated[

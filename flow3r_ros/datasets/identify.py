@@ -1,5 +1,5 @@
-"""The one place that says what a path is: a video, a bag, pictures, or which other thing, and what
-to do with that. Content decides, not the name.
+"""The one place that says what a path is: a video, a bag, pictures, a LeRobot dataset, or which
+other thing, and what to do with that. Content decides, not the name.
 
 Everything that opens a recording asks here; every refusal names what lies at the path and the cure
 for exactly that.
@@ -18,6 +18,7 @@ from flow3r_ros.bags.formats import bag_format, first_bytes
 from flow3r_ros.bags.storage import METADATA
 from flow3r_ros.datasets import pictures, video
 from flow3r_ros.datasets.layouts import find_pictures
+from flow3r_ros.datasets.lerobot import is_lerobot
 from flow3r_ros.errors import BagError, InputError
 from flow3r_ros.paths import natural_key
 
@@ -56,12 +57,21 @@ _OTHERS = tuple(
 """first bytes of what people give by mistake: what it is, and the cure"""
 
 
+KINDS = {
+    "video": "a video",
+    "bag": "a bag",
+    "pictures": "a folder of pictures",
+    "lerobot": "a LeRobot dataset",
+}
+"""what each kind is called in a message"""
+
+
 @dataclass(frozen=True)
 class Recording:
-    """What a path was found to be: `path` of the video file, of the bag (file or folder), or of the
-    folder of pictures, with its `listing`."""
+    """What a path was found to be: `path` of the video file, of the bag (file or folder), of the
+    root of a LeRobot dataset, or of the folder of pictures, with its `listing`."""
 
-    kind: Literal["video", "bag", "pictures"]
+    kind: Literal["video", "bag", "pictures", "lerobot"]
     path: Path
     listing: pictures.Listing | None = None
 
@@ -70,8 +80,8 @@ def identify(path: Path) -> Recording:
     """The recording at `path`, or in the folder of one.
 
     A bag: mcap, sqlite3, ROS 1 (also unfinished), packed or not, a folder of them, its
-    metadata.yaml. A folder: with one video, with pictures, or a public data set's sequence. Raises
-    InputError for everything else.
+    metadata.yaml. A folder: with one video, with pictures, a public data set's sequence, or a
+    LeRobot dataset. Raises InputError for everything else.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder", "check the path")
@@ -92,9 +102,8 @@ def bag_at(path: Path) -> Path:
     except InputError as error:
         raise BagError(error.what, error.cure) from error
     if found.kind != "bag":
-        what = "a video" if found.kind == "video" else "a folder of pictures"
         raise BagError(
-            f"{path}: is {what}, not a bag",
+            f"{path}: is {KINDS[found.kind]}, not a bag",
             "use `flow3r run` for it, or make a bag of it with `flow3r bags from-video`",
         )
     return found.path
@@ -146,6 +155,8 @@ def _folder(path: Path) -> Recording:
 
 def _sequence(path: Path) -> Recording | None:
     """The recording that a folder is, without a look at what lies below."""
+    if is_lerobot(path):
+        return Recording("lerobot", path)
     files = sorted((file for file in path.iterdir() if file.is_file()), key=natural_key)
     if (path / METADATA).is_file() or _bags_among(files):
         old = [file for file in files if bag_format(file) == "ros1"]

@@ -1,10 +1,11 @@
-"""Bags that carry depth and poses beside the images: a robot with a depth camera and a trusted
-odometry labels its own data."""
+"""Bags that carry poses beside the images, and depth where there is a depth camera: a robot with a
+trusted odometry labels its own data, in metres."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,12 @@ from flow3r_ros.types import Camera, Float32, Float64, UInt8
 from flow3r_ros.wire.camera_choice import choose_camera
 from flow3r_ros.wire.depth_images import decode_depth
 from flow3r_ros.wire.frames import FrameMaker
-from flow3r_ros.wire.transforms import StaticTransforms, matrix_of_pose, stamp_ns
+from flow3r_ros.wire.transforms import (
+    StaticTransforms,
+    matrix_of_pose,
+    matrix_of_transform,
+    stamp_ns,
+)
 
 log = logging.getLogger(__name__)
 
@@ -42,26 +48,30 @@ class BagTopics(Settings):
     )
     depth: str = Field(
         "/camera/depth/image",
-        description="sensor_msgs/Image registered to the image: 32FC1 metres or 16UC1 millimetres",
+        description="sensor_msgs/Image registered to the image: 32FC1 metres or 16UC1 millimetres; "
+        "empty: there is none, training triangulates it from the poses",
     )
     camera_info: str = Field(
         "/camera/camera_info", description="sensor_msgs/CameraInfo of the image"
     )
     pose: str = Field(
-        "/odom", description="nav_msgs/Odometry, or geometry_msgs/PoseStamped of the optical frame"
+        "/odom",
+        description="nav_msgs/Odometry, geometry_msgs/PoseStamped of the optical frame, or "
+        "tf2_msgs/TFMessage (/tf)",
     )
+    fixed_frame: str = Field("odom", description="parent of the edges that poses on /tf are")
 
 
 def open_labelled_bag(path: Path, topics: BagTopics | None = None) -> Sequence:
-    """Frames of a bag that have depth within 50 ms and a pose on either side; poses are
-    interpolated to the image's stamp.
+    """Frames of a bag that have a pose on either side and, unless `topics.depth` is empty, depth
+    within 50 ms; poses are interpolated to the image's stamp.
 
-    A pose of another frame (Odometry's child) is moved to the optical frame through `/tf_static`.
-    Raises BagError when a topic is missing or no frame has everything.
+    A pose of another frame (the child of Odometry or of tf) is moved to the optical frame through
+    `/tf_static`. Raises BagError when a topic is missing or no frame has everything.
     """
     topics = topics or BagTopics()
     reader = _LabelledBag(path, topics)
-    depths = reader.stamps(topics.depth)
+    depths = reader.stamps(topics.depth) if topics.depth else []
     poses = reader.poses()
     depth_stamps = [stamp for stamp, _ in depths]
     pose_stamps, tracked = [stamp for stamp, _ in poses], [pose for _, pose in poses]
@@ -69,17 +79,15 @@ def open_labelled_bag(path: Path, topics: BagTopics | None = None) -> Sequence:
     for image in reader.stamps(topics.image):
         depth = nearest_stamp(depth_stamps, image[0], _DEPTH_GAP_NS)
         pose = pose_at(pose_stamps, tracked, image[0], _POSE_GAP_NS)
-        if depth is not None and pose is not None:
-            picture, measured = (
-                partial(reader.picture, image),
-                partial(reader.depth, depths[depth]),
-            )
-            shots.append(Shot(path, image[0], reader.camera, pose, measured, None, picture))
+        if pose is None or (topics.depth and depth is None):
+            continue
+        measured = partial(reader.depth, depths[depth]) if depth is not None else None
+        picture = partial(reader.picture, image)
+        shots.append(Shot(path, image[0], reader.camera, pose, measured, None, picture))
     if not shots:
-        raise BagError(
-            f"{path}: no image has both depth and pose",
-            f"check the topics {topics.image}, {topics.depth}, {topics.pose}",
-        )
+        what = "both depth and pose" if topics.depth else "a pose"
+        wanted = [name for name in (topics.image, topics.depth, topics.pose) if name]
+        raise BagError(f"{path}: no image has {what}", f"check the topics {', '.join(wanted)}")
     return Sequence(path.stem, tuple(shots))
 
 
@@ -91,7 +99,7 @@ class _LabelledBag:
         self._path, self._topics, self._lock = path, topics, threading.Lock()
         self._said: set[str] = set()
         self._storage = Storage(path).__enter__()
-        for topic in (topics.image, topics.depth, topics.camera_info, topics.pose):
+        for topic in filter(None, (topics.image, topics.depth, topics.camera_info, topics.pose)):
             if topic not in self._storage.topics:
                 known = ", ".join(sorted(self._storage.topics))
                 raise BagError(
@@ -122,20 +130,32 @@ class _LabelledBag:
             message = self._message(self._topics.pose, data)
             if message is None:
                 continue
-            child = getattr(message, "child_frame_id", "").lstrip("/")
-            extrinsics = (
-                static.lookup(child, self._frame_id)
-                if child and child != self._frame_id
-                else np.eye(4)
-            )
-            if extrinsics is None:
-                raise BagError(
-                    f"{self._path}: /tf_static does not connect {child} and {self._frame_id}",
-                    "record /tf_static too",
-                )
-            pose = message.pose.pose if child else message.pose
-            found.append((_time(message, received), matrix_of_pose(pose) @ extrinsics))
+            for ns, child, pose in self._poses_of(message, received):
+                found.append((ns, pose @ self._extrinsics(static, child)))
         return sorted(found, key=lambda item: item[0])
+
+    def _poses_of(self, message: Any, received: int) -> Iterator[tuple[int, str, Float64]]:
+        """(stamp, frame that it is the pose of, pose) of a message of poses."""
+        for edge in getattr(message, "transforms", ()):
+            if edge.header.frame_id.lstrip("/") == self._topics.fixed_frame:
+                child = edge.child_frame_id.lstrip("/")
+                yield _time(edge, received), child, matrix_of_transform(edge.transform)
+        if hasattr(message, "pose"):
+            child = getattr(message, "child_frame_id", "").lstrip("/")
+            pose = message.pose.pose if hasattr(message.pose, "pose") else message.pose
+            yield _time(message, received), child, matrix_of_pose(pose)
+
+    def _extrinsics(self, static: StaticTransforms, child: str) -> Float64:
+        """`T_child_optical` `[4, 4]`; a pose without a child is that of the optical frame."""
+        if not child or child == self._frame_id:
+            return np.eye(4)
+        found = static.lookup(child, self._frame_id)
+        if found is None:
+            raise BagError(
+                f"{self._path}: /tf_static does not connect {child} and {self._frame_id}",
+                "record /tf_static too",
+            )
+        return found
 
     def picture(self, message: _Message) -> UInt8:
         """Decode one image. Raises InputError when it cannot be decoded."""

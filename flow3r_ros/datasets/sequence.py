@@ -93,19 +93,23 @@ class Sequence:
         return (load_frame(index, shot) for index, shot in enumerate(self.shots))
 
     def labelled(self, index: int) -> LabelledFrame:
-        """One frame with truth, rectified, its depth on the grid of the image.
+        """One frame with truth, rectified, its depth on the grid of the image; all NaN where the
+        data set has none.
 
         Raises:
-            InputError: a file cannot be read, or the frame lacks intrinsics, pose or depth.
+            InputError: a file cannot be read, or the frame lacks intrinsics or a pose.
         """
         shot = self.shots[index]
-        if shot.camera is None or shot.pose is None or shot.depth is None:
+        if shot.camera is None or shot.pose is None:
             raise InputError(
-                f"{self.name}: frame {index} lacks intrinsics, a true pose or depth",
+                f"{self.name}: frame {index} lacks intrinsics or a true pose",
                 "leave it out (Sequence.with_truth)",
             )
         rectifier = Rectifier(shot.camera)
         rgb = rectifier.apply(load_frame(index, shot).rgb)
+        if shot.depth is None:
+            unknown = np.full(rgb.shape[:2], np.nan, np.float32)
+            return LabelledFrame(rgb, unknown, shot.pose, rectifier.rectified)
         depth, lens = shot.depth(), shot.depth_camera
         if lens is None:
             depth, lens = nearest_resize(depth, shot.camera.width, shot.camera.height), shot.camera

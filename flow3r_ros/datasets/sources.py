@@ -1,5 +1,5 @@
-"""`open_source(path)`: a video, an image folder, a clip folder or a rosbag as an iterable of
-frames.
+"""`open_source(path)`: a video, an image folder, a clip folder, a rosbag or a LeRobot dataset as an
+iterable of frames.
 
 Whatever the kind: integer stamps, ids from 0, one camera, frames that cannot be used counted in
 `drops`, and decoding ahead in a thread. Stamps and sizes are not judged here; the engine does that
@@ -17,14 +17,18 @@ from pathlib import Path
 
 from flow3r_ros.bags.reader import BagReader, Event
 from flow3r_ros.datasets import pictures, video
-from flow3r_ros.datasets.identify import bag_at, identify
+from flow3r_ros.datasets.identify import KINDS, bag_at, identify
+from flow3r_ros.datasets.lerobot import Choice
+from flow3r_ros.datasets.lerobot_pictures import LeRobotPictures
 from flow3r_ros.datasets.prefetch import Prefetch
 from flow3r_ros.errors import FrameError, InputError
 from flow3r_ros.geometry.camera_file import load_camera
-from flow3r_ros.types import Frame
+from flow3r_ros.types import Camera, Frame
 from flow3r_ros.wire.camera_choice import CameraChoice, unknown
 
 CAMERA_FILE = "camera.json"
+Reader = video.Video | pictures.Pictures | LeRobotPictures
+"""what gives (stamp, picture) of a recording without messages"""
 
 
 class Source(ABC):
@@ -93,12 +97,10 @@ class Source(ABC):
 
 
 class PictureSource(Source):
-    """A video or an image folder with its camera.json; raises InputError and CameraError as those
-    do."""
+    """A video, an image folder or a LeRobot dataset with its camera.json; raises InputError and
+    CameraError as those do."""
 
-    def __init__(
-        self, reader: video.Video | pictures.Pictures, camera: Path | None, max_frames: int | None
-    ) -> None:
+    def __init__(self, reader: Reader, camera: Path | None, max_frames: int | None) -> None:
         super().__init__(reader.path, reader.every, max_frames)
         self._reader = reader
         self._camera_file = camera
@@ -143,8 +145,7 @@ class PictureSource(Source):
         """That of the camera file, else the data set's, where it fits the pictures."""
         if self._camera_file is not None:
             return _of_file(self._camera_file, size)
-        listing = self._reader.listing if isinstance(self._reader, pictures.Pictures) else None
-        published = listing.camera if listing else None
+        published = _published(self._reader)
         if published is None:
             return self._choice
         if (published.width, published.height) != size:
@@ -236,6 +237,14 @@ class BagSource(Source):
         return InputError(f"{what} can be used: {self._first_error.what}", self._first_error.cure)
 
 
+def _published(reader: Reader) -> Camera | None:
+    """The camera that a data set brings along."""
+    if isinstance(reader, LeRobotPictures):
+        return reader.camera
+    listing = reader.listing if isinstance(reader, pictures.Pictures) else None
+    return listing.camera if listing else None
+
+
 def _of_file(path: Path, size: tuple[int, int] | None = None) -> CameraChoice:
     camera = load_camera(path, size)
     if camera is None:
@@ -253,30 +262,38 @@ def open_source(
     max_frames: int | None = None,
     odometry: bool = False,
     imu: str | None = None,
+    episode: Choice = None,
 ) -> Source:
-    """The source at `path`: video file, image folder, rosbag (folder or file), or a folder that
-    holds one of them.
+    """The source at `path`: video file, image folder, rosbag (folder or file), LeRobot dataset, or
+    a folder that holds one of them.
 
     Args:
-        topic: image topic of a bag that has several.
+        topic: image topic of a bag that has several, camera of a LeRobot dataset that has several.
         camera: camera.json; without it the one beside the images, or the bag's CameraInfo, is used.
         every: keep every k-th frame.
         max_frames: stop after this many frames.
         odometry, imu: what a bag brings along (`BagReader.events`).
+        episode: which one of a LeRobot dataset, or `all`, which means nothing for other sources.
 
     Raises InputError (BagError for bags) when there is nothing to read.
     """
     path, camera = Path(path), None if camera is None else Path(camera)
     found = identify(path)
+    if isinstance(episode, int) and found.kind != "lerobot":
+        raise InputError(
+            f"{path}: is {KINDS[found.kind]}", "--episode is for LeRobot datasets; leave it out"
+        )
     if found.kind == "bag":
         return BagSource(found.path, topic, camera, every, max_frames, odometry=odometry, imu=imu)
-    if topic is not None:
+    if topic is not None and found.kind != "lerobot":
         raise InputError(
-            f"{path}: is {'a video' if found.kind == 'video' else 'a folder of pictures'}",
-            "--topic is for bags; leave it out",
+            f"{path}: is {KINDS[found.kind]}",
+            "--topic is for bags and LeRobot datasets; leave it out",
         )
-    if found.kind == "video":
-        reader: video.Video | pictures.Pictures = video.Video(found.path, every)
+    if found.kind == "lerobot":
+        reader: Reader = LeRobotPictures(found.path, topic, episode, every)
+    elif found.kind == "video":
+        reader = video.Video(found.path, every)
     else:
         reader = pictures.Pictures(found.path, every, found.listing)
     inside = path if path.is_dir() else path.absolute().parent

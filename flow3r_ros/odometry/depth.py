@@ -134,7 +134,8 @@ def _straightened(T_b_a: Float32, inverse: float, camera: Camera) -> Float64:
     seen = q[:, :2] / q[:, 2:] * [camera.fx, camera.fy] + [camera.cx, camera.cy]
     if not abs(float(np.linalg.det(seen[1:] - seen[0]))) > (0.1 * span) ** 2:
         return identity
-    return cv2.getAffineTransform(seen.astype(np.float32), pixels.astype(np.float32))
+    map_ = cv2.getAffineTransform(seen.astype(np.float32), pixels.astype(np.float32))
+    return np.asarray(map_, np.float64)
 
 
 def fuse(maps: list[DepthMap]) -> DepthMap:

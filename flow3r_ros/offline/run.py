@@ -119,6 +119,7 @@ def run_to_folder(
     resume: bool | None = None,
     watch: RerunLog | None = None,
     refine: bool = False,
+    episode: int | None = None,
 ) -> dict[str, Any]:
     """`flow3r run`: open everything that `settings` name, run, and return the summary.
 
@@ -137,6 +138,7 @@ def run_to_folder(
             max_frames,
             odometry=with_odometry,
             imu="" if settings.tracking.imu else None,
+            episode=episode,
         ) as opened,
     ):
         arguments = {
@@ -147,6 +149,7 @@ def run_to_folder(
             "max_frames": max_frames,
             "save_confidence": save_confidence,
             "refine": refine,
+            "episode": episode,
         }
         with (
             map_of_run(settings.slam, refine, quiet) as mapped,

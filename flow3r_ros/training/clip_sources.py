@@ -24,6 +24,7 @@ from flow3r_ros.training.labels.clips import Clip, FlowLabel
 from flow3r_ros.training.labels.teacher import FlowTeacher
 from flow3r_ros.training.labels.teachers import GeometricTeacher
 from flow3r_ros.training.labels.worker import label_unit
+from flow3r_ros.training.posed_depth import depth_of_poses
 from flow3r_ros.training.shards import ShardError
 
 WINDOW, HOP = 48, 24
@@ -165,7 +166,8 @@ def recordings_in(folder: Location) -> dict[str, str]:
 
 
 class LabelledClips:
-    """Windows of recorded sequences whose frames all have truth; flow comes from their geometry.
+    """Windows of recorded sequences whose frames all have true poses; flow comes from their
+    geometry, depth too where nobody measured it.
 
     `WINDOW` frames form a clip, `HOP` frames lie between the starts of two; frames are shrunk to a
     width of `WIDTH`.
@@ -212,7 +214,11 @@ class LabelledClips:
             depth=np.stack([frame.depth for frame in read]),
             poses=np.stack([frame.pose for frame in read]),
         )
-        return _with_labels(_shrunk(clip, WIDTH), self._teacher, rng, pairs)
+        clip = _shrunk(clip, WIDTH)
+        if not any(recorded.shots[start + frame].depth for frame in frames):
+            poses = np.stack([frame.pose for frame in read])
+            clip = replace(clip, depth=depth_of_poses(clip.rgb, clip.camera, poses))
+        return _with_labels(clip, self._teacher, rng, pairs)
 
 
 def _shrunk(clip: Clip, width: int) -> Clip:

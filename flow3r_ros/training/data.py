@@ -97,8 +97,10 @@ def open_data(
             if _is_scene_shards(path / "held_out"):
                 held_out.append(SceneShards([path / "held_out"], seed, 1))
         elif kind == "cache":
-            teacher = LabelCache.existing(path).settings.teacher
-            provenance["teacher"] = provenances.of_teacher(teacher)
+            cache = LabelCache.existing(path)
+            provenance["teacher"] = provenances.of_teacher(
+                cache.settings.teacher, cache.settings.teacher_options, cache.teacher_identity
+            )
             seen += provenances.of_cache(path, given)
             train, validation = _recordings(path, settings, pairs)
             parts.append((_steps(train, settings, seed, pairs, clips_per_step), weight))

@@ -96,10 +96,35 @@ def of_labelled(path: Path, name: str, frames: int, given: str) -> Recording:
     }
 
 
-def of_teacher(name: str) -> dict[str, str]:
-    """A teacher with its licence; two joined by `+` have both."""
-    parts = [TEACHER_LICENCES.get(part, UNKNOWN) for part in name.split("+")]
-    return {"name": name, "license": "; ".join(dict.fromkeys(parts))}
+def of_teacher(
+    name: str,
+    options: Mapping[str, Any] | None = None,
+    identity: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A teacher with its licence and the hash of its weights; two joined by `+` have both.
+
+    The licence of weights is what option `license` says, else the LICENSE beside them, else
+    unknown. `options` and `identity` are those of the label cache.
+    """
+    parts, options, identity = name.split("+"), options or {}, identity or {}
+    licences = [TEACHER_LICENCES.get(part) or _of_weights(part, options) for part in parts]
+    found: dict[str, Any] = {"name": name, "license": "; ".join(dict.fromkeys(licences))}
+    hashes = {
+        str(one["name"]): one["weights_sha256"]
+        for one in identity.get("teachers", [identity])
+        if "weights_sha256" in one
+    }
+    return found | ({"weights_sha256": hashes} if hashes else {})
+
+
+def _of_weights(teacher: str, options: Mapping[str, Any]) -> str:
+    """The licence of the weights that the user brought for one teacher."""
+    own = options.get(teacher)
+    given = {**options, **(own if isinstance(own, Mapping) else {})}
+    if given.get("license"):
+        return str(given["license"])
+    weights = given.get("weights")
+    return licence_beside(Path(weights)) if weights else UNKNOWN
 
 
 def papers(start: Manifest | None, told: Mapping[str, Any]) -> dict[str, Any]:

@@ -78,6 +78,11 @@ def matrix_of_pose(pose: Any) -> Float64:
     return _matrix(pose.position, pose.orientation)
 
 
+def matrix_of_transform(transform: Any) -> Float64:
+    """`[4, 4]` of a `geometry_msgs/Transform` (translation, rotation)."""
+    return _matrix(transform.translation, transform.rotation)
+
+
 def _matrix(translation: Any, rotation: Any) -> Float64:
     quaternion = np.array([rotation.x, rotation.y, rotation.z, rotation.w], dtype=np.float64)
     norm = float(np.linalg.norm(quaternion))

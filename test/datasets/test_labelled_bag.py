@@ -15,7 +15,7 @@ from flow3r_ros.errors import BagError
 from flow3r_ros.geometry.lie import invert, se3_exp
 from flow3r_ros.training.scenes.renderer import SceneClip
 from flow3r_ros.wire.camera_info import info_from_camera
-from flow3r_ros.wire.transforms import header_of, pose_of, tf_message
+from flow3r_ros.wire.transforms import header_of, pose_of, tf_edges, tf_message
 from test.bags.factory import START, compressed, write_bag
 from test.training.clip_factory import scene
 
@@ -61,11 +61,15 @@ def odometry_message(ns: int, pose: np.ndarray) -> Any:
 
 
 def write_labelled_bag(
-    folder: Path, made: SceneClip, encoding: str = "16UC1", static: bool = True
+    folder: Path,
+    made: SceneClip,
+    encoding: str = "16UC1",
+    static: bool = True,
+    depth: bool = True,
 ) -> Path:
-    """Odometry is sampled 30 ms beside the images, from a base that carries the camera; the last
-    image comes after its end."""
-    images, depths, infos, odometry = [], [], [], []
+    """Odometry, on `/odom` and on `/tf`, is that of a base which carries the camera; the last image
+    comes after its end."""
+    images, depths, infos, odometry, edges = [], [], [], [], []
     for k, pose in enumerate(made.poses):
         ns = START + k * STEP
         header = header_of(make, ns, "cam")
@@ -77,13 +81,19 @@ def write_labelled_bag(
             )
         )
         infos.append((ns, info_from_camera(make, header, made.camera)))
-        odometry.append((ns, odometry_message(ns, pose @ invert(EXTRINSICS))))
+        T_odom_base = pose @ invert(EXTRINSICS)
+        odometry.append((ns, odometry_message(ns, T_odom_base)))
+        both = [("odom", "base", T_odom_base), ("map", "odom", np.eye(4))]
+        edges.append((ns, tf_edges(make, ns, both)))
     topics = {
         "/rgb/compressed": ("sensor_msgs/msg/CompressedImage", images),
         "/depth": ("sensor_msgs/msg/Image", depths),
         "/info": ("sensor_msgs/msg/CameraInfo", infos),
         "/odom": ("nav_msgs/msg/Odometry", odometry[:-1]),
+        "/tf": ("tf2_msgs/msg/TFMessage", edges[:-1]),
     }
+    if not depth:
+        del topics["/depth"]
     if static:
         topics["/tf_static"] = (
             "tf2_msgs/msg/TFMessage",
@@ -103,6 +113,23 @@ def test_depth_poses_and_camera_come_back(tmp_path: Path, encoding: str) -> None
     assert np.nanmax(np.abs(frame.depth - made.depth[1])) < 1e-3
     assert np.array_equal(frame.rgb, made.rgb[1])
     assert frame.camera.fx == pytest.approx(made.camera.fx)
+
+
+@pytest.mark.parametrize("pose", ["/odom", "/tf"])
+def test_a_camera_and_odometry_are_enough_for_poses_in_metres(tmp_path: Path, pose: str) -> None:
+    made = scene(frames=4)
+    bag = write_labelled_bag(tmp_path / "bag", made, depth=False)
+    with pytest.raises(BagError, match="no topic /depth"):
+        open_labelled_bag(bag, TOPICS)
+    topics = TOPICS.model_copy(update={"pose": pose, "depth": ""})
+    sequence = open_labelled_bag(bag, topics)
+    assert len(sequence) == 3
+    np.testing.assert_allclose(sequence.poses(), made.poses[:3], atol=1e-9)
+    frame = sequence.labelled(1)
+    assert np.isnan(frame.depth).all()
+    assert np.array_equal(frame.rgb, made.rgb[1])
+    with pytest.raises(BagError, match="no image has a pose; check the topics"):
+        open_labelled_bag(bag, topics.model_copy(update={"pose": "/tf", "fixed_frame": "world"}))
 
 
 def test_missing_topics_and_extrinsics_are_named(tmp_path: Path) -> None:

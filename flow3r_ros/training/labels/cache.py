@@ -47,11 +47,12 @@ class LabelSettings(Settings):
 
     teacher: str = Field(
         "dis",
-        description="dis, geometric, raft, ufm, an entry point, or two joined by + (only what both "
-        "agree on)",
+        description="dis, geometric, raft, sea_raft, ufm, an entry point, or two joined by + (only "
+        "what both agree on)",
     )
     teacher_options: dict[str, Any] = Field(
-        default_factory=dict, description="options of the teacher, e.g. width, weights"
+        default_factory=dict,
+        description="options of the teacher, e.g. width, weights; for one of two under its name",
     )
     strides: tuple[int, ...] = Field(
         (1, 2, 4), description="distances between the two frames of a pair, in chosen frames"
@@ -161,6 +162,16 @@ class LabelCache:
         """Per pair of a unit: empty or why it was refused."""
         return list(glance(self.path(unit))["reasons"])
 
+    def disagreed(self, unit: LabelUnit) -> list[float]:
+        """Per pair of a unit: share of covisible pixels that two teachers disagreed on."""
+        _, metadata = read_shard(self.path(unit))
+        return list(metadata.get("disagreed", [0.0] * len(unit.pairs)))
+
+    @property
+    def teacher_identity(self) -> dict[str, Any]:
+        """Who labelled: name, settings, hashes of the weights."""
+        return dict(self._made_with["teacher_identity"])
+
     @contextlib.contextmanager
     def lock(self, name: str, wait: bool) -> Iterator[bool]:
         """Hold an exclusive lock that dies with this process; yields False when another holds it
@@ -219,7 +230,12 @@ def encode_labels(
             np.round(flow / scale[:, None, None, None]).astype(np.int8),
             scale,
         )
-    return pack_shard(arrays, {"pairs": pairs, "reasons": [label.reason for label in labels]})
+    said = {
+        "pairs": pairs,
+        "reasons": [label.reason for label in labels],
+        "disagreed": [round(label.disagreed, 4) for label in labels],
+    }
+    return pack_shard(arrays, said)
 
 
 def decode_labels(arrays: Arrays, metadata: dict[str, Any]) -> dict[Pair, FlowLabel]:

@@ -32,6 +32,7 @@ from flow3r_ros.types import Camera, Frame, UInt8
 MAX_CLIP_FRAMES = 1000
 """most frames that an index may say a clip has; settings allow 64"""
 SAME_IMAGE = 0.25  # mean grey-level difference below which a frame repeats the one before
+LONGEST_GAP_NS = 10_000_000_000  # frames further apart are of two clips (episodes, a pause)
 PROBE_WIDTH = 160  # motion between frames is measured at this width (of a 4:3 image)
 
 
@@ -76,7 +77,7 @@ def index_source(
             return known
         index = ClipIndex(str(source), content)
         counts: Counter[str] = Counter()
-        with open_source(path, topic=topic) as frames:
+        with open_source(path, topic=topic, episode="all") as frames:
             for clip in cut_clips(frames, settings, str(source), content, counts):
                 if not clip_path(folder, clip.key).exists():
                     write_clip(clip_path(folder, clip.key), clip, settings.quality)
@@ -108,15 +109,21 @@ def cut_clips(
     neighbour).
 
     Frames are rectified with their camera. A frame is chosen when the median flow since the last
-    chosen one reaches `settings.min_motion`; when less than `min_overlap` is covisible, or the
-    image size changes, a new clip starts.
+    chosen one reaches `settings.min_motion`; when less than `min_overlap` is covisible, the image
+    size changes, or LONGEST_GAP_NS pass without a frame, a new clip starts.
     """
     matcher = Matcher(width=PROBE_WIDTH, sparse_fallback=False)
     chooser = _Chooser(settings, matcher)
     chosen: list[tuple[int, UInt8, Camera]] = []
     rectifier = _CachedRectifier(settings.width)
+    last_ns: int | None = None
     for frame in frames:
         counts["frames"] += 1
+        if last_ns is not None and frame.stamp_ns - last_ns > LONGEST_GAP_NS:
+            counts["cuts"] += 1
+            yield from _finish(chosen, source, content, counts)
+            chosen, chooser = [], _Chooser(settings, matcher)
+        last_ns = frame.stamp_ns
         if (
             frame.camera is not None
             and (frame.camera.width, frame.camera.height) != frame.rgb.shape[1::-1]

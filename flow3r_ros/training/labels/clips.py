@@ -38,10 +38,12 @@ class FlowLabel:
 
     `displacement` float32 `[h, w, 2]` pixels of the h x w grid, from the first frame to the second;
     `covisibility` and `confidence` float32 `[h, w]` in [0, 1]; `reason` is empty when the pair is
-    usable, else why the teacher refused it (snake case).
+    usable, else why the teacher refused it (snake case); `disagreed` the share of the pixels
+    covisible to the first of two teachers that were dropped because the second says otherwise.
     """
 
     displacement: Float32
     covisibility: Float32
     confidence: Float32
     reason: str = ""
+    disagreed: float = 0.0

@@ -38,7 +38,8 @@ EngineName = Literal["local", "ray"]
 @dataclass
 class LabelReport:
     """What a labelling run found and did; handed to `progress` as it grows. `failed`: source -> why
-    it gave nothing; `nodes`: node -> pairs labelled there."""
+    it gave nothing; `nodes`: node -> pairs labelled there; `disagreed`: share of covisible pixels
+    dropped because two teachers disagree, mean over the pairs."""
 
     sources: int = 0
     clips: int = 0
@@ -48,6 +49,7 @@ class LabelReport:
     reused: int = 0
     relabelled: int = 0
     refused: dict[str, int] = field(default_factory=dict)
+    disagreed: float = 0.0
     failed: dict[str, str] = field(default_factory=dict)
     nodes: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
@@ -155,6 +157,7 @@ class _Books:
         self._elsewhere: deque[LabelTask] = deque()
         self._frames: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
+        self._disagreed: list[float] = []
         self._nodes: Counter[str] = Counter()
         self._contents: set[str] = set()
 
@@ -207,6 +210,8 @@ class _Books:
         report.reused += done.reused
         self._refused += done.refused
         report.refused = dict(self._refused)
+        self._disagreed += done.disagreed
+        report.disagreed = sum(self._disagreed) / max(1, len(self._disagreed))
 
 
 def _anchored(place: Location) -> Location:

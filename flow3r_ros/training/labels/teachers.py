@@ -2,10 +2,10 @@
 
 One interface for all: `flow(clip, i, j)` returns displacement, covisibility and confidence, or a
 reason why this teacher cannot do the pair. `dis` is the default (the same OpenCV DIS matcher that
-odometry uses, no weights); `geometric` reads it off depth, poses and K; `raft` and `ufm` run
-networks whose weights the user brings; others come in through the entry-point group
-`flow3r_ros.flow_teachers`. The 2-D teacher bounds what flow supervision can teach (the paper's
-first stated limit), so every refusal is counted by its reason.
+odometry uses, no weights); `geometric` reads it off depth, poses and K; `raft`, `sea_raft` and
+`ufm` run networks whose weights the user brings; others come in through the entry-point group
+`flow3r_ros.flow_teachers`; two joined by `+` are heard together. The 2-D teacher bounds what flow
+supervision can teach (the paper's first stated limit), so every refusal is counted by its reason.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import entry_points
+from inspect import signature
 from typing import Any
 
 import cv2
@@ -29,6 +30,8 @@ ENTRY_POINTS = "flow3r_ros.flow_teachers"
 SAME_IMAGE = 0.25  # mean grey-level difference below which two frames are the same image
 
 
+NETWORKS = {"raft": "RaftTeacher", "sea_raft": "SeaRaftTeacher", "ufm": "UfmTeacher"}
+"""teachers that are networks, and their classes in `network_teachers`"""
 AGREE_PX = 1.5  # end-point distance up to which two teachers agree, plus 5 % of the motion
 
 
@@ -132,31 +135,69 @@ class AgreeingTeachers:
             np.float32
         ) * np.asarray(seen, np.float32)
         covisibility = np.minimum(ours.covisibility, agree)
+        before, after = (float(np.mean(one > 0.5)) for one in (ours.covisibility, covisibility))
         reason = ours.reason or theirs.reason
-        if not reason and float(np.mean(covisibility > 0.5)) < MIN_COVISIBLE:
+        if not reason and after < MIN_COVISIBLE:
             reason = "disagreement"
         return replace(
             ours,
             covisibility=covisibility,
             confidence=np.minimum(ours.confidence, agree),
             reason=reason,
+            disagreed=1 - after / before if before else 0.0,
         )
 
 
 def open_teacher(name: str, **options: Any) -> FlowTeacher:
-    """The teacher called `name`: `dis`, `geometric`, `raft`, `ufm`, an installed entry point, or
-    two joined by `+` (agreement).
+    """The teacher called `name`: `dis`, `geometric`, `raft`, `sea_raft`, `ufm`, an installed entry
+    point, or two joined by `+` (agreement).
 
-    `options` go to the teacher (`width` for dis; `weights`, `width` for raft and ufm). Raises
-    TrainingError for an unknown name, an option the teacher does not have, or missing weights.
+    `options` go to the teacher (`width` for dis; `weights`, `width`, `device` for networks); of two
+    teachers to those that have such an option, or to one alone as a mapping under its name
+    (`{"raft": {"weights": ...}}`). Raises TrainingError for an unknown name, an option that no
+    teacher has, or missing weights.
     """
-    if "+" in name:
-        first, second = name.split("+", 1)
-        return AgreeingTeachers(open_teacher(first, **options), open_teacher(second))
+    names = name.split("+", 1)
+    factories = {each: _factory(each) for each in names if "+" not in each}
+    if len(names) == 1:
+        return _made(name, factories[name], options.get(name, options))
+    unknown = [
+        option
+        for option in options
+        if option not in names and not any(_takes(make, option) for make in factories.values())
+    ]
+    if unknown:
+        raise TrainingError(
+            f"flow teacher {name}: none has the option {unknown[0]}", "check teacher_options"
+        )
+    first, second = (_one_of_two(each, factories.get(each), options) for each in names)
+    return AgreeingTeachers(first, second)
+
+
+def _one_of_two(
+    name: str, factory: Callable[..., FlowTeacher] | None, options: dict[str, Any]
+) -> FlowTeacher:
+    if factory is None:
+        return open_teacher(name, **options)
+    shared = {option: value for option, value in options.items() if _takes(factory, option)}
+    return _made(name, factory, {**shared, **options.get(name, {})})
+
+
+def _made(name: str, factory: Callable[..., FlowTeacher], options: dict[str, Any]) -> FlowTeacher:
+    for option in options:
+        if not _takes(factory, option):
+            raise TrainingError(
+                f"flow teacher {name}: has no option {option}", "check teacher_options"
+            )
     try:
-        return _factory(name)(**options)
+        return factory(**options)
     except TypeError as error:
         raise TrainingError(f"flow teacher {name}: {error}", "check teacher_options") from error
+
+
+def _takes(factory: Callable[..., FlowTeacher], option: str) -> bool:
+    known = signature(factory).parameters
+    return option in known or any(one.kind is one.VAR_KEYWORD for one in known.values())
 
 
 def _factory(name: str) -> Callable[..., FlowTeacher]:
@@ -164,13 +205,14 @@ def _factory(name: str) -> Callable[..., FlowTeacher]:
         return DisTeacher
     if name == "geometric":
         return GeometricTeacher
-    if name in ("raft", "ufm"):
-        from flow3r_ros.training.labels.network_teachers import RaftTeacher, UfmTeacher
+    if name in NETWORKS:
+        from flow3r_ros.training.labels import network_teachers
 
-        return RaftTeacher if name == "raft" else UfmTeacher
+        factory: Callable[..., FlowTeacher] = getattr(network_teachers, NETWORKS[name])
+        return factory
     installed = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
     if name in installed:
-        factory: Callable[..., FlowTeacher] = installed[name].load()
+        factory = installed[name].load()
         return factory
-    known = ["dis", "geometric", "raft", "ufm", *sorted(installed)]
+    known = ["dis", "geometric", *NETWORKS, *sorted(installed)]
     raise TrainingError(f"no flow teacher is called {name}", f"choose one of {', '.join(known)}")

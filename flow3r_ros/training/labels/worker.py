@@ -65,7 +65,8 @@ class Cut:
 
 @dataclass
 class Labelled:
-    """What became of the pairs of a clip. `left` are being labelled by a run beside this one."""
+    """What became of the pairs of a clip. `left` are being labelled by a run beside this one;
+    `disagreed` is, for every other pair, what two teachers did not agree on."""
 
     task: LabelTask
     labelled: int = 0
@@ -73,6 +74,7 @@ class Labelled:
     relabelled: int = 0
     left: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    disagreed: list[float] = field(default_factory=list)
 
 
 Task = CutTask | LabelTask
@@ -130,6 +132,7 @@ def _label(cache: LabelCache, order: Order, task: LabelTask) -> Labelled:
                 done.labelled += len(unit.pairs)
                 done.relabelled += len(unit.pairs) if state == "damaged" else 0
         done.refused.update(reason for reason in cache.reasons(unit) if reason)
+        done.disagreed += cache.disagreed(unit)
     return done
 
 
