@@ -79,6 +79,13 @@ def open_data(
     provenance: dict[str, Any] = {"paths": [path.name for path in paths]}
     seen: list[provenances.Recording] = []
     given = dict(zip(paths, provenances.licences_of(paths, licences), strict=True))
+    for path in recordings:
+        if not isinstance(path, Path):
+            logger.warning(
+                "%s: taken as pictures without labels; depth and poses are read from local folders "
+                "only: copy it here if it has them",
+                path,
+            )
     if recordings:
         report = label(recordings, workspace / "labels", settings.labels)
         provenance |= {"labels": report.as_dict()}

@@ -30,6 +30,18 @@ def test_standing_still_carries_everything_as_it_is() -> None:
     assert np.abs(came_from[50, 70] - [70, 50]).max() < 1e-3
 
 
+def test_a_camera_that_is_turned_over_is_carried_to_as_well() -> None:
+    here = seen_at(0)
+    over = np.diag([-1.0, -1.0, 1.0, 1.0])
+    carried, came_from = carry(depth_at(0, here), over, here.camera)
+    known = np.isfinite(carried.inverse)
+    assert known.mean() > 0.9
+    turned = depth_at(0, here).inverse[::-1, ::-1]
+    np.testing.assert_allclose(carried.inverse[known], turned[known], rtol=0.02)
+    rows, columns = here.gray.shape
+    assert np.abs(came_from[50, 70] - [columns - 70, rows - 50]).max() < 2.0
+
+
 def test_what_is_hidden_or_beyond_the_picture_is_unknown() -> None:
     here = seen_at(0)
     height, width = here.gray.shape

@@ -63,6 +63,16 @@ def test_corners_are_followed_from_frame_to_frame() -> None:
     assert np.median(np.linalg.norm(where - moved(places()), axis=1)[found]) < 0.3
 
 
+def test_corners_are_followed_through_another_exposure() -> None:
+    before = seen_at(0).tracking
+    after = cv2.convertScaleAbs(seen_at(1).tracking, alpha=1.7, beta=-20)
+    dull, found_dull = follow_patches(before, seen_at(1).tracking, places())
+    bright, found = follow_patches(before, after, places())
+    assert found.all()
+    assert found_dull.all()
+    assert np.median(np.linalg.norm(bright - dull, axis=1)) < 0.5
+
+
 def test_the_homography_of_a_facing_plane_moves_its_points() -> None:
     T = relative(0, 8)
     H = plane_homography(T, 0.5, CAMERA)
