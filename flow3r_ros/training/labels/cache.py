@@ -164,7 +164,7 @@ class LabelCache:
 
     def disagreed(self, unit: LabelUnit) -> list[float]:
         """Per pair of a unit: share of covisible pixels that two teachers disagreed on."""
-        _, metadata = read_shard(self.path(unit))
+        metadata = glance(self.path(unit))
         return list(metadata.get("disagreed", [0.0] * len(unit.pairs)))
 
     @property
