@@ -1,5 +1,5 @@
 """The recipes for other people's nodes: their parameter names exist, and their frames and topics
-are ours. That what we publish obeys their rules is in `test_process.py` (`consumer.py`).
+are ours. That what we publish obeys their rules is in `test_frames_out.py` (`consumer.py`).
 
 The names were read in the packages' own sources (`declare_parameter` and params/*.yaml):
 robot_localization 3.8 (branch ros2), nav2_costmap_2d and nav2_lifecycle_manager of Humble, Jazzy
