@@ -3,6 +3,7 @@ plays camera and robot."""
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import signal
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
+from unittest.mock import patch
 
 import pytest
 import rclpy
@@ -25,6 +27,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from flow3r_ros.bench.memory import there_and_back
+from flow3r_ros.ros.dds_profile import NAME, VARIABLES
 from flow3r_ros.ros.messages import class_of, make
 from flow3r_ros.types import Camera, UInt8
 from flow3r_ros.wire.camera_info import info_from_camera
@@ -40,6 +43,12 @@ EPOCH_NS = 1_700_000_000_123_456_789
 PERIOD_NS = 33_333_333
 PATIENCE = 8.0
 """how many times longer than on an idle machine a test waits for what must come"""
+QUICK_ACKS = """
+<data_writer profile_name="quick_acks" is_default_profile="true">
+  <times><heartbeatPeriod><nanosec>20000000</nanosec></heartbeatPeriod></times>
+</data_writer>
+</profiles>"""
+"""asks for acknowledgements every 20 ms; Fast DDS does so every 3 s, for which a test would wait"""
 _locks: list[IO[str]] = []
 
 
@@ -55,6 +64,15 @@ def fresh_domain() -> int:
         _locks.append(lock)
         return domain
     pytest.fail("every DDS domain is taken by another test process")
+
+
+def _client_profile() -> dict[str, str]:
+    """The environment in which the client's first participant is made; the node has its own."""
+    shipped = (ROOT / "config" / NAME).read_text(encoding="utf-8")
+    path = Path(tempfile.gettempdir()) / f"flow3r_test_client_{os.getpid()}.xml"
+    path.write_text(shipped.replace("</profiles>", QUICK_ACKS), encoding="utf-8")
+    atexit.register(path.unlink, missing_ok=True)
+    return dict.fromkeys(VARIABLES, str(path))
 
 
 class NodeProcess:
@@ -123,8 +141,9 @@ class Client:
 
     def __init__(self, domain: int, namespace: str = "", node: str = "flow3r") -> None:
         self.context = Context()
-        rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node("tester", context=self.context, namespace=namespace)
+        with patch.dict(os.environ, _client_profile()):  # read once in a process
+            rclpy.init(context=self.context, domain_id=domain)
+            self.node = rclpy.create_node("tester", context=self.context, namespace=namespace)
         self.target = f"{namespace}/{node}"
         self.received: dict[str, list[Any]] = defaultdict(list)
         self._publishers: dict[str, Any] = {}
