@@ -140,6 +140,11 @@ def examples(*lines: str) -> str:
     return f"Example:\n\n{shown}\n\nAnywhere: --quiet (-q): warnings only; --debug: tracebacks."
 
 
+def group(about: str, *lines: str) -> typer.Typer:
+    """A command that has commands; its `--help` ends with examples like theirs."""
+    return typer.Typer(help=about, epilog=examples(*lines), no_args_is_help=True)
+
+
 def quiet(as_json: bool = False) -> bool:
     """Whether progress is left out: for `--json`, or where `--quiet` hides log lines as well."""
     return as_json or not logging.getLogger().isEnabledFor(logging.INFO)

@@ -18,13 +18,16 @@ from flow3r_ros.cli.console import (
     Model,
     Topic,
     examples,
+    group,
     print_result,
     print_written,
     settings_of,
 )
 
-evaluate_app = typer.Typer(
-    help="Compare a trajectory, a recording or a model with the truth.", no_args_is_help=True
+evaluate_app = group(
+    "Compare a trajectory, a recording or a model with the truth.",
+    "flow3r evaluate trajectory out/trajectory.tum truth.tum",
+    "flow3r evaluate recording bag --output page.html",
 )
 
 
@@ -99,8 +102,9 @@ def benchmark(
     name: Annotated[
         str,
         typer.Argument(
+            metavar="NAME",
             help="kinetics, epic, sintel, bonn, co3d, scannet, nrgbd, 7scenes, "
-            "tum_dynamics, kitti, euroc"
+            "tum_dynamics, kitti, euroc",
         ),
     ],
     data: Annotated[Path, typer.Option("--data", "-d", help="folder of the download")],

@@ -16,6 +16,7 @@ from flow3r_ros.cli.console import (
     MaxFrames,
     Model,
     examples,
+    group,
     print_result,
     print_written,
     quiet,
@@ -23,13 +24,15 @@ from flow3r_ros.cli.console import (
 )
 from flow3r_ros.errors import printable
 
-export_app = typer.Typer(help="Results in the formats of others.", no_args_is_help=True)
+export_app = group(
+    "Results in the formats of others.", "flow3r export lerobot out --output dataset"
+)
 
 
 @export_app.command(
     epilog=examples(
         "flow3r export lerobot my_dataset --topic front --output my_dataset_3d",
-        "flow3r export lerobot clip.mp4 other.mp4 --output dataset --task 'walk around'",
+        "flow3r export lerobot clip.mp4 other.mp4 --output dataset",
         "flow3r export lerobot out --output dataset",
     )
 )
@@ -37,7 +40,7 @@ def lerobot(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             help="a LeRobot dataset (v3) to be copied with poses and depth added; or outputs of "
             "run, videos, bags, image folders: a new dataset, one episode each",
         ),

@@ -22,6 +22,7 @@ from flow3r_ros.cli.console import (
     AsJson,
     Model,
     examples,
+    group,
     refuse_addresses,
     set_up_logging,
     split_flags,
@@ -42,7 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-bags_app = typer.Typer(help="Small tools around rosbags.", no_args_is_help=True)
+bags_app = group("Small tools around rosbags.", "flow3r bags from-video video.mp4 --output bag")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(models_app, name="models")
 app.add_typer(map_app, name="map")

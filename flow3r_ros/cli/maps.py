@@ -11,13 +11,14 @@ import typer
 from flow3r_ros.cli.console import (
     AsJson,
     examples,
+    group,
     print_result,
     print_written,
     progress,
     quiet,
 )
 
-map_app = typer.Typer(help="Look at saved maps, join, refine, export them.", no_args_is_help=True)
+map_app = group("Look at saved maps, join, refine, export them.", "flow3r map info out/map")
 MapFolder = Annotated[Path, typer.Argument(metavar="MAP", help="folder of a saved map")]
 
 

@@ -11,12 +11,15 @@ from typing import Annotated
 
 import typer
 
-from flow3r_ros.cli.console import AsJson, examples, print_result, print_table, print_written
+from flow3r_ros.cli.console import AsJson, examples, group, print_result, print_table, print_written
 from flow3r_ros.errors import printable
 
-models_app = typer.Typer(
-    help="List, inspect, import, fetch, verify and export models.", no_args_is_help=True
+models_app = group(
+    "List, inspect, import, fetch, verify and export models.",
+    "flow3r models list",
+    "flow3r models info flow3r_nano",
 )
+ModelName = Annotated[str, typer.Argument(metavar="NAME", help="model name or folder")]
 
 
 @models_app.command("list", epilog=examples("flow3r models list"))
@@ -42,9 +45,7 @@ def models_list(as_json: AsJson = False) -> None:
 
 
 @models_app.command("info", epilog=examples("flow3r models info flow3r_nano"))
-def models_info(
-    name: Annotated[str, typer.Argument(help="model name or folder")], as_json: AsJson = False
-) -> None:
+def models_info(name: ModelName, as_json: AsJson = False) -> None:
     """Manifest of one model: source, licence, what it was trained on, metrics."""
     from flow3r_ros.network.catalog import describe, find_model
 
@@ -57,7 +58,10 @@ def models_info(
 def models_import(
     file: Annotated[
         Path,
-        typer.Argument(help="the official flow3r.bin, or safetensors with config.json beside it"),
+        typer.Argument(
+            metavar="FILE",
+            help="the official flow3r.bin, or safetensors with config.json beside it",
+        ),
     ],
     name: Annotated[str | None, typer.Option(help="name of the new model folder")] = None,
     replace: Annotated[
@@ -77,14 +81,14 @@ def models_import(
 
 @models_app.command("fetch", epilog=examples("flow3r models fetch flow3r_large"))
 def models_fetch(
-    name: Annotated[str, typer.Argument(help="model name")] = "flow3r_large",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="model name")] = "flow3r_large",
     yes: Annotated[
         bool, typer.Option("--yes", help="agree to licence, size and folder without being asked")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Download the weights of a model, after showing licence, size and folder; the only command
-    that uses the network."""
+    """Download the weights of a model, after showing licence, size and folder; no other command
+    uses the network unasked."""
     from flow3r_ros.network.catalog import describe
     from flow3r_ros.network.hub import Offer, fetch
 
@@ -102,9 +106,7 @@ def models_fetch(
 
 
 @models_app.command("verify", epilog=examples("flow3r models verify flow3r_nano"))
-def models_verify(
-    name: Annotated[str, typer.Argument(help="model name or folder")], as_json: AsJson = False
-) -> None:
+def models_verify(name: ModelName, as_json: AsJson = False) -> None:
     """Check the weights against the manifest's sha256."""
     from flow3r_ros.network.catalog import find_model, verify
 
@@ -128,7 +130,7 @@ class Format(str, Enum):
 
 @models_app.command("export", epilog=examples("flow3r models export flow3r_nano --image 1280x720"))
 def models_export(
-    name: Annotated[str, typer.Argument(help="model name or folder")],
+    name: ModelName,
     format_: Annotated[
         Format, typer.Option("--format", help="what to write; needs the extra onnx")
     ] = Format.onnx,

@@ -146,7 +146,7 @@ def replay(
     bags: Annotated[
         list[str],
         typer.Argument(
-            metavar="BAG...",
+            metavar="BAG",
             help="rosbag2 folders, mcap, sqlite3 or ROS 1 bags, here or in storage (s3://...)",
         ),
     ],
@@ -207,9 +207,7 @@ def replay(
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="DIR_OR_BAG...", help="outputs of run or replay; several are compared"
-        ),
+        typer.Argument(metavar="DIR_OR_BAG", help="outputs of run or replay; several are compared"),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write")] = Path(
         "report.html"
@@ -231,7 +229,7 @@ def report(
 
 def view(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="output of run or replay")
+        Path | None, typer.Argument(metavar="DIR", help="output of run or replay")
     ] = None,
     live: Annotated[
         bool, typer.Option("--live", help="watch a node that runs, until Ctrl-C")

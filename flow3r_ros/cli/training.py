@@ -32,7 +32,7 @@ def label(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="BAG_OR_VIDEO...",
+            metavar="BAG_OR_VIDEO",
             help="rosbags, video files, image folders or LeRobot datasets, here or in storage "
             "(s3://BUCKET/NAME)",
         ),
@@ -153,7 +153,7 @@ def train(
         ),
     ] = None,
     more_data: Annotated[
-        list[str] | None, typer.Argument(metavar="[DATA]...", help="what follows the first --data")
+        list[str] | None, typer.Argument(metavar="DATA", help="what follows the first --data")
     ] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="stop after this many steps")] = None,
     resume: Annotated[

@@ -34,6 +34,25 @@ def commands(group: Any = GROUP, path: tuple[str, ...] = ()) -> Iterator[tuple[s
             yield " ".join((*path, name)), command
 
 
+def test_arguments_are_named_in_capitals() -> None:
+    """What a person puts in is told from what is typed as it stands."""
+    for name, command in commands():
+        for argument in (each for each in command.params if each.param_type_name == "argument"):
+            assert re.fullmatch(r"[A-Z_]{3,}|[A-Z]{3}.tum", argument.metavar or ""), (
+                name,
+                argument.name,
+            )
+
+
+def test_a_group_of_commands_has_examples_of_them() -> None:
+    known = dict(commands())
+    for name, group in GROUP.commands.items():
+        if hasattr(group, "commands"):
+            lines = re.findall(r"^\s+flow3r (\w+ [\w-]+)", group.epilog or "", re.MULTILINE)
+            assert lines, name
+            assert all(line in known and line.startswith(name) for line in lines), lines
+
+
 @pytest.mark.parametrize(("name", "command"), [*commands()], ids=[name for name, _ in commands()])
 def test_every_help_ends_with_an_example_that_is_understood(name: str, command: Any) -> None:
     lines = re.findall(r"^\s+flow3r (.*)$", command.epilog or "", re.MULTILINE)
