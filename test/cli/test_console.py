@@ -139,6 +139,20 @@ def test_completion_completes_and_can_be_installed(tmp_path: Path) -> None:
     assert "flow3r" in (tmp_path / ".bashrc").read_text()
 
 
+@pytest.mark.parametrize("command", ["models list", "models info flow3r_nano", "run -h"])
+def test_what_needs_no_network_does_not_wait_for_torch(command: str) -> None:
+    code = (
+        "import sys\n"
+        "from flow3r_ros.cli.main import app\n"
+        "app(args=sys.argv[1:], standalone_mode=False)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command.split()], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_few_matches_are_no_success(tmp_path: Path) -> None:
     whole = write_circle(tmp_path / "ref.tum")
     lines = whole.read_text().splitlines()

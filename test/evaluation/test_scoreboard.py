@@ -43,6 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     cache, page = root / "cache", root / "docs" / "results.md"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scene_shards, "_CLIPS_PER_SHARD", 1)
+        patch.setitem(scene_shards.GRIDS, "full", ((56, 42),))
         scenes = cache / f"scenes-{fingerprint(('geometry', 'training'))}"
         assert (
             len(

@@ -30,8 +30,9 @@ def tiny_config(
     convolutional: bool = False,
     base: str = "none",
     fine: bool = False,
+    shallow: bool = False,
 ) -> Flow3rConfig:
-    """A network of some 100 000 parameters."""
+    """A network of some 100 000 parameters; `shallow` has as few blocks as there can be."""
     head = HeadDecoderConfig(width=32, blocks=4, heads=2, out=24)
     return Flow3rConfig(
         name="tiny",
@@ -44,9 +45,11 @@ def tiny_config(
             image_size=56,
             convolutional_patch_embedding="efficientnet_lite0" if convolutional else None,
         ),
-        decoder=DecoderConfig(width=32, blocks=4, heads=2, layer_scale=0.5, qk_norm=True),
+        decoder=DecoderConfig(
+            width=32, blocks=2 if shallow else 4, heads=2, layer_scale=0.5, qk_norm=True
+        ),
         point_decoder=head,
-        conf_decoder=head,
+        conf_decoder=head.model_copy(update={"blocks": 1}) if shallow else head,
         camera_decoder=head,
         flow_head=FlowHeadConfig(features=8, level_channels=(8, 8, 16, 16), base=base),  # type: ignore[arg-type]
         evidence=EvidenceConfig(width=8, skip_width=8) if evidence else None,

@@ -40,48 +40,69 @@ def assert_same_answers(torch_: Runner, exported: Runner, asked: Window) -> None
         assert np.abs(ours - theirs).max() <= CLOSE * np.abs(theirs).max()
 
 
+WINDOWS = (
+    window([0], [0]),
+    window([0, 1, 2], [2, 0], pairs=((0, 2), (2, 0), (2, 2))),
+    window([1, 2, 3, 4, 5], [5, 4, 3], pairs=((5, 3),)),
+)
+
+
 @pytest.fixture(scope="module")
-def official_shaped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A tiny network of the official shape, and its graphs as the command writes them; weights
-    beside the graphs, as at the official size."""
-    folder = tiny_folder(tmp_path_factory.mktemp("models") / "tiny").path
-    exported = folder.parent / "graphs"
-    command = ["models", "export", str(folder), "--format", "onnx", "--output", str(exported)]
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A tiny network of the bundled one's kind, and its graphs as the command writes them; weights
+    beside the graphs, as at the official size. Tracing takes half a minute, whatever the width."""
+    tiny = tmp_path_factory.mktemp("models") / "tiny"
+    folder = tiny_folder(tiny, evidence=True, base="reprojection", shallow=True).path
+    graphs = folder.parent / "graphs"
+    command = ["models", "export", str(folder), "--format", "onnx", "--output", str(graphs)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("flow3r_ros.network.onnx_export.LARGEST_FILE", 0)
         done = CliRunner().invoke(app, [*command, "--json"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["difference_to_torch"] < CLOSE
-    assert (exported / "decoder.onnx.data").is_file()
-    return folder, exported
+    assert (graphs / "decoder.onnx.data").is_file()
+    return folder, graphs
 
 
-def test_any_window_of_an_official_shaped_network(official_shaped: tuple[Path, Path]) -> None:
-    torch_, exported = (runner(path) for path in official_shaped)
-    for asked in (
-        window([0], [0]),
-        window([0, 1, 2], [2, 0], pairs=((0, 2), (2, 0), (2, 2))),
-        window([1, 2, 3, 4, 5], [5, 4, 3], pairs=((5, 3),)),
-    ):
-        assert_same_answers(torch_, exported, asked)
+def assert_same_with_evidence(torch_: Runner, graphs: Runner, asked: Window) -> None:
+    """With evidence and without it."""
+    width, height = graphs.input_size(*asked.frames[0].rgb.shape[1::-1])
+    given = evidence(len(asked.frames), height, width)
+    known = Evidence(given.planes[0].numpy(), given.poses[0].double().numpy(), scale=2.0)
+    for each in (asked, replace(asked, evidence=known)):
+        assert_same_answers(torch_, graphs, each)
 
 
-def test_a_frame_is_encoded_once(official_shaped: tuple[Path, Path], monkeypatch) -> None:
-    exported = runner(official_shaped[1])
-    encoded, encode = [], exported.model.encode_images
+def test_any_window(exported: tuple[Path, Path]) -> None:
+    torch_, graphs = (runner(path) for path in exported)
+    for asked in WINDOWS:
+        assert_same_with_evidence(torch_, graphs, asked)
+
+
+@pytest.mark.thorough
+def test_any_window_of_an_official_shaped_network(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "tiny").path
+    graphs, _ = export_model(str(folder), (640, 480), tmp_path / "graphs")
+    for asked in WINDOWS:
+        assert_same_answers(runner(folder), runner(graphs.path), asked)
+
+
+def test_a_frame_is_encoded_once(exported: tuple[Path, Path], monkeypatch) -> None:
+    graphs = runner(exported[1])
+    encoded, encode = [], graphs.model.encode_images
 
     def counted(images: torch.Tensor) -> torch.Tensor:
         encoded.append(len(images))
         return encode(images)
 
-    monkeypatch.setattr(exported.model, "encode_images", counted)
-    exported.predict(window([0, 1, 2], [2]))
-    exported.predict(window([1, 2, 3], [3]))
+    monkeypatch.setattr(graphs.model, "encode_images", counted)
+    graphs.predict(window([0, 1, 2], [2]))
+    graphs.predict(window([1, 2, 3], [3]))
     assert encoded == [1, 1, 1, 1]
 
 
-def test_what_exported_graphs_cannot_do_is_said(official_shaped: tuple[Path, Path]) -> None:
-    path = official_shaped[1]
+def test_what_exported_graphs_cannot_do_is_said(exported: tuple[Path, Path]) -> None:
+    path = exported[1]
     wide = window([0], [0])
     frame = wide.frames[0]
     frame = type(frame)(id=frame.id, stamp_ns=frame.stamp_ns, rgb=frame.rgb[:60])
@@ -94,9 +115,9 @@ def test_what_exported_graphs_cannot_do_is_said(official_shaped: tuple[Path, Pat
         load_model(path)
 
 
-def test_a_damaged_graph_is_found(official_shaped: tuple[Path, Path], tmp_path: Path) -> None:
-    manifest = find_model(official_shaped[1]).manifest
-    for file in official_shaped[1].iterdir():
+def test_a_damaged_graph_is_found(exported: tuple[Path, Path], tmp_path: Path) -> None:
+    manifest = find_model(exported[1]).manifest
+    for file in exported[1].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "encoder.onnx").write_bytes(b"not a graph")
     with pytest.raises(ModelError, match=r"encoder\.onnx: sha256"):
@@ -118,13 +139,9 @@ def test_the_packages_are_optional(tmp_path: Path, monkeypatch) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_bundled_network_with_evidence(tmp_path: Path) -> None:
-    exported, difference = export_model("flow3r_nano", (640, 480), tmp_path / "nano")
+@pytest.mark.thorough
+def test_the_bundled_network(tmp_path: Path) -> None:
+    graphs, difference = export_model("flow3r_nano", (640, 480), tmp_path / "nano")
     assert difference < CLOSE
-    torch_, graphs = runner("flow3r_nano"), runner(exported.path)
-    plain = window([0, 1, 2, 3], [3, 2], pairs=((3, 2),))
-    width, height = graphs.input_size(*plain.frames[0].rgb.shape[1::-1])
-    given = evidence(4, height, width)
-    known = Evidence(given.planes[0].numpy(), given.poses[0].double().numpy(), scale=2.0)
-    for asked in (plain, replace(plain, evidence=known)):
-        assert_same_answers(torch_, graphs, asked)
+    asked = window([0, 1, 2, 3], [3, 2], pairs=((3, 2),))
+    assert_same_with_evidence(runner("flow3r_nano"), runner(graphs.path), asked)

@@ -35,9 +35,10 @@ from pathlib import Path
 import torch
 from flow3r_ros.training.loop import train
 torch.set_num_threads(1)
-data, steps, resume = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "resume"
-for folder in map(Path, sys.argv[4:]):
-    train(folder / "train.yaml", [data], folder / "two", steps, resume=resume)
+data = Path(sys.argv[1])
+for folder in map(Path, sys.argv[2:]):
+    for steps, resume in ((1, False), (2, True)):
+        train(folder / "train.yaml", [data], folder / "two", steps, resume=resume)
 """
 
 
@@ -89,12 +90,11 @@ def trained(
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
-    for steps, how in (("1", "anew"), ("2", "resume")):
-        done = subprocess.run(
-            [sys.executable, *launcher, str(data), steps, how, *folders],
-            env=environment, capture_output=True, text=True, timeout=800, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
+    done = subprocess.run(
+        [sys.executable, *launcher, str(data), *folders],
+        env=environment, capture_output=True, text=True, timeout=800, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
     return root
 
 

@@ -19,6 +19,7 @@ def test_scenes_are_rendered_once_and_the_network_is_scored_on_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scene_shards, "_CLIPS_PER_SHARD", 1)
+    monkeypatch.setitem(scene_shards.GRIDS, "full", ((56, 42),))
     model = tiny_folder(tmp_path / "tiny").path
     command = [
         "evaluate",
