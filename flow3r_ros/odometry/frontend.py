@@ -35,6 +35,7 @@ from flow3r_ros.odometry.relocalisation import Relocaliser
 from flow3r_ros.odometry.tracking import Tracker
 from flow3r_ros.odometry.uncertainty import (
     Drift,
+    bridgeable,
     handed_on,
     in_world,
     lost,
@@ -204,7 +205,9 @@ class FrontEnd:
             state, reason, self._trouble = TrackingState.DEGRADED, self._trouble, ""
         else:
             reason, self._remark = self._remark or self._verifier.reason, ""
-        wanted = self._wants_keyframe(tracked, reference, verdict.likeness)
+        wanted = state is TrackingState.TRACKING and self._wants_keyframe(
+            tracked, reference, verdict.likeness
+        )
         self.wants_join = wanted and busy
         keyframe = wanted and not busy
         self.keyframes += keyframe
@@ -230,9 +233,9 @@ class FrontEnd:
             settled = self._believed(view, tracked, place, depth, came_from, believed, busy)
             return replace(settled, source=PoseSource.RELOCALISED)
         typical = reference.median_depth
-        state = self._verifier.accept(verdict)
         self._unseen_informative += shows
         self._unseen_s += seconds
+        state = self._verifier.accept(verdict, bridgeable(self._unseen_s))
         self._motion = self._motion.bridged(view.frame.stamp_ns)
         pose = self._motion.pose
         self._tracker.follow(reference, invert(reference.pose) @ pose)

@@ -23,6 +23,8 @@ the turn, by the lens. Chosen on RedKitchen and KITTI, whose calibrations are of
 of a perfect lens poses are better than they say"""
 UNSEEN_SPEED, UNSEEN_TURN = 0.5, 0.5
 """1-sigma of what a camera does within a second that nobody sees: median depths, and rad"""
+NO_POSE_SHIFT, NO_POSE_TURN = 0.3, np.radians(10.0)
+"""1-sigma, median depths and rad, beyond which a bridged pose is none: what counts as a lie"""
 
 
 def in_world(covariance: Float64, rotation: Float64) -> Float64:
@@ -77,6 +79,11 @@ def unseen(seconds: float, median_depth: float) -> Float64:
     """Covariance `[6, 6]` of what happens in a time that nobody sees: grows with its square."""
     sigma = np.array([UNSEEN_SPEED * median_depth] * 3 + [UNSEEN_TURN] * 3) * seconds
     return np.asarray(np.diag(sigma**2))
+
+
+def bridgeable(seconds: float) -> bool:
+    """Whether motion alone still tells where a camera is after a time that nobody saw."""
+    return UNSEEN_SPEED * seconds <= NO_POSE_SHIFT and UNSEEN_TURN * seconds <= NO_POSE_TURN
 
 
 def lost() -> Float64:
