@@ -35,6 +35,7 @@ from flow3r_ros.odometry.relocalisation import Relocaliser
 from flow3r_ros.odometry.tracking import Tracker
 from flow3r_ros.odometry.uncertainty import (
     Drift,
+    beyond_noise,
     bridgeable,
     handed_on,
     in_world,
@@ -194,8 +195,9 @@ class FrontEnd:
         self._tracked, self._unseen_informative, self._unseen_s = tracked, 0, 0.0
         typical = reference.median_depth
         measured = (self._tracker.noise_px / self._tracker.sigma_px) ** 2
-        own = step_covariance(measured * of_information(tracked.fit.information), typical)
-        drift, more = self._drift.through(reference.view.id, tracked.T_ref_cam)
+        off = beyond_noise(self._tracker.noise_px)
+        own = step_covariance(measured * of_information(tracked.fit.information), typical, off)
+        drift, more = self._drift.through(reference.view.id, tracked.T_ref_cam, off)
         step = in_world(own, pose[:3, :3]) + drift
         if fresh:
             step = step + unseen(seconds, typical)
