@@ -66,8 +66,8 @@ class Order:
 class Built:
     """A built keyframe: the `reference` the front end goes on with; its `features`; the poses of
     the keyframes that were `adjusted` with it, by id; `focal` how long the lens is over the given
-    one, the 1-sigma of its logarithm, and its `bend` beyond what was given; `seam` and `window` of the network's answer, and whether
-    it `answered`; the milliseconds of each stage."""
+    one, the 1-sigma of its logarithm, and its `bend` beyond what was given; `seam` and `window` of
+    the network's answer, and whether it `answered`; the milliseconds of each stage."""
 
     reference: Reference
     features: Features

@@ -17,14 +17,15 @@ FLOOR = np.array([5e-5] * 3 + [3e-5] * 3) ** 2
 UNIT, TURN = 0.3, 0.1
 """1-sigma of what a keyframe is wrong by as a whole, a pixel of misfit: share of the way from it,
 by its unit, and of the turn, by the lens"""
-SHARED = 40.0
-"""what a pixel of misfit adds to the factor on the covariance that the corners of a frame give its
-pose: such residuals are not independent, and what they share adds up along the way"""
-LOCALISED_PX, LEAST_PX = 0.1, 0.02
+ALONE, SHARED = 0.5, 40.0
+"""factor, and what a pixel of misfit adds to it, on the covariance that the corners of a frame
+give its pose: the same patches are off the same way in neighbouring frames, which cancels, and what
+misfits share adds up along the way"""
+LOCALISED_PX, LEAST_PX = 0.12, 0.008
 """pixels that corners are off by themselves, and the least misfit. What residuals are beyond
 the first is no noise of single corners but lens, rolling shutter and what moves, the same in many
-frames. Chosen with UNIT, TURN and SHARED on the bundled clip, whose lens is perfect (residuals of .12
-pixels), KITTI (.22) and RedKitchen (.47)"""
+frames. Chosen with UNIT, TURN and SHARED on the bundled clip, whose lens is perfect (residuals of
+.12 pixels), KITTI (.22) and RedKitchen (.47)"""
 UNSEEN_SPEED, UNSEEN_TURN = 0.5, 0.5
 """1-sigma of what a camera does within a second that nobody sees: median depths, and rad"""
 NO_POSE_SHIFT, NO_POSE_TURN = 0.3, np.radians(10.0)
@@ -53,7 +54,7 @@ def step_covariance(covariance: Float64, median_depth: float, misfit_px: float) 
     """Covariance of a frame's step from what its corners, `misfit_px` off, say of its pose;
     `median_depth` of the scene."""
     floor = FLOOR * np.array([median_depth**2] * 3 + [1.0] * 3)
-    return np.asarray((1.0 + SHARED * misfit_px) * covariance + np.diag(floor))
+    return np.asarray((ALONE + SHARED * misfit_px) * covariance + np.diag(floor))
 
 
 class Drift:
