@@ -4,7 +4,7 @@ Two kinds of evidence that no pose was found with: the corners that were held ba
 seen where the pose puts them, and the picture itself, which must look like the keyframe warped by
 depth and pose. A camera that sees nothing offers neither, and a pose that repeats a prediction
 explains neither. A jump that the motion before does not lead to needs more of both. What is not
-believed is bridged: DEGRADED at once, LOST after `lost_after` frames.
+believed is bridged: DEGRADED at once, LOST after `lost_after` frames or when motion says no more.
 
 The verifier owns the state.
 """
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.flow import sample
 from flow3r_ros.geometry.lie import invert, rotation_angle
 from flow3r_ros.odometry.corners import Reference, Tracked
@@ -75,8 +76,9 @@ class Verifier:
         self.reason = ""
         self.unbelieved = 0
 
-    def accept(self, verdict: Verdict) -> TrackingState:
-        """Take the verdict on a frame; the state after it."""
+    def accept(self, verdict: Verdict, bridgeable: bool = True) -> TrackingState:
+        """Take the verdict on a frame; the state after it. `bridgeable` is whether motion alone
+        still says where the camera is: if not, it is lost without a verdict that it is right."""
         self.reason = verdict.reason
         self.unbelieved = 0 if verdict.believed else self.unbelieved + 1
         if verdict.believed and self.state is TrackingState.LOST:
@@ -86,7 +88,7 @@ class Verifier:
             )
         elif verdict.believed:
             self.state = TrackingState.TRACKING
-        elif self.unbelieved >= self._lost_after:
+        elif self.unbelieved >= self._lost_after or not bridgeable:
             self.state = TrackingState.LOST
         else:
             self.state = TrackingState.DEGRADED
@@ -143,6 +145,16 @@ def judge(
         )
         return Verdict(False, what, agreement, likeness)
     return Verdict(True, "", agreement, likeness)
+
+
+def examine(
+    view: View, tracked: Tracked, reference: Reference, predicted: Float64 | None
+) -> tuple[DepthMap, Float32, Verdict]:
+    """Depth of a frame at a tracked pose, where its pixels come from, and the verdict; `predicted`
+    as for `judge`."""
+    depth, came_from = reference.seen_from(view, tracked.T_ref_cam)
+    seen = np.isfinite(depth.inverse)
+    return depth, came_from, judge(view, tracked, reference, came_from, seen, predicted)
 
 
 def confirmed(judged: Float64) -> bool:
