@@ -15,7 +15,7 @@ demo: setup
 	@$(PYTHON) -m demo.run $(if $(CLIP),--clip "$(CLIP)") --output demo_output
 
 test: setup browser lint
-	$(PYTHON) -m pytest -n $(PYTEST_WORKERS) --dist loadfile
+	$(PYTHON) -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 # What takes long or wants an environment of its own: the real lerobot reads what we write.
 test-thorough: setup
