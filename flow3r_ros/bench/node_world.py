@@ -26,8 +26,7 @@ from flow3r_ros.ros.dds_profile import VARIABLES, profile_path
 from flow3r_ros.ros.messages import class_of
 from flow3r_ros.wire.outputs import TOPICS
 
-DIAGNOSTICS_WITHIN_S = 60.0
-"""a node on a busy machine needs as long until its first ones"""
+DIAGNOSTICS_WITHIN_S = 20.0
 _PROGRAM = (sys.executable, "-m", "flow3r_ros.bench.nodes")
 _NODES = {
     "ours": (*_PROGRAM, "ours"),
@@ -166,7 +165,7 @@ class World:
                         "the camera of the node suite has failed", "its error stands above"
                     )
                 self.diagnostics()
-                process.communicate(timeout=3 * DIAGNOSTICS_WITHIN_S)
+                process.communicate(timeout=10 * DIAGNOSTICS_WITHIN_S)
             finally:
                 process.kill()
         return tuple(int(count) for count in first.split())
