@@ -35,6 +35,8 @@ from flow3r_ros.odometry.relocalisation import Relocaliser
 from flow3r_ros.odometry.tracking import Tracker
 from flow3r_ros.odometry.uncertainty import (
     Drift,
+    beyond_noise,
+    bridgeable,
     handed_on,
     in_world,
     lost,
@@ -193,8 +195,9 @@ class FrontEnd:
         self._tracked, self._unseen_informative, self._unseen_s = tracked, 0, 0.0
         typical = reference.median_depth
         measured = (self._tracker.noise_px / self._tracker.sigma_px) ** 2
-        own = step_covariance(measured * of_information(tracked.fit.information), typical)
-        drift, more = self._drift.through(reference.view.id, tracked.T_ref_cam)
+        off = beyond_noise(self._tracker.noise_px)
+        own = step_covariance(measured * of_information(tracked.fit.information), typical, off)
+        drift, more = self._drift.through(reference.view.id, tracked.T_ref_cam, off)
         step = in_world(own, pose[:3, :3]) + drift
         if fresh:
             step = step + unseen(seconds, typical)
@@ -204,7 +207,9 @@ class FrontEnd:
             state, reason, self._trouble = TrackingState.DEGRADED, self._trouble, ""
         else:
             reason, self._remark = self._remark or self._verifier.reason, ""
-        wanted = self._wants_keyframe(tracked, reference, verdict.likeness)
+        wanted = state is TrackingState.TRACKING and self._wants_keyframe(
+            tracked, reference, verdict.likeness
+        )
         self.wants_join = wanted and busy
         keyframe = wanted and not busy
         self.keyframes += keyframe
@@ -230,9 +235,9 @@ class FrontEnd:
             settled = self._believed(view, tracked, place, depth, came_from, believed, busy)
             return replace(settled, source=PoseSource.RELOCALISED)
         typical = reference.median_depth
-        state = self._verifier.accept(verdict)
         self._unseen_informative += shows
         self._unseen_s += seconds
+        state = self._verifier.accept(verdict, bridgeable(self._unseen_s))
         self._motion = self._motion.bridged(view.frame.stamp_ns)
         pose = self._motion.pose
         self._tracker.follow(reference, invert(reference.pose) @ pose)

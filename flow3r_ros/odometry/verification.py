@@ -4,7 +4,7 @@ Two kinds of evidence that no pose was found with: the corners that were held ba
 seen where the pose puts them, and the picture itself, which must look like the keyframe warped by
 depth and pose. A camera that sees nothing offers neither, and a pose that repeats a prediction
 explains neither. A jump that the motion before does not lead to needs more of both. What is not
-believed is bridged: DEGRADED at once, LOST after `lost_after` frames.
+believed is bridged: DEGRADED at once, LOST after `lost_after` frames or when motion says no more.
 
 The verifier owns the state.
 """
@@ -75,8 +75,9 @@ class Verifier:
         self.reason = ""
         self.unbelieved = 0
 
-    def accept(self, verdict: Verdict) -> TrackingState:
-        """Take the verdict on a frame; the state after it."""
+    def accept(self, verdict: Verdict, bridgeable: bool = True) -> TrackingState:
+        """Take the verdict on a frame; the state after it. `bridgeable` is whether motion alone
+        still says where the camera is: if not, it is lost without a verdict that it is right."""
         self.reason = verdict.reason
         self.unbelieved = 0 if verdict.believed else self.unbelieved + 1
         if verdict.believed and self.state is TrackingState.LOST:
@@ -86,7 +87,7 @@ class Verifier:
             )
         elif verdict.believed:
             self.state = TrackingState.TRACKING
-        elif self.unbelieved >= self._lost_after:
+        elif self.unbelieved >= self._lost_after or not bridgeable:
             self.state = TrackingState.LOST
         else:
             self.state = TrackingState.DEGRADED

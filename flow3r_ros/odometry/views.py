@@ -20,7 +20,8 @@ class View:
     `frame` the full image and its pinhole; `tracking` gray uint8 `[H, W]` with the pinhole `lens`,
     what corners are followed in; `rgb` and `gray` uint8 on the depth grid with the pinhole
     `camera`; `ignored` bool on the depth grid, None: every pixel counts; `turn` since the frame
-    before, by a gyroscope; `focal` how long the two pinholes are over the given one.
+    before, by a gyroscope; `focal` how long the two pinholes are over the given one, `bend` what
+    radial distortion the calibration left (`straightened`).
     """
 
     frame: Frame
@@ -32,17 +33,40 @@ class View:
     ignored: Bool | None = None
     turn: Turn | None = None
     focal: float = 1.0
+    bend: float = 0.0
 
-    def with_focal(self, focal: float) -> View:
-        """The same through a lens that is `focal` times as long as the given one."""
-        if focal == self.focal:
+    def with_lens(self, focal: float, bend: float) -> View:
+        """The same through a lens that is `focal` times as long as the given one, and bends so."""
+        if (focal, bend) == (self.focal, self.bend):
             return self
         longer = focal / self.focal
         lens, camera = (
             replace(each, fx=longer * each.fx, fy=longer * each.fy)
             for each in (self.lens, self.camera)
         )
-        return replace(self, lens=lens, camera=camera, focal=focal)
+        return replace(self, lens=lens, camera=camera, focal=focal, bend=bend)
+
+    def straightened(self, pixels: Float32) -> Float64:
+        """Positions `[N, 2]` in the tracking image as the pinhole `lens` sees them."""
+        return straightened(pixels, self.lens, self.focal, self.bend)
+
+    def bent(self, pixels: Float64) -> Float64:
+        """Positions `[N, 2]` of the pinhole `lens` in the tracking image."""
+        if not self.bend:
+            return pixels
+        centre, given = _axes(self.lens, self.focal)
+        straight = pixels - centre
+        off = straight
+        for _ in range(3):
+            squared = np.sum((off / given) ** 2, axis=1, keepdims=True)
+            off = straight / (1.0 + self.bend * squared)
+        return np.asarray(centre + off)
+
+    def rays(self, pixels: Float32) -> Float64:
+        """Rays `[N, 3]` with z = 1 of positions `[N, 2]` in the tracking image."""
+        centre, given = _axes(self.lens, self.focal)
+        off = (self.straightened(pixels) - centre) / (self.focal * given)
+        return np.column_stack([off, np.ones(len(off))])
 
     @property
     def id(self) -> int:
@@ -84,3 +108,28 @@ class View:
         return np.where(ahead, there[:, :2] / np.where(ahead, there[:, 2:], 1.0), pixels).astype(
             np.float32
         )
+
+
+def straightened(pixels: Float32 | Float64, lens: Camera, focal: float, bend: float) -> Float64:
+    """Pixels `[N, 2]` without the radial distortion `bend` that a calibration left: each is moved
+    away from the principal point by `bend` times the square of its distance from it, in focal
+    lengths as given (`lens` is `focal` times as long)."""
+    pixels = pixels.astype(np.float64)
+    if not bend:
+        return pixels
+    centre, given = _axes(lens, focal)
+    off = pixels - centre
+    squared = np.sum((off / given) ** 2, axis=1, keepdims=True)
+    return np.asarray(centre + off * (1.0 + bend * squared))
+
+
+def rays_through(rays: Float64, focal: float, longer: float, more_bend: float) -> Float64:
+    """Rays `[N, 3]` with z = 1 of a lens that was `focal` times as long as given, after it became
+    `longer` by a factor and bent by so much more (small: to the first order)."""
+    squared = np.sum((focal * rays[:, :2]) ** 2, axis=1, keepdims=True)
+    return np.column_stack([rays[:, :2] * (1.0 + more_bend * squared) / longer, rays[:, 2]])
+
+
+def _axes(lens: Camera, focal: float) -> tuple[Float64, Float64]:
+    """Principal point and given focal lengths, `[2]` each."""
+    return np.array([lens.cx, lens.cy]), np.array([lens.fx, lens.fy]) / focal
