@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 import rclpy
 from rclpy.context import Context
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.subscription import Subscription
@@ -185,10 +186,13 @@ class World:
             self._changed.notify_all()
 
     def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            return
+        while self._executor.context.ok():
+            try:
+                self._executor.spin_once(timeout_sec=0.2)
+            except InvalidHandle:  # of a subscription that `forget` has just destroyed
+                continue
+            except ExternalShutdownException:
+                return
 
 
 @contextmanager
