@@ -49,11 +49,3 @@ def test_the_memory_curve_has_twelve_moments() -> None:
     (row,) = result["rows"]
     assert row["median"] > 50
     assert "within 2 %" in row["note"]
-
-
-def test_listeners_come_and_go_while_the_world_listens() -> None:
-    with live._playing() as (place, *_):
-        for _ in range(10):
-            for topic in live.TOPICS:
-                place.forget(place.listen(live.NAMESPACE, topic))
-        assert place.diagnostics(2)["lifecycle state"] == "active"
