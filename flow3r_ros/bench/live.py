@@ -163,7 +163,9 @@ def _window(
         return f"{(int(rounds[-1][f'frames {what}']) - int(first[f'frames {what}'])) / took:.1f}"
 
     def latency(which: str) -> str:
-        return f"{np.median([float(values[f'latency {which} [ms]']) for values in rounds[1:]]):.0f}"
+        told = np.array([float(values[f"latency {which} [ms]"]) for values in rounds[1:]])
+        known = told[np.isfinite(told)]  # NaN: nothing was estimated for five seconds
+        return f"{np.median(known):.0f}" if known.size else "none"
 
     return {
         "received /s": rate("received"),
