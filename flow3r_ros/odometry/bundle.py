@@ -268,14 +268,14 @@ def _step(problem: Problem, system: _System, damping: float) -> Problem:
     for slot, index in enumerate(np.flatnonzero(problem.free)):
         poses[index] = rigidified(poses[index] @ se3_exp(twist[6 * slot : 6 * slot + 6]))
     low, high = problem.inverse / 3.0, problem.inverse * 3.0
-    longer, more_bend = float(np.exp(np.clip(twist[-2], -0.1, 0.1))), float(twist[-1])
-    lens = problem.lens
+    longer, bend = float(np.exp(np.clip(twist[-2], -0.1, 0.1))), problem.bend + float(twist[-1])
+    lens, focal = problem.lens, longer * problem.focal
     return replace(
         problem,
         poses=poses,
         inverse=np.clip(problem.inverse + change, low, high),
-        rays=rays_through(problem.rays, problem.focal, longer, more_bend),
+        rays=rays_through(problem.rays, (problem.focal, problem.bend), (focal, bend)),
         lens=replace(lens, fx=longer * lens.fx, fy=longer * lens.fy),
-        focal=longer * problem.focal,
-        bend=problem.bend + more_bend,
+        focal=focal,
+        bend=bend,
     )

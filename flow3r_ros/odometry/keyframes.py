@@ -113,9 +113,8 @@ class KeyframeMap:
         """The lens is as long as this and bends so: pixels stay, their rays change."""
         for keyframe in self.keyframes:
             keyframe.view = keyframe.view.with_lens(focal, bend)
-        self.points.rays[:] = rays_through(
-            self.points.rays, self.focal, focal / self.focal, bend - self.bend
-        )
+        before = (self.focal, self.bend)
+        self.points.rays[:] = rays_through(self.points.rays, before, (focal, bend))
         self.focal, self.focal_sigma, self.bend = focal, sigma, bend
 
     def __len__(self) -> int:

@@ -151,9 +151,7 @@ class Relocaliser:
 def _seen_through(reference: Reference, view: View) -> Reference:
     """A keyframe through the lens as it is known now, with `view`."""
     known, before = reference.points, reference.view
-    rays = rays_through(
-        known.rays, before.focal, view.focal / before.focal, view.bend - before.bend
-    )
+    rays = rays_through(known.rays, (before.focal, before.bend), (view.focal, view.bend))
     return replace(
         reference,
         view=before.with_lens(view.focal, view.bend),

@@ -12,6 +12,9 @@ from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.gyro import Turn
 from flow3r_ros.types import Bool, Camera, Float32, Float64, Frame, UInt8
 
+INVERTED = 5
+"""rounds that invert a radial distortion: it is small"""
+
 
 @dataclass(frozen=True)
 class View:
@@ -52,15 +55,7 @@ class View:
 
     def bent(self, pixels: Float64) -> Float64:
         """Positions `[N, 2]` of the pinhole `lens` in the tracking image."""
-        if not self.bend:
-            return pixels
-        centre, given = _axes(self.lens, self.focal)
-        straight = pixels - centre
-        off = straight
-        for _ in range(3):
-            squared = np.sum((off / given) ** 2, axis=1, keepdims=True)
-            off = straight / (1.0 + self.bend * squared)
-        return np.asarray(centre + off)
+        return bent(pixels, self.lens, self.focal, self.bend)
 
     def rays(self, pixels: Float32) -> Float64:
         """Rays `[N, 3]` with z = 1 of positions `[N, 2]` in the tracking image."""
@@ -114,20 +109,34 @@ def straightened(pixels: Float32 | Float64, lens: Camera, focal: float, bend: fl
     """Pixels `[N, 2]` without the radial distortion `bend` that a calibration left: each is moved
     away from the principal point by `bend` times the square of its distance from it, in focal
     lengths as given (`lens` is `focal` times as long)."""
-    pixels = pixels.astype(np.float64)
-    if not bend:
-        return pixels
     centre, given = _axes(lens, focal)
-    off = pixels - centre
-    squared = np.sum((off / given) ** 2, axis=1, keepdims=True)
-    return np.asarray(centre + off * (1.0 + bend * squared))
+    return np.asarray(centre + given * _widened((pixels - centre) / given, bend))
 
 
-def rays_through(rays: Float64, focal: float, longer: float, more_bend: float) -> Float64:
-    """Rays `[N, 3]` with z = 1 of a lens that was `focal` times as long as given, after it became
-    `longer` by a factor and bent by so much more (small: to the first order)."""
-    squared = np.sum((focal * rays[:, :2]) ** 2, axis=1, keepdims=True)
-    return np.column_stack([rays[:, :2] * (1.0 + more_bend * squared) / longer, rays[:, 2]])
+def bent(pixels: Float64, lens: Camera, focal: float, bend: float) -> Float64:
+    """Where pixels `[N, 2]` are before they are `straightened`."""
+    centre, given = _axes(lens, focal)
+    return np.asarray(centre + given * _narrowed((pixels - centre) / given, bend))
+
+
+def rays_through(rays: Float64, before: tuple[float, float], now: tuple[float, float]) -> Float64:
+    """Rays `[N, 3]` with z = 1 of the same pixels after the lens, (focal, bend), turned out to be
+    another one."""
+    seen = _narrowed(before[0] * rays[:, :2], before[1])
+    return np.column_stack([_widened(seen, now[1]) / now[0], rays[:, 2]])
+
+
+def _widened(off: Float64, bend: float) -> Float64:
+    """Distances `[N, 2]` from the principal point, focal lengths, without the distortion."""
+    return off * (1.0 + bend * np.sum(off * off, axis=1, keepdims=True)) if bend else off
+
+
+def _narrowed(off: Float64, bend: float) -> Float64:
+    """The inverse of `_widened`, by fixed point."""
+    seen = off
+    for _ in range(INVERTED if bend else 0):
+        seen = off / (1.0 + bend * np.sum(seen * seen, axis=1, keepdims=True))
+    return seen
 
 
 def _axes(lens: Camera, focal: float) -> tuple[Float64, Float64]:
