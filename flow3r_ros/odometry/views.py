@@ -7,8 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from flow3r_ros.geometry.correspondence import Picture
+from flow3r_ros.geometry.correspondence import Correspondence, Picture
 from flow3r_ros.geometry.depth_map import DepthMap
+from flow3r_ros.geometry.flow import pixel_grid
 from flow3r_ros.geometry.gyro import Turn
 from flow3r_ros.types import Bool, Camera, Float32, Float64, Frame, UInt8
 
@@ -56,6 +57,18 @@ class View:
     def bent(self, pixels: Float64) -> Float64:
         """Positions `[N, 2]` of the pinhole `lens` in the tracking image."""
         return bent(pixels, self.lens, self.focal, self.bend)
+
+    def straightened_link(self, link: Correspondence) -> Correspondence:
+        """Dense matches of this picture with another one through the same lens, on the depth grid,
+        without what its distortion adds to their flow."""
+        if not self.bend:
+            return link
+        height, width = link.covisibility.shape
+        grid = pixel_grid(width, height).reshape(-1, 2)
+        there = grid + link.flow.reshape(-1, 2)
+        ends = (straightened(each, self.camera, self.focal, self.bend) for each in (there, grid))
+        flow = np.subtract(*ends).astype(np.float32).reshape(height, width, 2)
+        return replace(link, flow=flow)
 
     def rays(self, pixels: Float32) -> Float64:
         """Rays `[N, 3]` with z = 1 of positions `[N, 2]` in the tracking image."""
