@@ -21,6 +21,7 @@ ARGUMENTS = {
     "scale": ("odometry", "scale.source: what makes metres; odometry, camera_height or fixed"),
     "ekf": ("true", "start robot_localization's ekf_node"),
     "costmap": ("true", "start nav2_costmap_2d and its lifecycle manager"),
+    "sensor_frame": ("camera_optical_frame", "frame of the camera, where the costmap's rays begin"),
 }
 NEEDED = {"robot_localization": "ekf", "nav2_costmap_2d": "costmap"}
 """package -> the argument that wants it"""
@@ -59,19 +60,25 @@ def _nodes(context: LaunchContext) -> list:
                 executable="ekf_node",
                 name="ekf_filter_node",
                 parameters=[_recipe("ekf.yaml"), {"odom0": f"{ours}/odometry", **frames, **time}],
+                output="screen",
                 on_exit=launching.on_exit("ekf_node", "shutdown"),
             )
         )
     if _is(values["costmap"]):
         frames = {"global_frame": odom, "robot_base_frame": base}
-        seen = {"obstacles.flow3r.topic": f"{ours}/obstacles"}
+        source = "obstacles.flow3r"
+        seen = {
+            f"{source}.topic": f"{ours}/obstacles",
+            f"{source}.sensor_frame": values["sensor_frame"],
+        }
         nodes += [
             Node(
                 package="nav2_costmap_2d",
                 executable="nav2_costmap_2d",
-                namespace="local_costmap",
-                name="local_costmap",
+                namespace="costmap",  # both as Humble's program names itself
+                name="costmap",
                 parameters=[_recipe("nav2_costmap.yaml"), {**frames, **seen, **time}],
+                output="screen",
                 on_exit=launching.on_exit("nav2_costmap_2d", "shutdown"),
             ),
             Node(
@@ -79,6 +86,7 @@ def _nodes(context: LaunchContext) -> list:
                 executable="lifecycle_manager",
                 name="lifecycle_manager_costmap",
                 parameters=[_recipe("nav2_costmap.yaml"), time],
+                output="screen",
             ),
         ]
     return nodes

@@ -3,12 +3,10 @@ images; memory over time."""
 
 from __future__ import annotations
 
-import os
 import threading
-from pathlib import Path
 from typing import Any
 
-from flow3r_ros.bench.node_world import world
+from flow3r_ros.bench.node_world import NodeProcess, world
 from flow3r_ros.bench.suites import Timing, row
 
 OVERHEAD_FRAMES, OVERHEAD_RATE = 400, 16.0
@@ -78,7 +76,7 @@ def _stream(
         curve: list[float] = []
         ended = threading.Event()
         watcher = threading.Thread(
-            target=_watch_memory, args=(node.pid, seconds / MOMENTS, curve, ended)
+            target=_watch_memory, args=(node, seconds / MOMENTS, curve, ended)
         )
         watcher.start()
         try:
@@ -95,7 +93,8 @@ def _stream(
     return (frames - received, frames, received, estimated, dropped), curve[-MOMENTS:]
 
 
-def _watch_memory(pid: int, period: float, curve: list[float], ended: threading.Event) -> None:
+def _watch_memory(
+    node: NodeProcess, period: float, curve: list[float], ended: threading.Event
+) -> None:
     while not ended.wait(period):
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        curve.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+        curve.append(node.resident_mb())

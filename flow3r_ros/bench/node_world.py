@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,8 +17,10 @@ from typing import IO, Any
 import numpy as np
 import rclpy
 from rclpy.context import Context
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.subscription import Subscription
 
 from flow3r_ros.errors import EvaluationError
 from flow3r_ros.ros.dds_profile import VARIABLES, profile_path
@@ -27,6 +29,14 @@ from flow3r_ros.wire.outputs import TOPICS
 
 DIAGNOSTICS_WITHIN_S = 20.0
 _PROGRAM = (sys.executable, "-m", "flow3r_ros.bench.nodes")
+_NODES = {
+    "ours": (*_PROGRAM, "ours"),
+    "plain": (*_PROGRAM, "plain"),
+    "shipped": (sys.executable, "-m", "flow3r_ros.cli", "node"),
+}
+"""what can be started: our node and a straightforward one with an engine that takes no time, and
+the node as it is"""
+TICK = os.sysconf("SC_CLK_TCK")
 
 
 class NodeProcess:
@@ -41,10 +51,28 @@ class NodeProcess:
         self._process.send_signal(signal.SIGINT)
         self._process.wait(10)
 
+    def must_run(self) -> None:
+        """Raises EvaluationError when it has ended."""
+        if self._process.poll() is not None:
+            raise EvaluationError(
+                f"the node under measurement ended with exit code {self._process.returncode}",
+                "start flow3r node by hand to see why",
+            )
+
     def times(self) -> list[float]:
         """One number for every image, in order."""
         self._output.seek(0)
         return [float(line) for line in self._output.read().split()]
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU that all its threads took so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICK
+
+    def resident_mb(self) -> float:
+        """Its resident memory."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 class World:
@@ -70,7 +98,7 @@ class World:
     def start(self, kind: str, namespace: str) -> Iterator[NodeProcess]:
         """A node process, killed at the end if it still runs."""
         with tempfile.TemporaryFile("w+") as output:
-            command = [*_PROGRAM, kind, "--ros-args", "-r", f"__ns:={namespace}"]
+            command = [*_NODES[kind], "--ros-args", "-r", f"__ns:={namespace}"]
             process = subprocess.Popen(
                 command, env=self._environment, stdout=output, stderr=subprocess.DEVNULL, text=True
             )
@@ -83,15 +111,42 @@ class World:
 
     def listen_to_everything(self, namespace: str) -> None:
         """Subscribe to every output of a node; the bytes are taken and thrown away."""
-        for topic, type_name in TOPICS.items():
-            durability = (
-                DurabilityPolicy.TRANSIENT_LOCAL if topic == "~/map" else DurabilityPolicy.VOLATILE
-            )
-            qos = QoSProfile(depth=5, durability=durability)
-            name = topic.replace("~", f"{namespace}/flow3r")
-            self._node.create_subscription(
-                class_of(type_name), name, lambda data: None, qos, raw=True
-            )
+        for topic in TOPICS:
+            self.listen(namespace, topic)
+
+    def listen(
+        self, namespace: str, topic: str, heard: Callable[[bytes], None] = lambda data: None
+    ) -> Subscription:
+        """Subscribe to one output of a node; `heard` gets the bytes."""
+        durability = (
+            DurabilityPolicy.TRANSIENT_LOCAL if topic == "~/map" else DurabilityPolicy.VOLATILE
+        )
+        return self._node.create_subscription(
+            class_of(TOPICS[topic]),
+            topic.replace("~", f"{namespace}/flow3r"),
+            heard,
+            QoSProfile(depth=5, durability=durability),
+            raw=True,
+        )
+
+    def forget(self, subscription: Subscription) -> None:
+        """Listen to it no longer."""
+        self._node.destroy_subscription(subscription)
+
+    @contextmanager
+    def camera(self, clip: Path, frames: int, namespace: str) -> Iterator[Callable[[float], None]]:
+        """A process that plays the first `frames` of a clip to and fro; gives a function that sets
+        images a second (0 at first)."""
+        program = (sys.executable, "-m", "flow3r_ros.bench.clip_camera")
+        command = [*program, str(clip), str(frames), namespace]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "text": True, "bufsize": 1}
+        with subprocess.Popen(command, env=self._environment, **pipes) as process:
+            assert process.stdin is not None
+            write = process.stdin.write
+            try:
+                yield lambda rate: (write(f"{rate}\n"), None)[1]
+            finally:
+                process.kill()
 
     def play(self, frames: int, rate: float, reliability: str, *namespaces: str) -> tuple[int, ...]:
         """A camera process serves the namespaces in turn, until a round of diagnostics after the
@@ -116,10 +171,10 @@ class World:
                 process.kill()
         return tuple(int(count) for count in first.split())
 
-    def diagnostics(self) -> dict[str, str]:
-        """The values of the next but one round: it was made after the call."""
+    def diagnostics(self, rounds: int = 2) -> dict[str, str]:
+        """The values some rounds on; the next but one was surely made after the call."""
         with self._changed:
-            wanted = self._rounds + 2
+            wanted = self._rounds + rounds
             if not self._changed.wait_for(lambda: self._rounds >= wanted, DIAGNOSTICS_WITHIN_S):
                 raise EvaluationError("the node under measurement gives no diagnostics")
             return self._values
@@ -131,10 +186,13 @@ class World:
             self._changed.notify_all()
 
     def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            return
+        while self._executor.context.ok():
+            try:
+                self._executor.spin_once(timeout_sec=0.2)
+            except InvalidHandle:  # of a subscription that `forget` has just destroyed
+                continue
+            except ExternalShutdownException:
+                return
 
 
 @contextmanager

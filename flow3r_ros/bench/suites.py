@@ -4,8 +4,9 @@ docs/performance.md.
 A suite is a function of `thorough` (take the full length of time where a suite has a long part)
 that returns `rows`, one dict a measurement: `name`, `median`, `unit`, and where they apply `p10`,
 `p90`, `baseline` (what it stands beside), `baseline_median`, `ratio` (baseline over ours: above one
-is faster) and `note`; other scalars of the result are facts that are printed below the table. What
-is compared is measured in turns, so that a busy machine hurts both alike.
+is faster) and `note`; `table`, dicts of text with the same keys, is printed as it is; other scalars
+of the result are facts that are printed below. What is compared is measured in turns, so that a
+busy machine hurts both alike.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ def render_suites(result: Mapping[str, Any]) -> str:
     for name, suite in result["suites"].items():
         parts.append(f"## {name}\n")
         parts.append(_rows(suite.get("rows", [])))
-        facts = {key: value for key, value in suite.items() if key != "rows"}
+        parts.append(_table(suite.get("table", [])))
+        facts = {key: value for key, value in suite.items() if key not in ("rows", "table")}
         parts.append("\n".join(f"- {key}: {_value(value)}" for key, value in facts.items()) + "\n")
     return "\n".join(part for part in parts if part.strip())
 
@@ -157,6 +159,14 @@ def _rows(rows: list[dict[str, Any]]) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _table(entries: list[dict[str, str]]) -> str:
+    """Entries with the same keys, as they are."""
+    if not entries:
+        return ""
+    lines = [list(entries[0]), ["---"] * len(entries[0]), *(list(e.values()) for e in entries)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
 
 
 def _value(value: Any) -> str:

@@ -27,6 +27,8 @@ SUITES = {
     "refine": "flow3r_ros.bench.maps:bench_refine",
     "relocalisation": "flow3r_ros.bench.relocalisation:bench_relocalisation",
     "map_hour": "flow3r_ros.bench.map_hour:bench_map_hour",
+    "rates": "flow3r_ros.bench.live:bench_rates",
+    "memory": "flow3r_ros.bench.live:bench_memory",
 }
 TRUST = {
     "faults": ("clips", "model"),
@@ -36,9 +38,11 @@ TRUST = {
     "refine": ("clips", "model"),
     "relocalisation": ("clips", "model"),
     "map_hour": (),
+    "rates": (),
+    "memory": (),
 }
-"""suites about trust and maps instead of speed, and the options they take; they run when they are
-named"""
+"""suites about trust, maps and the whole node, not the speed of the parts, and the options they
+take; they run when they are named"""
 
 
 def bench(

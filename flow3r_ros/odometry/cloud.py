@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flow3r_ros.geometry.camera import rays
 from flow3r_ros.geometry.lie import apply
 from flow3r_ros.types import Bool, Camera, Estimate, Float32, UInt8
 
@@ -28,67 +27,87 @@ _BITS = 21
 _OFFSET = 1 << (_BITS - 1)
 
 
-def depth_edges(depth: Float32, ratio: float) -> Bool:
-    """True where the depth jumps by more than `ratio` of itself within 3x3 pixels, or is invalid
-    nearby; bool `[h, w]`."""
+def log_depth(depth: Float32) -> Float32:
+    """Logarithm of a depth map `[h, w]`, NaN where there is none: equal ratios of depth are equal
+    differences."""
     valid = np.isfinite(depth) & (depth > 0)
     log = np.log(np.where(valid, depth, 1.0)).astype(np.float32)
-    kernel = np.ones((3, 3), dtype=np.uint8)
-    jump = cv2.dilate(log, kernel) - cv2.erode(log, kernel)
-    return np.asarray((jump > np.log1p(ratio)) | ~valid)
+    log[~valid] = np.nan
+    return log
 
 
-def alone(depth: Float32, camera: Camera) -> Bool:
-    """True where fewer than `ALONE` of the 5x5 pixels around lie at a pixel's depth `[h, w]` of
-    `camera`, or depth is invalid; bool `[h, w]`."""
-    valid = np.isfinite(depth) & (depth > 0)
-    log = np.where(valid, np.log(np.where(valid, depth, 1.0)), np.inf).astype(np.float32)
-    padded = np.pad(log, 2, constant_values=np.inf)
-    rows, columns = depth.shape
-    count = np.full(depth.shape, -1, np.int8)
+def depth_edges(log: Float32, ratio: float) -> Bool:
+    """True where the depth of `log_depth` jumps by more than `ratio` of itself within 3x3 pixels,
+    or there is none nearby; bool `[h, w]`."""
+    known, kernel = _without_nan(log), np.ones((3, 3), dtype=np.uint8)
+    jump = cv2.dilate(known, kernel) - cv2.erode(known, kernel)
+    return np.asarray((jump > np.log1p(ratio)) | np.isnan(log))
+
+
+def alone(log: Float32, camera: Camera) -> Bool:
+    """True where fewer than `ALONE` of the 5x5 pixels around lie at the depth of a pixel of
+    `log_depth` `[h, w]` of `camera`, or there is none; bool `[h, w]`."""
     near = np.float32(SAME_DEPTH / camera.fx)
-    with np.errstate(invalid="ignore"):
-        for row in range(5):
-            for column in range(5):
-                other = padded[row : row + rows, column : column + columns]
-                count += np.abs(other - log) < near
-    return np.asarray((count < ALONE) | ~valid)
+    count = np.zeros(log.shape, np.uint8)
+    for row, column in _HALF_AROUND:  # what is near to one is near to the other
+        this, other = _shifted(row), _shifted(-row)
+        left, right = _shifted(column), _shifted(-column)
+        apart = cv2.absdiff(log[this, left], log[other, right])
+        same = (apart < near).view(np.uint8)
+        count[this, left] += same
+        count[other, right] += same
+    return np.asarray((count < ALONE) | np.isnan(log))
 
 
-def seen_flatly(depth: Float32, camera: Camera) -> Bool:
-    """True where the surface's normal is almost at right angles to the way of sight
-    (`FLATTEST`), bool `[h, w]`.
+_HALF_AROUND = [(0, 1), (0, 2), *((row, column) for row in (1, 2) for column in range(-2, 3))]
+"""half of the 24 steps to the pixels around one; the others are their opposites"""
+
+
+def _shifted(step: int) -> slice:
+    """The part of an axis that is still inside after so many steps ahead."""
+    return slice(max(0, -step), min(0, -step) or None)
+
+
+def seen_flatly(log: Float32, camera: Camera) -> Bool:
+    """True where the normal of the surface of `log_depth` is almost at right angles to the way of
+    sight (`FLATTEST`), bool `[h, w]`.
 
     With q = log z the normal is (-fx dq/du, -fy dq/dv, 1 + x fx dq/du + y fy dq/dv), whose product
     with the ray (x, y, 1) is 1.
     """
-    valid = np.isfinite(depth) & (depth > 0)
-    log = cv2.blur(np.log(np.where(valid, depth, 1.0)).astype(np.float32), (3, 3))
-    across = camera.fx * cv2.Sobel(log, cv2.CV_32F, 1, 0, ksize=1, scale=0.5)
-    down = camera.fy * cv2.Sobel(log, cv2.CV_32F, 0, 1, ksize=1, scale=0.5)
-    ray = rays(camera)
-    along = 1 + ray[..., 0] * across + ray[..., 1] * down
+    smooth = cv2.blur(_without_nan(log), (3, 3))
+    across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=1, scale=0.5 * camera.fx)
+    down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=1, scale=0.5 * camera.fy)
+    x = ((np.arange(camera.width) - camera.cx) / camera.fx).astype(np.float32)
+    y = ((np.arange(camera.height) - camera.cy) / camera.fy).astype(np.float32)[:, None]
+    along = 1 + x * across + y * down
     normal2 = across * across + down * down + along * along
-    ray2 = 1 + np.sum(ray * ray, axis=-1)
-    return np.asarray(normal2 * ray2 > 1 / FLATTEST**2)
+    return np.asarray(normal2 * (1 + x * x + y * y) > np.float32(1 / FLATTEST**2))
+
+
+def _without_nan(log: Float32) -> Float32:
+    known = log.copy()
+    cv2.patchNaNs(known, 0.0)
+    return known
 
 
 def worth_showing(estimate: Estimate, edge_ratio: float) -> Bool:
     """Pixels worth a point, bool `[h, w]`: with a depth (what is not sure enough has none), not
     moving, not on a depth edge, not alone, not seen flatly."""
-    return np.asarray(
-        ~estimate.moving
-        & ~depth_edges(estimate.depth, edge_ratio)
-        & ~alone(estimate.depth, estimate.camera)
-        & ~seen_flatly(estimate.depth, estimate.camera)
-    )
+    log, camera = log_depth(estimate.depth), estimate.camera
+    refused = estimate.moving | depth_edges(log, edge_ratio)
+    return np.asarray(~(refused | alone(log, camera) | seen_flatly(log, camera)))
 
 
 def select_points(estimate: Estimate, edge_ratio: float) -> tuple[Float32, UInt8, Float32]:
     """Points of one estimate worth showing: xyz float32 `[n, 3]` in the optical frame, rgb uint8
     `[n, 3]`, confidence float32 `[n]`."""
-    keep = worth_showing(estimate, edge_ratio)
-    return estimate.points()[keep], estimate.rgb[keep], estimate.confidence[keep]
+    keep = np.flatnonzero(worth_showing(estimate, edge_ratio))  # faster than a mask
+    return (
+        estimate.points().reshape(-1, 3).take(keep, axis=0),
+        estimate.rgb.reshape(-1, 3).take(keep, axis=0),
+        estimate.confidence.reshape(-1).take(keep),
+    )
 
 
 class VoxelMap:
@@ -118,8 +137,9 @@ class VoxelMap:
         self._time += 1
         world = apply(estimate.T_odom_cam, xyz.astype(np.float64))
         cells = np.floor(world / self.voxel).astype(np.int64) + _OFFSET
-        near = np.all((cells >= 0) & (cells < 2 * _OFFSET), axis=1)
-        cells, world, rgb, confidence = cells[near], world[near], rgb[near], confidence[near]
+        near = np.logical_and.reduce([(axis >= 0) & (axis < 2 * _OFFSET) for axis in cells.T])
+        if not near.all():
+            cells, world, rgb, confidence = cells[near], world[near], rgb[near], confidence[near]
         keys = (cells[:, 0] << (2 * _BITS)) | (cells[:, 1] << _BITS) | cells[:, 2]
         unique, inverse = np.unique(keys, return_inverse=True)
         values = np.concatenate([world, rgb.astype(np.float64), confidence[:, None]], axis=1)

@@ -12,6 +12,7 @@ from flow3r_ros.errors import FrameError
 from flow3r_ros.types import UInt8
 from flow3r_ros.wire import jpeg
 from flow3r_ros.wire.limits import FORMATS, check_size, encoded_size
+from flow3r_ros.wire.payload import payload
 from flow3r_ros.wire.tones import Tones
 
 
@@ -29,7 +30,7 @@ def decode_compressed(message: Any, tones: Tones) -> UInt8:
             f"'{form}' is a depth image, not a picture",
             "choose the topic of the camera's pictures",
         )
-    data = np.frombuffer(message.data, dtype=np.uint8)
+    data = payload(message.data)
     as_rgb = "compressed rgb" in form.lower()
     return decode_bytes(data, f"compressed image ('{form}')", tones, as_rgb)
 

@@ -18,6 +18,7 @@ from flow3r_ros.types import Float32
 from flow3r_ros.wire.compressed import decode_unchanged
 from flow3r_ros.wire.encodings import view_pixels
 from flow3r_ros.wire.limits import check_size
+from flow3r_ros.wire.payload import payload
 
 _RAW: dict[str, tuple[type[np.generic], float]] = {
     "32fc1": (np.float32, 1.0),
@@ -56,7 +57,7 @@ def _raw(message: Any) -> Float32:
 
 
 def _packed(message: Any) -> Float32:
-    form, data = str(message.format), bytes(message.data)
+    form, data = str(message.format), payload(message.data).tobytes()
     at = data.find(_PNG, 0, _HEADER + len(_PNG))
     if at < 0:
         raise FrameError(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from flow3r_ros.errors import FrameError
 from flow3r_ros.types import UInt8
 from flow3r_ros.wire.limits import check_size
+from flow3r_ros.wire.payload import payload
 from flow3r_ros.wire.planar import PLANAR, decode_planar
 from flow3r_ros.wire.tones import Tones
 
@@ -150,7 +151,7 @@ def view_pixels(message: Any, dtype: type[np.generic], channels: int) -> Array:
             "bad_step",
             f"{message.encoding} image of width {width} needs a step of {row} bytes, has {step}",
         )
-    data = np.frombuffer(message.data, dtype=np.uint8)
+    data = payload(message.data)
     if data.size < (height - 1) * step + row:
         raise FrameError(
             "corrupt_image", f"image of {height} rows of {step} bytes holds only {data.size} bytes"

@@ -14,6 +14,7 @@ import numpy as np
 
 from flow3r_ros.errors import FrameError
 from flow3r_ros.types import UInt8
+from flow3r_ros.wire.payload import payload
 
 PLANAR = ("nv12", "nv21", "nv16", "nv24", "i420", "yv12")
 """encodings that `decode_planar` understands"""
@@ -36,7 +37,7 @@ def decode_planar(message: Any, encoding: str) -> UInt8:
     Raises FrameError with reason `bad_size` (odd width or height), `bad_step` or `corrupt_image`.
     """
     share = _COLOUR_BYTES.get(encoding, 0.5)
-    data = np.frombuffer(message.data, dtype=np.uint8)
+    data = payload(message.data)
     height, width, step = _layout(message, data.size, share)
     if width % 2 or height % 2:
         raise FrameError("bad_size", f"{encoding} image of {width}x{height}: sizes must be even")

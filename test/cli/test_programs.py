@@ -39,6 +39,24 @@ def test_without_our_messages(program: str) -> None:
     assert "make setup" in done.stderr
 
 
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_signal_while_the_node_is_loading_ends_it_quietly(number: str) -> None:
+    """As Ctrl-C right after `ros2 launch`: torch alone takes seconds."""
+    code = f"""
+import os, signal, sys
+class Signalled:
+    def find_spec(self, name, *_):
+        if name == "flow3r_ros.ros.process":
+            os.kill(os.getpid(), signal.{number})
+sys.meta_path.insert(0, Signalled())
+from flow3r_ros.cli import programs
+sys.exit(programs.node(["program"]))
+"""
+    pytest.importorskip("rclpy", reason="rclpy is not installed")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("package", ["sensor_msgs_py", "tf_transformations"])
 def test_the_example_consumer_names_the_package_it_lacks(package: str) -> None:
     pytest.importorskip("rclpy", reason="rclpy is not installed")

@@ -8,7 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flow3r_ros.odometry.cloud import VoxelMap, alone, depth_edges, seen_flatly, select_points
+from flow3r_ros.odometry.cloud import (
+    VoxelMap,
+    alone,
+    depth_edges,
+    log_depth,
+    seen_flatly,
+    select_points,
+)
 from flow3r_ros.types import Camera, Estimate, Float64, PoseSource, ScaleState, TrackingState
 
 CAMERA = Camera(40, 30, 40.0, 40.0, 19.5, 14.5)
@@ -43,18 +50,18 @@ def shifted(x: float) -> Float64:
 
 def test_a_jump_of_depth_is_an_edge_on_both_sides_and_a_slope_is_not() -> None:
     depth = np.tile(np.where(np.arange(20) < 10, 1.0, 2.0).astype(np.float32), (9, 1))
-    edges = depth_edges(depth, 0.05)
+    edges = depth_edges(log_depth(depth), 0.05)
     assert edges[4].nonzero()[0].tolist() == [9, 10]
     slope = np.tile(1.02 ** np.arange(20, dtype=np.float32), (9, 1))
-    assert not depth_edges(slope, 0.05).any()
-    assert depth_edges(slope, 0.03).any()
+    assert not depth_edges(log_depth(slope), 0.05).any()
+    assert depth_edges(log_depth(slope), 0.03).any()
 
 
 def test_unknown_depth_and_its_neighbours_are_edges() -> None:
     depth = np.full((9, 9), 3.0, np.float32)
     depth[4, 4] = np.nan
     depth[0, 0] = -1.0
-    edges = depth_edges(depth, 0.05)
+    edges = depth_edges(log_depth(depth), 0.05)
     assert edges[3:6, 3:6].all()
     assert edges[0:2, 0:2].all()
     assert not edges[7:, 7:].any()
@@ -64,22 +71,22 @@ def test_a_few_pixels_in_front_of_a_wall_are_alone_and_a_thin_post_is_not() -> N
     depth = np.full((30, 40), 4.0, np.float32)
     depth[10, 10] = depth[10, 11] = depth[11, 10] = 2.0
     depth[5:25, 30:32] = 2.0
-    lonely = alone(depth, CAMERA)
+    lonely = alone(log_depth(depth), CAMERA)
     assert lonely[10, 10]
     assert lonely[11, 10]
     assert not lonely[8:22, 30:32].any()
     assert not lonely[0:8, 0:28].any()
     depth[20, 20] = np.nan
-    assert alone(depth, CAMERA)[20, 20]
+    assert alone(log_depth(depth), CAMERA)[20, 20]
 
 
 def test_a_floor_far_away_is_seen_flatly_and_a_wall_is_not() -> None:
     below_horizon = np.arange(30) + 1.0
     depth = np.tile((0.3 * 200 / below_horizon).astype(np.float32)[:, None], (1, 40))
-    flat = seen_flatly(depth, Camera(40, 30, 200.0, 200.0, 19.5, -1.0))
+    flat = seen_flatly(log_depth(depth), Camera(40, 30, 200.0, 200.0, 19.5, -1.0))
     assert flat[2:9].all(), "less than 9.5 of 200 pixels below the horizon"
     assert not flat[16:].any()
-    assert not seen_flatly(np.full((30, 40), 2.0, np.float32), CAMERA).any()
+    assert not seen_flatly(log_depth(np.full((30, 40), 2.0, np.float32)), CAMERA).any()
 
 
 def test_only_still_points_with_a_depth_off_the_edges_are_shown() -> None:

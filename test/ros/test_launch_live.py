@@ -3,10 +3,13 @@ colcon has installed the package; `launch`, `launch_ros` and `ros2` are not on P
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,14 +46,20 @@ class Launched:
 
 
 @contextmanager
-def launched(domain: int, file: str, *arguments: str, path: str = "") -> Iterator[Launched]:
-    """`ros2 launch flow3r_ros FILE ...`, ended by Ctrl-C in the end; `path` comes first on PATH."""
+def launched(
+    domain: int, file: str, *arguments: str, path: str = "", prefix: str = ""
+) -> Iterator[Launched]:
+    """`ros2 launch flow3r_ros FILE ...`, ended by Ctrl-C in the end; `path` comes first on PATH,
+    and packages are also looked for in `prefix`."""
     package = () if Path(file).is_absolute() else ("flow3r_ros",)
     command = ["ros2", "launch", *package, file, *arguments]
     environment = os.environ | {
         "ROS_DOMAIN_ID": str(domain),
         "PYTHONUNBUFFERED": "1",
         "PATH": os.pathsep.join(filter(None, (path, os.environ["PATH"]))),
+        "AMENT_PREFIX_PATH": os.pathsep.join(
+            filter(None, (prefix, os.environ["AMENT_PREFIX_PATH"]))
+        ),
     }
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
@@ -98,6 +107,17 @@ def test_a_node_that_is_killed_ends_the_launch_with_exit_code_1() -> None:
         os.kill(pid, signal.SIGKILL)
         assert run.ended() == 1
         assert "flow3r died with exit code -9" in run.output()
+
+
+def test_a_node_that_is_killed_is_started_again_on_request() -> None:
+    domain = fresh_domain()
+    with launched(domain, "robot.launch.py", "respawn:=true") as run, Client(domain) as client:
+        started = "process started with pid ["
+        client.wait(lambda: started in run.output(), 20.0, "the node's process")
+        os.kill(int(run.output().split(started)[1].split("]")[0]), signal.SIGKILL)
+        client.wait(lambda: run.output().count(started) == 2, 20.0, "the node once more")
+        assert parameters(client, "node.odom_frame") == ["odom"], "the new one answers"
+        assert run.process.poll() is None
 
 
 def test_rviz_that_is_not_there_is_said_before_anything_starts() -> None:
@@ -169,3 +189,68 @@ def test_a_replay_plays_once_the_node_is_active_and_ends_with_the_bag(
         assert output.index("licence of its weights") < output.index(f"played bag play {bag}")
         assert "process has finished cleanly" in output
         assert ("ros2 bag play ended with exit code 1" in output) == (code == 1)
+
+
+STAND_IN = """#!{python}
+import json, sys
+import rclpy
+from rclpy.node import Node
+rclpy.init(args=sys.argv)
+node = Node({name!r}, cli_args={arguments}, automatically_declare_parameters_from_overrides=True)
+values = {{name: p.value for name, p in node.get_parameters_by_prefix("").items()}}
+print("STOOD IN", json.dumps([node.get_fully_qualified_name(), values]), flush=True)
+try:
+    rclpy.spin(node)
+except BaseException:
+    sys.exit(0)
+"""
+COSTMAP_OF = {
+    "humble": ("costmap", ["--ros-args", "-r", "__ns:=/costmap", "-r", "costmap:__node:=costmap"]),
+    "jazzy": ("costmap", []),
+}
+"""how the costmap's own program names its node: Humble's names it itself, whatever launch says"""
+
+
+def stand_in(prefix: Path, package: str, program: str, name: str, arguments: list[str]) -> None:
+    """A package with one program that tells its node's name and its parameters: Nav2 and
+    robot_localization need apt."""
+    index = prefix / "share/ament_index/resource_index/packages"
+    index.mkdir(parents=True, exist_ok=True)
+    (index / package).touch()
+    file = prefix / "lib" / package / program
+    file.parent.mkdir(parents=True)
+    file.write_text(STAND_IN.format(python=sys.executable, name=name, arguments=arguments))
+    file.chmod(0o755)
+
+
+@pytest.mark.parametrize("distribution", COSTMAP_OF)
+def test_filter_costmap_and_manager_get_their_recipes(tmp_path: Path, distribution: str) -> None:
+    stand_in(tmp_path, "robot_localization", "ekf_node", "ekf_filter_node", [])
+    stand_in(tmp_path, "nav2_costmap_2d", "nav2_costmap_2d", *COSTMAP_OF[distribution])
+    stand_in(tmp_path, "nav2_lifecycle_manager", "lifecycle_manager", "lifecycle_manager", [])
+    domain = fresh_domain()
+    arguments = ("base_frame:=body", "odom_frame:=odo", "use_sim_time:=true", "sensor_frame:=eye")
+    with (
+        launched(domain, "navigation.launch.py", *arguments, prefix=str(tmp_path)) as run,
+        Client(domain) as client,
+    ):
+        client.wait(
+            lambda: run.output().count("STOOD IN") == 3 or run.process.poll() is not None,
+            60.0,
+            "the three programs",
+        )
+        told = [json.loads(line) for line in re.findall(r"STOOD IN (.*)", run.output())]
+        of = {name.rsplit("/", 1)[-1]: (name, values) for name, values in told}
+        name, costmap = of["costmap"]
+        assert of["lifecycle_manager_costmap"][1]["node_names"] == [name.lstrip("/")]
+        ekf = of["ekf_filter_node"][1]
+        assert (ekf["odom0"], ekf["base_link_frame"], ekf["odom_frame"], ekf["frequency"]) == (
+            "/flow3r/odometry", "body", "odo", 30.0,
+        )  # fmt: skip
+        assert (costmap["global_frame"], costmap["robot_base_frame"]) == ("odo", "body")
+        assert costmap["obstacles.flow3r.topic"] == "/flow3r/obstacles"
+        assert costmap["obstacles.flow3r.sensor_frame"] == "eye"
+        assert costmap["plugins"] == ["obstacles", "inflation"]
+        assert all(values["use_sim_time"] for _, values in told)
+        names = ("node.publish_tf", "scale.source", "node.base_frame")
+        assert parameters(client, *names) == [False, "odometry", "body"]

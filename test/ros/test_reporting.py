@@ -1,0 +1,46 @@
+"""What the node says once a second, in the test's own process."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+
+from flow3r_ros.config import Config
+from flow3r_ros.ros.messages import make
+from flow3r_ros.ros.once import Once
+from flow3r_ros.ros.reporting import Reporting
+from flow3r_ros.wire.transforms import header_of
+from test.ros.harness import fresh_domain
+
+NOW_NS = 1_700_000_000_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("offset_s", "words"),
+    [(0.25, "0.250 s ahead of this node's clock"), (-60.0, "60.000 s behind this node's clock")],
+)
+def test_stamps_far_from_the_clock_are_said_once_with_the_offset(
+    offset_s: float, words: str
+) -> None:
+    context, said = Context(), []
+    rclpy.init(context=context, domain_id=fresh_domain())
+    node = rclpy.create_node("flow3r", context=context)
+    logger: Any = SimpleNamespace(warning=said.append)
+    reporting = Reporting(node, Config(), Once(logger), lambda: ("active", None, None, None))
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    image = make("sensor_msgs/msg/Image")
+    for late_s in (0.0, -offset_s, -offset_s):
+        stamp_ns = NOW_NS - int(late_s * 1e9)
+        image.header = header_of(make, stamp_ns, "camera")
+        reporting.received(image, NOW_NS)
+        executor.spin_once()  # the report, a second later
+        assert len(said) == (late_s != 0.0), said
+    assert words in said[0]
+    executor.shutdown()
+    rclpy.shutdown(context=context)
