@@ -59,6 +59,7 @@ class Drive(Case):
     """far off, so that it shines on everything alike"""
 
     def frames(self) -> Iterator[Frame]:
+        """Rendered one after the other."""
         atlas = texture_atlas("photographs")
         for index, pose in enumerate(self._way):
             here = invert(self._way[0]) @ pose
@@ -67,6 +68,7 @@ class Drive(Case):
             yield Frame(index, index * PERIOD_NS, rgb, CAMERA)
 
     def poses(self) -> dict[int, Float64]:
+        """Every frame's."""
         return dict(enumerate(self._way))
 
     @cached_property
@@ -99,10 +101,12 @@ class TwinCorridor(Drive):
     name, step = "the same corridor again and again", 0.05
 
     def pose(self, way: float) -> Float64:
+        """Forward, looking 8 degrees down."""
         sway = 0.1 * np.sin(TURN * way)
         return rigid(so3_exp([0.0, sway, 0.0]) @ so3_exp([-0.14, 0.0, 0.0]), [sway, 0.0, way])
 
     def build(self, builder: SceneBuilder) -> None:
+        """One long room with boxes."""
         half = np.array([1.2, 1.3, 40.0])
         builder.add(Shape.ROOM, half, rigid(np.eye(3), [0.0, -0.7, 36.0]), repeats=2.0 / REPEAT)
         for stretch in range(STRETCHES):
@@ -111,6 +115,7 @@ class TwinCorridor(Drive):
                 builder.add(Shape.BOX, np.array([side, tall, side]), place, repeats=1.2)
 
     def alike(self, scene: Scene) -> Scene:
+        """The boxes of all stretches look like those of the first."""
         like = np.r_[0, np.tile(1 + np.arange(len(BOXES)), STRETCHES)]
         looks = ("tile", "offset", "gain", "bias")
         return replace(scene, **{name: getattr(scene, name)[like] for name in looks})
@@ -123,10 +128,12 @@ class RepeatedWall(Drive):
     light = np.array([0.0, 0.0, -1e4])
 
     def pose(self, way: float) -> Float64:
+        """Forward, looking 8 degrees down."""
         sway = 0.15 * np.sin(TURN * way)
         return rigid(so3_exp([0.0, sway, 0.0]), [way, sway, 0.0])
 
     def build(self, builder: SceneBuilder) -> None:
+        """The wall alone."""
         place = rigid(np.eye(3), [0.0, 0.0, 2.1])
         builder.add(Shape.BOX, np.array([40.0, 5.0, 0.1]), place, repeats=2.0 / REPEAT)
 
@@ -137,6 +144,7 @@ class Mirrored(Case):
     name = "a room and its mirror image"
 
     def frames(self) -> Iterator[Frame]:
+        """The clip, then its mirror image."""
         with open_source(CLIP) as source:
             seen = list(source)
         yield from seen
@@ -146,6 +154,7 @@ class Mirrored(Case):
             yield replace(frame, id=frame.id + len(seen), stamp_ns=frame.stamp_ns + begins, rgb=rgb)
 
     def poses(self) -> dict[int, Float64]:
+        """Of the clip; they judge nothing but that a loop leaves it."""
         with open_source(CLIP) as source:
             return {frame.id: np.eye(4) for frame in source}
 
