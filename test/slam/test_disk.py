@@ -14,7 +14,7 @@ import pytest
 from flow3r_ros.config import SlamSettings
 from flow3r_ros.errors import ConfigError, InputError, OutputError
 from flow3r_ros.geometry.depth_map import DepthMap
-from flow3r_ros.geometry.lie import invert, rigid, se3_exp, sim3_parts, so3_exp
+from flow3r_ros.geometry.lie import invert, rigid, rotation_angle, se3_exp, sim3_parts, so3_exp
 from flow3r_ros.odometry.finished import Finished
 from flow3r_ros.odometry.input import view_of
 from flow3r_ros.odometry.relocalisation import describe
@@ -25,7 +25,7 @@ from flow3r_ros.slam.merge import merged, refined
 from flow3r_ros.slam.saved import SavedMap
 from flow3r_ros.types import Frame
 from test.geometry.views import CAMERA
-from test.slam.factory import ROUND, finished, way
+from test.slam.factory import ROUND, SECOND_NS, finished, way
 
 pytest.importorskip("gtsam")
 
@@ -120,6 +120,43 @@ def test_a_run_is_found_in_a_saved_map_from_its_first_keyframe(folder: Path) -> 
         assert np.linalg.norm((correction @ newest)[:3, 3] - way(start + 2)[:3, 3]) < 0.15
         after = mapper.snapshot(1.0, False)
         assert [each.key for each in after.keyframes] == [each.key for each in before.keyframes]
+
+
+def with_wrong_depth(told: Finished) -> Finished:
+    """The same keyframe where what is near is far, and what is far near."""
+    depth = told.reference.depth
+    wrong = (np.median(depth.inverse) / depth.inverse) ** 2
+    bent = DepthMap(depth.inverse * wrong, depth.sigma * wrong)
+    return replace(told, reference=replace(told.reference, depth=bent))
+
+
+def test_a_run_that_the_map_contradicts_is_not_in_it_until_it_is_found_again(folder: Path) -> None:
+    settings = SlamSettings(enabled=True, map=str(folder), mode="localisation")
+    nowhere = np.zeros(3)
+    drift = rigid(so3_exp([0.0, 0.1, 0.0]), nowhere)
+    with Mapper(settings) as mapper:
+        assert mapper.finish().map_to_odom(1.0, nowhere) is None
+        mapper.take(finished(21, way(21), 100))
+        found = mapper.finish()
+        assert found.located[100].in_saved
+        assert found.map_to_odom(1.0, nowhere) is not None
+        mapper.take(finished(22, way(22), 101))  # not searched: it comes after one that was found
+        mapper.take(with_wrong_depth(finished(20, way(20) @ drift, 102)))
+        doubted = mapper.finish()
+        assert doubted.refused["directions disagree"] >= 1
+        assert doubted.located[101].in_saved
+        assert not doubted.located[102].in_saved
+        assert doubted.map_to_odom(1.0, nowhere) is None
+        assert doubted.changed_ns == 102 * SECOND_NS
+        told = way(20) @ drift @ invert(way(20)) @ way(21)
+        mapper.take(finished(21, told, 103))
+        again = mapper.finish()
+    assert again.located[103].in_saved
+    T = again.map_to_odom(1.0, nowhere)
+    assert T is not None
+    off = invert(way(21)) @ T @ told
+    assert rotation_angle(off[:3, :3]) < 0.03
+    assert np.linalg.norm(off[:3, 3]) < 0.1
 
 
 def test_a_metric_map_stays_metric_in_a_run_that_knows_no_metres(folder: Path) -> None:
