@@ -25,6 +25,7 @@ from flow3r_ros.geometry.lie import rigid, rigid_part
 from flow3r_ros.odometry.finished import Finished
 from flow3r_ros.slam.disk import load_map
 from flow3r_ros.slam.keyframe import MapKeyframe
+from flow3r_ros.slam.loops import Loop
 from flow3r_ros.slam.map import Search, SlamMap
 from flow3r_ros.slam.saved import SavedMap
 from flow3r_ros.types import Float64
@@ -197,6 +198,12 @@ class Mapper:
         keys = self._thread.submit(lambda: list(self._keys.values())).result()
         return [self.map.store[key] for key in keys]
 
+    def evidence(self) -> list[tuple[int, int, Loop]]:
+        """The loops that hold between keyframes of this run, once all are taken in: frame ids and
+        what speaks for each."""
+        known, frame = self._thread.submit(self._known_loops).result()
+        return [(frame[loop.first], frame[loop.second], loop) for loop in known]
+
     def snapshot(self, factor: float, metric: bool) -> SavedMap:
         """The map to put on disk, once every keyframe is taken in; while localising the one that
         was loaded. `factor` output units per odometry unit, metres when `metric`.
@@ -291,14 +298,15 @@ class Mapper:
             located[id_] = Located(
                 pose, self.map.store[key].T_odom_cam, island, island in saved_islands
             )
-        frame = {key: id_ for id_, key in self._keys.items()}
-        known = [] if self.map.graph is None else self.map.graph.loops
-        loops = tuple(
-            (frame[loop.first], frame[loop.second])
-            for loop in known
-            if loop.first in frame and loop.second in frame
-        )
+        known, frame = self._known_loops()
+        loops = tuple((frame[loop.first], frame[loop.second]) for loop in known)
         self.state = MapState(
             located, self.map.closed, self.map.refused.copy(), len(self.map.store),
             self._left_out, self._changed_ns, loops, self._localises,
         )  # fmt: skip
+
+    def _known_loops(self) -> tuple[list[Loop], dict[int, int]]:
+        """The loops between keyframes of this run, and the frame id of each key."""
+        frame = {key: id_ for id_, key in self._keys.items()}
+        loops = [] if self.map.graph is None else self.map.graph.loops
+        return [each for each in loops if each.first in frame and each.second in frame], frame

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -216,6 +219,37 @@ def test_a_full_disk_leaves_no_map(
     with pytest.raises(OutputError, match="No space left"):
         save_map(tmp_path / "map", saved)
     assert not list(tmp_path.glob("map*"))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import safetensors.numpy
+from flow3r_ros.slam.disk import load_map, save_map
+
+saved = load_map(Path(sys.argv[1]))
+
+def killed(arrays, path):
+    path.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+safetensors.numpy.save_file = killed
+save_map(Path(sys.argv[2]), saved)
+"""
+
+
+def test_kill_9_while_a_map_is_saved_leaves_none_and_the_next_one_is_whole(
+    folder: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", KILLED, str(folder), str(tmp_path / "map")]
+    assert subprocess.run(command, check=False, timeout=280).returncode == -signal.SIGKILL
+    (left,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert left.name.startswith(".map.")
+    with pytest.raises(InputError, match=r"map\.json is missing"):
+        load_map(left)
+    again = save_map(tmp_path / "map", load_map(folder))
+    assert len(load_map(again).keyframes) == ROUND // 2 + 2
+    assert [path.name for path in tmp_path.iterdir()] == ["map"]
 
 
 def test_elsewhere_a_run_is_not_found(folder: Path) -> None:
