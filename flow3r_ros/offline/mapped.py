@@ -110,6 +110,15 @@ class MapOfRun:
             self._refine_s = perf_counter() - begun
             placed = refined.poses or placed
         trajectory = self._frames.in_map(placed, factor, record.title)
+        if trajectory is not None and refined.bridged:
+            there = set(trajectory.stamps_ns.tolist())
+            bridged = {
+                id_: pose
+                for id_, pose in refined.bridged.items()
+                if id_ in self._frames and self._frames.stamp_ns(id_) not in there
+            }
+            summary["refinement"]["bridged"] = sorted(bridged)
+            trajectory = self._frames.in_map(placed | bridged, factor, record.title)
         summary["frames_in_map"] = 0 if trajectory is None else len(trajectory.stamps_ns)
         if trajectory is not None:
             write_tum(folder / MAP_FILE, trajectory)
