@@ -27,7 +27,7 @@ from flow3r_ros.odometry.corners import Reference
 from flow3r_ros.odometry.depth import from_network
 from flow3r_ros.odometry.inference import Answer, ask_network
 from flow3r_ros.odometry.keyframe_depth import MATCHED, Links, complete, match, measure
-from flow3r_ros.odometry.keyframes import Ids, Keyframe, KeyframeMap, Points, rays_of
+from flow3r_ros.odometry.keyframes import Ids, Keyframe, KeyframeMap, Points
 from flow3r_ros.odometry.mapping import adjust_map, find_again
 from flow3r_ros.odometry.relocalisation import Features, describe
 from flow3r_ros.odometry.views import View
@@ -66,14 +66,15 @@ class Order:
 class Built:
     """A built keyframe: the `reference` the front end goes on with; its `features`; the poses of
     the keyframes that were `adjusted` with it, by id; `focal` how long the lens is over the given
-    one and the 1-sigma of its logarithm; `seam` and `window` of the network's answer, and whether
-    it `answered`; the milliseconds of each stage."""
+    one, the 1-sigma of its logarithm, and its `bend` beyond what was given; `seam` and `window` of
+    the network's answer, and whether it `answered`; the milliseconds of each stage."""
 
     reference: Reference
     features: Features
     adjusted: dict[int, Float64]
     focal: float
     focal_sigma: float
+    bend: float
     seam: Seam | None
     window: tuple[int, ...]
     answered: bool
@@ -197,6 +198,7 @@ class Backend:
             adjusted,
             self._map.focal,
             self._map.focal_sigma,
+            self._map.bend,
             seam,
             window,
             answer is not None,
@@ -214,13 +216,13 @@ class Backend:
         guess = np.concatenate([nothing, order.inverse])
         guess_sigma = np.concatenate([nothing, order.sigma])
         if not len(self._map):  # a map that was lost: what the lens proved to be is not
-            self._map.refocus(order.view.focal, 0.0)
-        view = order.view.with_focal(self._map.focal)
+            self._map.refocus(order.view.focal, 0.0, order.view.bend)
+        view = order.view.with_lens(self._map.focal, self._map.bend)
         typical = float(np.nanmedian(guess)) if np.isfinite(guess).any() else 1.0
         measured = np.isfinite(guess) & (guess > 0) & np.isfinite(guess_sigma)
         inverse = np.where(measured, guess, typical)
         sigma = np.where(measured, starting_sigma(inverse, guess_sigma), UNKNOWN_SIGMA * typical)
-        rays = rays_of(view.lens, new_pixels)
+        rays = view.rays(new_pixels)
         hosts = np.full(len(new_ids), view.id)
         new = Points(new_ids, hosts, rays, inverse, sigma, inverse.copy(), sigma.copy())
         all_ids, all_pixels = np.concatenate([ids, new_ids]), np.concatenate([pixels, new_pixels])

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from flow3r_ros.geometry.camera_pose import DepthPoints, PoseFit
 from flow3r_ros.geometry.depth_map import DepthMap
+from flow3r_ros.odometry.depth import carry
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Bool, Float32, Float64
 
@@ -38,6 +39,12 @@ class Reference:
         """Of the corners, odometry units; 1 without any."""
         inverse = self.points.inverse
         return 1.0 / max(float(np.median(inverse)), 1e-9) if len(inverse) else 1.0
+
+    def seen_from(self, view: View, T_ref_cam: Float64) -> tuple[DepthMap, Float32]:
+        """The keyframe's depth seen from a frame at `T_ref_cam` `[4, 4]`, and where on its depth
+        grid the frame's pixels come from, float32 `[h, w, 2]`."""
+        depth, came_from = carry(self.depth, T_ref_cam, view.camera)
+        return view.seen(depth), came_from
 
     @property
     def held_back(self) -> Bool:

@@ -57,8 +57,9 @@ class Engine:
 
     `frames_in`, `drops` (reason -> count), `seams`, `seams_refused`, `windows_failed`,
     `relocalisations`, `tracking_states` and `pose_sources` count what happened; `focal` is how long
-    the lens proved to be over the given one, `focal_sigma` the 1-sigma of its logarithm. `listener`
-    is told of every keyframe that is taken in, in this thread: what it does with it is kept away
+    the lens proved to be over the given one, `focal_sigma` the 1-sigma of its logarithm, `bend` its
+    radial distortion beyond the given (`views.straightened`). `listener` is told of every keyframe
+    that is taken in, in this thread: what it does with it is kept away
     from the odometry, and should be short.
     """
 
@@ -154,7 +155,7 @@ class Engine:
             yield from self._release()
             self._begin_segment(self._input.restarted, frame.stamp_ns)
             self._input.assumed = None
-            self.focal, self.focal_sigma = 1.0, 0.0  # it may be another lens
+            self.focal, self.focal_sigma, self.bend = 1.0, 0.0, 0.0  # it may be another lens
         if self._input.given is None and self._input.assumed is None:
             self._held.append(view)
             if len(self._held) >= HELD:
@@ -215,7 +216,7 @@ class Engine:
         self._previous: View | None = None
         self._built: Built | None = None
         self._since_keyframe = 0
-        self.focal, self.focal_sigma = 1.0, 0.0
+        self.focal, self.focal_sigma, self.bend = 1.0, 0.0, 0.0
 
     def _begin_segment(self, reason: str, stamp_ns: int) -> None:
         """Nothing of what was remembered holds any more."""
@@ -254,7 +255,7 @@ class Engine:
                 f"lost for {self._front.unbelieved} frames, and no place recognised",
                 view.frame.stamp_ns,
             )
-        view = view.with_focal(self.focal)
+        view = view.with_lens(self.focal, self.bend)
         begun = perf_counter()
         settled = self._front.settle(view, self._back.busy)
         stages["track"] = 1e3 * (perf_counter() - begun)
@@ -288,7 +289,7 @@ class Engine:
         if built.seam is not None:
             self.seams += built.seam.accepted
             self.seams_refused += not built.seam.accepted
-        self.focal, self.focal_sigma = built.focal, built.focal_sigma
+        self.focal, self.focal_sigma, self.bend = built.focal, built.focal_sigma, built.bend
         self._front.join(built)
         if self._listener is not None:
             self._listener(

@@ -18,7 +18,6 @@ from flow3r_ros.geometry.depth_map import DepthMap, unknown
 from flow3r_ros.geometry.lie import invert, rigidified
 from flow3r_ros.odometry.backend import Built, Order
 from flow3r_ros.odometry.corners import Reference, Tracked
-from flow3r_ros.odometry.depth import carry
 from flow3r_ros.odometry.focal import misfit
 from flow3r_ros.odometry.inertial import InertialUnit
 from flow3r_ros.odometry.motion import at_rest
@@ -35,6 +34,7 @@ from flow3r_ros.odometry.relocalisation import Relocaliser
 from flow3r_ros.odometry.tracking import Tracker
 from flow3r_ros.odometry.uncertainty import (
     Drift,
+    beyond_noise,
     bridgeable,
     handed_on,
     in_world,
@@ -47,6 +47,7 @@ from flow3r_ros.odometry.verification import (
     STRONG_AGREEMENT,
     Verdict,
     Verifier,
+    examine,
     informative,
     judge,
     recognised,
@@ -142,7 +143,7 @@ class FrontEnd:
         tracked = self._tracker.track(view, predicted, prior)
         self.wants_join = False
         if tracked is not None:
-            depth, came_from, verdict = _examined(view, tracked, reference, predicted)
+            depth, came_from, verdict = examine(view, tracked, reference, predicted)
             if turn is not None and tracked.fit is not None and not self._verifier.unbelieved:
                 step = invert(self._motion.pose) @ reference.pose @ tracked.T_ref_cam
                 verdict = self.inertial.beside(verdict, turn, step[:3, :3], seconds)
@@ -194,13 +195,14 @@ class FrontEnd:
         self._tracked, self._unseen_informative, self._unseen_s = tracked, 0, 0.0
         typical = reference.median_depth
         measured = (self._tracker.noise_px / self._tracker.sigma_px) ** 2
-        own = step_covariance(measured * of_information(tracked.fit.information), typical)
-        drift, more = self._drift.through(reference.view.id, tracked.T_ref_cam)
+        off = beyond_noise(self._tracker.noise_px)
+        own = step_covariance(measured * of_information(tracked.fit.information), typical, off)
+        drift, more = self._drift.through(reference.view.id, tracked.T_ref_cam, off)
         step = in_world(own, pose[:3, :3]) + drift
-        if fresh:
-            step = step + unseen(seconds, typical)
         before, self._place = self._place, pose[:3, 3]
         self._covariance = handed_on(self._covariance, self._place - before) + step + more
+        if fresh:  # the keyframe knows where it is; only the pose before this one did not
+            step = step + unseen(seconds, typical)
         if self._trouble:
             state, reason, self._trouble = TrackingState.DEGRADED, self._trouble, ""
         else:
@@ -241,7 +243,7 @@ class FrontEnd:
         self._tracker.follow(reference, invert(reference.pose) @ pose)
         self._tracked = None
         covariance = self._covariance + unseen(self._unseen_s, typical)
-        depth, came_from = _carried(reference, invert(reference.pose) @ pose, view)
+        depth, came_from = reference.seen_from(view, invert(reference.pose) @ pose)
         return Settled(
             view, pose, lost() if state is TrackingState.LOST else covariance,
             unseen(seconds, typical), None, seconds, depth,
@@ -258,10 +260,10 @@ class FrontEnd:
             return None
         place, fit = found.reference, found.fit
         tracked = self._tracker.look(view, place, fit.T)
-        depth, came_from, verdict = _examined(view, tracked, place, None)
+        depth, came_from, verdict = examine(view, tracked, place, None)
         if not verdict.believed:  # the corners look too different from there; the features do not
             tracked = replace(tracked, T_ref_cam=fit.T, fit=fit)
-            depth, came_from = _carried(place, fit.T, view)
+            depth, came_from = place.seen_from(view, fit.T)
             verdict = replace(verdict, believed=True, reason="")
         log.info("frame %d: keyframe %d recognised", view.id, place.view.id)
         self.relocalisations += self._verifier.state is TrackingState.LOST
@@ -334,20 +336,3 @@ class FrontEnd:
         """The back end lost a keyframe: what is followed goes on, and the next frame says so."""
         self._trouble = "the back end failed and starts anew"
         self.wants_join = False
-
-
-def _carried(reference: Reference, T_ref_cam: Float64, view: View) -> tuple[DepthMap, Float32]:
-    """The keyframe's depth seen from a frame at `T_ref_cam` `[4, 4]`, and where its pixels come
-    from."""
-    depth, came_from = carry(reference.depth, T_ref_cam, view.camera)
-    return view.seen(depth), came_from
-
-
-def _examined(
-    view: View, tracked: Tracked, reference: Reference, predicted: Float64 | None
-) -> tuple[DepthMap, Float32, Verdict]:
-    """Depth of a frame at a tracked pose, where its pixels come from, and the verdict."""
-    depth, came_from = _carried(reference, tracked.T_ref_cam, view)
-    seen = np.isfinite(depth.inverse)
-    verdict = judge(view, tracked, reference, came_from, seen, predicted)
-    return depth, came_from, verdict

@@ -55,7 +55,7 @@ def measure(keyframe: Keyframe, links: Links, map_: KeyframeMap) -> None:
     matched = [map_.find(older) for older, newer in sorted(links) if newer == keyframe.id]
     for other in matched[::-1]:
         T = invert(keyframe.pose) @ other.pose
-        link = links[other.id, keyframe.id].reversed()
+        link = keyframe.view.straightened_link(links[other.id, keyframe.id].reversed())
         if not maps:
             known = other.measured.where(~other.moving)
             carried, _ = carry(known, invert(T), camera)

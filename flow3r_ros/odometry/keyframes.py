@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from flow3r_ros.geometry.camera_pose import DepthPoints
 from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.lie import invert
-from flow3r_ros.odometry.views import View
+from flow3r_ros.odometry.views import View, rays_through
 from flow3r_ros.types import Bool, Camera, Float32, Float64
 
 Ids = NDArray[np.int64]
@@ -96,7 +96,8 @@ def no_points() -> Points:
 
 class KeyframeMap:
     """Keyframes, oldest first, and their points; at most `capacity` keyframes. `focal` is how long
-    their lens is over the given one, `focal_sigma` the 1-sigma of its logarithm."""
+    their lens is over the given one, `focal_sigma` the 1-sigma of its logarithm, `bend` its radial
+    distortion beyond what was given."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -106,15 +107,15 @@ class KeyframeMap:
         """Forget everything."""
         self.keyframes: list[Keyframe] = []
         self.points = no_points()
-        self.focal, self.focal_sigma = 1.0, 0.0
+        self.focal, self.focal_sigma, self.bend = 1.0, 0.0, 0.0
 
-    def refocus(self, focal: float, sigma: float) -> None:
-        """The lens is as long as this: pixels stay, their rays change."""
-        longer = focal / self.focal
+    def refocus(self, focal: float, sigma: float, bend: float) -> None:
+        """The lens is as long as this and bends so: pixels stay, their rays change."""
         for keyframe in self.keyframes:
-            keyframe.view = keyframe.view.with_focal(focal)
-        self.points.rays[:, :2] /= longer
-        self.focal, self.focal_sigma = focal, sigma
+            keyframe.view = keyframe.view.with_lens(focal, bend)
+        before = (self.focal, self.bend)
+        self.points.rays[:] = rays_through(self.points.rays, before, (focal, bend))
+        self.focal, self.focal_sigma, self.bend = focal, sigma, bend
 
     def __len__(self) -> int:
         return len(self.keyframes)

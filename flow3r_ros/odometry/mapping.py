@@ -35,12 +35,13 @@ LEAST_WAY = 0.02
 """median depths that keyframes must be away from the first one to say what the unit is"""
 OUTLIER = 4.0
 """whitened residual after an adjustment beyond which an observation is taken away"""
-FOCAL_SIGMA = 0.005
-"""1-sigma of the logarithm of the focal length about the given one. Calibrations are off by about
-twice as much, and so is what an adjustment says of it over what it claims (eight factory clips,
-where the truth is known: .98 to 1.02)"""
-FOCAL_VIEWS = 5
-"""keyframes without which the focal length stays as it is"""
+LENS_SIGMA = (0.005, 0.02)
+"""1-sigma of the logarithm of the focal length about the given one, and of the radial distortion
+beyond the given. Calibrations are off by about twice as much in the first, and so is what an
+adjustment says of it over what it claims (eight factory clips, where the truth is known: .98 to
+1.02)"""
+LENS_VIEWS = 5
+"""keyframes without which the lens stays as it is"""
 SIGMA_FLOOR = 0.005
 """relative sigma of inverse depth that no adjustment goes below: patches share their errors"""
 
@@ -108,7 +109,7 @@ def _visible(map_: KeyframeMap, source: Keyframe, target: Keyframe) -> tuple[Ids
     edge = np.array([lens.width, lens.height]) - WINDOW
     with np.errstate(invalid="ignore"):
         inside = (points.inverse > 0) & ((there > WINDOW) & (there < edge)).all(axis=1)
-    ids, there = ids[inside], there[inside]
+    ids, there = ids[inside], target.view.bent(there[inside])
     pixels = source.pixels[np.searchsorted(source.ids, ids)]
     return ids, pixels, there.astype(np.float32)
 
@@ -154,7 +155,8 @@ def adjust_map(map_: KeyframeMap, sigma_px: float) -> tuple[Adjusted, list[int]]
         lens=free[-1].view.lens,
         sigma_px=sigma_px,
         focal=free[-1].view.focal,
-        focal_sigma=FOCAL_SIGMA if len(views) >= FOCAL_VIEWS else 0.0,
+        bend=free[-1].view.bend,
+        lens_sigma=LENS_SIGMA if len(views) >= LENS_VIEWS else None,
     )
     result = adjust(problem)
     if np.count_nonzero(~problem.free) < 2:
@@ -162,7 +164,7 @@ def adjust_map(map_: KeyframeMap, sigma_px: float) -> tuple[Adjusted, list[int]]
     for keyframe, pose in zip(views, result.poses, strict=True):
         if keyframe.id in free_ids:
             keyframe.pose = pose
-    map_.refocus(result.focal, result.focal_sigma)
+    map_.refocus(result.focal, result.focal_sigma, result.bend)
     sigma = np.maximum(result.sigma, SIGMA_FLOOR * result.inverse)
     map_.change(map_.points.rows(points.ids), result.inverse, sigma)
     bad = result.distance > OUTLIER

@@ -13,7 +13,6 @@ from flow3r_ros.geometry.lie import invert, rotation_angle
 from flow3r_ros.odometry.backend import Order, starting_sigma
 from flow3r_ros.odometry.corners import Reference, Tracked
 from flow3r_ros.odometry.depth import carry
-from flow3r_ros.odometry.keyframes import rays_of
 from flow3r_ros.odometry.patches import WINDOW
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Bool, Float32, Float64
@@ -86,7 +85,7 @@ def promoted(
         np.concatenate([order.ids, new_ids]),
         np.concatenate([pixels, found]),
         DepthPoints(
-            rays_of(view.lens, np.concatenate([pixels, found])),
+            view.rays(np.concatenate([pixels, found])),
             np.concatenate([points.inverse, start]),
             np.concatenate([points.sigma, wide]),
         ),

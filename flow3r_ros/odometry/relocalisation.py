@@ -21,8 +21,7 @@ from flow3r_ros.geometry.camera_pose import (
     pose_without_depth,
 )
 from flow3r_ros.odometry.corners import HELD_BACK, Reference
-from flow3r_ros.odometry.keyframes import rays_of
-from flow3r_ros.odometry.views import View
+from flow3r_ros.odometry.views import View, rays_through
 from flow3r_ros.types import Float32, Float64, UInt8
 
 FEATURES = 500
@@ -114,7 +113,7 @@ class Relocaliser:
         order = np.argsort(-np.array(alike), kind="stable")[:CANDIDATES]
         best: Found | None = None
         for reference, features in (places[index] for index in {*order, len(places) - 1}):
-            found = self._pose(_refocused(reference, view.focal), features, view, here)
+            found = self._pose(_seen_through(reference, view), features, view, here)
             if found is not None and (best is None or found.speaking > best.speaking):
                 best = found
         return best
@@ -134,7 +133,7 @@ class Relocaliser:
         mine = np.array([here.pixels[match.queryIdx] for match in good])
         there = np.array([features.pixels[match.trainIdx] for match in good])
         points = _points(reference, there)
-        observed = mine.astype(np.float64)
+        observed = view.straightened(mine)
         used = np.arange(len(good)) % HELD_BACK != 0
         starts = [np.eye(4), pose_without_depth(points.only(used), observed[used], view.lens)]
         fits = [
@@ -149,12 +148,15 @@ class Relocaliser:
         return Found(reference, fit, judged)
 
 
-def _refocused(reference: Reference, focal: float) -> Reference:
-    """A keyframe through the lens as it is known now, `focal` times as long as the given one."""
-    longer = focal / reference.view.focal
-    known = reference.points
-    points = replace(known, rays=known.rays / np.array([longer, longer, 1.0]))
-    return replace(reference, view=reference.view.with_focal(focal), points=points)
+def _seen_through(reference: Reference, view: View) -> Reference:
+    """A keyframe through the lens as it is known now, with `view`."""
+    known, before = reference.points, reference.view
+    rays = rays_through(known.rays, (before.focal, before.bend), (view.focal, view.bend))
+    return replace(
+        reference,
+        view=before.with_lens(view.focal, view.bend),
+        points=replace(known, rays=rays),
+    )
 
 
 def _points(reference: Reference, pixels: Float32) -> DepthPoints:
@@ -163,7 +165,7 @@ def _points(reference: Reference, pixels: Float32) -> DepthPoints:
     known = np.isfinite(inverse) & (inverse > 0) & np.isfinite(sigma)
     typical = float(np.median(inverse[known])) if known.any() else 1.0
     return DepthPoints(
-        rays_of(reference.view.lens, pixels),
+        reference.view.rays(pixels),
         np.where(known, inverse, typical),
         np.where(known, np.maximum(sigma, UNSURE * typical), 2.0 * typical),
     )

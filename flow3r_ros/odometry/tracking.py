@@ -35,7 +35,7 @@ from flow3r_ros.odometry.patches import (
     plane_homography,
 )
 from flow3r_ros.odometry.views import View
-from flow3r_ros.types import Bool, Camera, Float32, Float64
+from flow3r_ros.types import Bool, Float32, Float64
 
 FOLLOWED = 2.0
 """sigmas of a corner followed from the frame before, over those of one found by the keyframe's
@@ -95,7 +95,8 @@ class Tracker:
         """
         self._expected, self._parallax = reference.points, np.zeros(len(reference.ids))
         self.reference = reference
-        where = project_points(reference.points, T_ref_cam, reference.view.lens)
+        seen_by = reference.view
+        where = seen_by.bent(project_points(reference.points, T_ref_cam, seen_by.lens))
         pixels = np.where(np.isfinite(where), where, reference.pixels).astype(np.float32)
         if last is not None:
             _, mine, theirs = np.intersect1d(
@@ -116,25 +117,25 @@ class Tracker:
         if few is not None:
             guess, followed = self._followed(before, view, few)
             rough, sure = _rough_pose(
-                reference, guess, followed, starts, view.lens, self.sigma_px, prior
+                reference, guess, followed, starts, view, self.sigma_px, prior
             )
         if not sure:
             guess, followed = self._followed(before, view)
             if not _sure_ones(reference, followed & ~reference.held_back)[1]:
                 starts += self._essential(guess, followed, view)
             rough, sure = _rough_pose(
-                reference, guess, followed, starts, view.lens, self.sigma_px, prior
+                reference, guess, followed, starts, view, self.sigma_px, prior
             )
         if not sure and before is not None:
             home, returned = follow_patches(view.tracking, before.tracking, guess)
             followed &= returned & (np.linalg.norm(home - self._pixels, axis=1) < MAX_RETURN_PX)
             starts = [start, self._last, np.eye(4), *self._essential(guess, followed, view)]
-            rough, sure = _rough_pose(reference, guess, followed, starts, view.lens, self.sigma_px)
-        there = project_points(reference.points, rough, view.lens)
+            rough, sure = _rough_pose(reference, guess, followed, starts, view, self.sigma_px)
+        there = view.bent(project_points(reference.points, rough, view.lens))
         known = np.asarray(np.all(np.isfinite(there), axis=1))
         target = np.where(known[:, None] & ~followed[:, None], there, guess).astype(np.float32)
         pixels, found = _search(reference, view, rough, target, 1 if sure else 3)
-        tracked = _posed(reference, pixels, found & known, rough, view.lens, self.sigma_px, prior)
+        tracked = _posed(reference, pixels, found & known, rough, view, self.sigma_px, prior)
         self._pixels, self._last = tracked.pixels, tracked.T_ref_cam
         self._measure(tracked)
         return tracked
@@ -145,7 +146,8 @@ class Tracker:
         widest parallax: those of one patch share their error."""
         assert self.reference is not None
         assert self._expected is not None
-        lens, observed = self.reference.view.lens, tracked.pixels.astype(np.float64)
+        view = self.reference.view
+        lens, observed = view.lens, view.straightened(tracked.pixels)
         T = tracked.T_ref_cam
         seen, parallax = depths_from(self._expected, observed, lens, T, self.judged_px)
         wider = tracked.agreed & ~self.reference.held_back & (parallax > self._parallax)
@@ -167,7 +169,7 @@ class Tracker:
         assert self.reference is not None
         used = followed & ~self.reference.held_back
         points = self.reference.points.only(used)
-        pose = pose_without_depth(points, guess[used].astype(np.float64), view.lens)
+        pose = pose_without_depth(points, view.straightened(guess[used]), view.lens)
         return [] if pose is None else [pose]
 
     def _measure(self, tracked: Tracked) -> None:
@@ -194,19 +196,19 @@ class Tracker:
     def look(self, view: View, reference: Reference, T_ref_cam: Float64) -> Tracked:
         """What the corners of some keyframe say about a frame that is thought to be at `T_ref_cam`
         `[4, 4]` in it; changes nothing."""
-        there = project_points(reference.points, T_ref_cam, view.lens)
+        there = view.bent(project_points(reference.points, T_ref_cam, view.lens))
         known = np.asarray(np.all(np.isfinite(there), axis=1))
         target = np.where(known[:, None], there, reference.pixels).astype(np.float32)
         pixels, found = _search(reference, view, T_ref_cam, target, 3)
         distance = judge_camera_pose(
             reference.points,
-            pixels.astype(np.float64),
+            view.straightened(pixels),
             view.lens,
             T_ref_cam,
             FOLLOWED * self.judged_px,
         )
         near = found & known & (distance < AGREED)
-        return _posed(reference, pixels, near, T_ref_cam, view.lens, self.sigma_px)
+        return _posed(reference, pixels, near, T_ref_cam, view, self.sigma_px)
 
     def _few(self) -> Bool | None:
         """Enough corners `[N]` of proven depth for a first pose; None without."""
@@ -253,7 +255,7 @@ def _rough_pose(
     guess: Float32,
     followed: Bool,
     starts: Sequence[Float64],
-    lens: Camera,
+    view: View,
     sigma_px: float,
     prior: PosePrior | None = None,
 ) -> tuple[Float64, bool]:
@@ -261,7 +263,7 @@ def _rough_pose(
     used, proven = _sure_ones(reference, followed & ~reference.held_back)
     if np.count_nonzero(used) < MIN_CORNERS:
         return starts[0], False
-    points, observed = reference.points.only(used), guess[used].astype(np.float64)
+    points, observed, lens = reference.points.only(used), view.straightened(guess[used]), view.lens
     if not proven:
         starts = [
             fit_camera_pose(points, observed, lens, each, COARSE_PX, 4, prior).T for each in starts
@@ -292,13 +294,13 @@ def _posed(
     pixels: Float32,
     found: Bool,
     rough: Float64,
-    lens: Camera,
+    view: View,
     sigma_px: float,
     prior: PosePrior | None = None,
 ) -> Tracked:
     """Pose from the corners that are not held back, and what those that are say of it."""
     used, _ = _sure_ones(reference, found & ~reference.held_back)
-    observed = pixels.astype(np.float64)
+    lens, observed = view.lens, view.straightened(pixels)
     fit, T = None, rough
     if np.count_nonzero(used) >= MIN_CORNERS:
         fit = fit_camera_pose(
@@ -312,8 +314,8 @@ def _posed(
     distance = judge_camera_pose(reference.points, observed, lens, T, _judged_px(sigma_px))
     agreed = found & (distance < AGREED)
     asked = inside & reference.held_back
-    where = np.where(np.isfinite(belongs), belongs, observed)
-    where[agreed] = observed[agreed]
+    where = np.where(np.isfinite(belongs), view.bent(belongs), pixels)
+    where[agreed] = pixels[agreed]
     return Tracked(
         ids=reference.ids,
         T_ref_cam=T,

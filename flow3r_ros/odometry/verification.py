@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.flow import sample
 from flow3r_ros.geometry.lie import invert, rotation_angle
 from flow3r_ros.odometry.corners import Reference, Tracked
@@ -144,6 +145,16 @@ def judge(
         )
         return Verdict(False, what, agreement, likeness)
     return Verdict(True, "", agreement, likeness)
+
+
+def examine(
+    view: View, tracked: Tracked, reference: Reference, predicted: Float64 | None
+) -> tuple[DepthMap, Float32, Verdict]:
+    """Depth of a frame at a tracked pose, where its pixels come from, and the verdict; `predicted`
+    as for `judge`."""
+    depth, came_from = reference.seen_from(view, tracked.T_ref_cam)
+    seen = np.isfinite(depth.inverse)
+    return depth, came_from, judge(view, tracked, reference, came_from, seen, predicted)
 
 
 def confirmed(judged: Float64) -> bool:

@@ -7,10 +7,14 @@ from functools import cached_property
 
 import numpy as np
 
-from flow3r_ros.geometry.correspondence import Picture
+from flow3r_ros.geometry.correspondence import Correspondence, Picture
 from flow3r_ros.geometry.depth_map import DepthMap
+from flow3r_ros.geometry.flow import pixel_grid
 from flow3r_ros.geometry.gyro import Turn
 from flow3r_ros.types import Bool, Camera, Float32, Float64, Frame, UInt8
+
+INVERTED = 5
+"""rounds that invert a radial distortion: it is small"""
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class View:
     `frame` the full image and its pinhole; `tracking` gray uint8 `[H, W]` with the pinhole `lens`,
     what corners are followed in; `rgb` and `gray` uint8 on the depth grid with the pinhole
     `camera`; `ignored` bool on the depth grid, None: every pixel counts; `turn` since the frame
-    before, by a gyroscope; `focal` how long the two pinholes are over the given one.
+    before, by a gyroscope; `focal` how long the two pinholes are over the given one, `bend` what
+    radial distortion the calibration left (`straightened`).
     """
 
     frame: Frame
@@ -32,17 +37,44 @@ class View:
     ignored: Bool | None = None
     turn: Turn | None = None
     focal: float = 1.0
+    bend: float = 0.0
 
-    def with_focal(self, focal: float) -> View:
-        """The same through a lens that is `focal` times as long as the given one."""
-        if focal == self.focal:
+    def with_lens(self, focal: float, bend: float) -> View:
+        """The same through a lens that is `focal` times as long as the given one, and bends so."""
+        if (focal, bend) == (self.focal, self.bend):
             return self
         longer = focal / self.focal
         lens, camera = (
             replace(each, fx=longer * each.fx, fy=longer * each.fy)
             for each in (self.lens, self.camera)
         )
-        return replace(self, lens=lens, camera=camera, focal=focal)
+        return replace(self, lens=lens, camera=camera, focal=focal, bend=bend)
+
+    def straightened(self, pixels: Float32) -> Float64:
+        """Positions `[N, 2]` in the tracking image as the pinhole `lens` sees them."""
+        return straightened(pixels, self.lens, self.focal, self.bend)
+
+    def bent(self, pixels: Float64) -> Float64:
+        """Positions `[N, 2]` of the pinhole `lens` in the tracking image."""
+        return bent(pixels, self.lens, self.focal, self.bend)
+
+    def straightened_link(self, link: Correspondence) -> Correspondence:
+        """Dense matches of this picture with another one through the same lens, on the depth grid,
+        without what its distortion adds to their flow."""
+        if not self.bend:
+            return link
+        height, width = link.covisibility.shape
+        grid = pixel_grid(width, height).reshape(-1, 2)
+        there = grid + link.flow.reshape(-1, 2)
+        ends = (straightened(each, self.camera, self.focal, self.bend) for each in (there, grid))
+        flow = np.subtract(*ends).astype(np.float32).reshape(height, width, 2)
+        return replace(link, flow=flow)
+
+    def rays(self, pixels: Float32) -> Float64:
+        """Rays `[N, 3]` with z = 1 of positions `[N, 2]` in the tracking image."""
+        centre, given = _axes(self.lens, self.focal)
+        off = (self.straightened(pixels) - centre) / (self.focal * given)
+        return np.column_stack([off, np.ones(len(off))])
 
     @property
     def id(self) -> int:
@@ -84,3 +116,42 @@ class View:
         return np.where(ahead, there[:, :2] / np.where(ahead, there[:, 2:], 1.0), pixels).astype(
             np.float32
         )
+
+
+def straightened(pixels: Float32 | Float64, lens: Camera, focal: float, bend: float) -> Float64:
+    """Pixels `[N, 2]` without the radial distortion `bend` that a calibration left: each is moved
+    away from the principal point by `bend` times the square of its distance from it, in focal
+    lengths as given (`lens` is `focal` times as long)."""
+    centre, given = _axes(lens, focal)
+    return np.asarray(centre + given * _widened((pixels - centre) / given, bend))
+
+
+def bent(pixels: Float64, lens: Camera, focal: float, bend: float) -> Float64:
+    """Where pixels `[N, 2]` are before they are `straightened`."""
+    centre, given = _axes(lens, focal)
+    return np.asarray(centre + given * _narrowed((pixels - centre) / given, bend))
+
+
+def rays_through(rays: Float64, before: tuple[float, float], now: tuple[float, float]) -> Float64:
+    """Rays `[N, 3]` with z = 1 of the same pixels after the lens, (focal, bend), turned out to be
+    another one."""
+    seen = _narrowed(before[0] * rays[:, :2], before[1])
+    return np.column_stack([_widened(seen, now[1]) / now[0], rays[:, 2]])
+
+
+def _widened(off: Float64, bend: float) -> Float64:
+    """Distances `[N, 2]` from the principal point, focal lengths, without the distortion."""
+    return off * (1.0 + bend * np.sum(off * off, axis=1, keepdims=True)) if bend else off
+
+
+def _narrowed(off: Float64, bend: float) -> Float64:
+    """The inverse of `_widened`, by fixed point."""
+    seen = off
+    for _ in range(INVERTED if bend else 0):
+        seen = off / (1.0 + bend * np.sum(seen * seen, axis=1, keepdims=True))
+    return seen
+
+
+def _axes(lens: Camera, focal: float) -> tuple[Float64, Float64]:
+    """Principal point and given focal lengths, `[2]` each."""
+    return np.array([lens.cx, lens.cy]), np.array([lens.fx, lens.fy]) / focal

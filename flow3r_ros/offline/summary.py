@@ -69,8 +69,8 @@ def describe_camera(choice: CameraChoice, engine: Engine) -> dict[str, Any]:
     """What became of a choice of camera: `source` (info_k, info_p, file, estimated, assumed),
     `model`, `fx`, `fy`, `cx`, `cy` in pixels of the image as it came, `rectified` the same of the
     pinhole that it is rectified to, `why`, and `focal` how long the lens proved to be over that,
-    with the 1-sigma `focal_sigma` of its logarithm (0: nothing was learnt); `misfit` in words where
-    the given one is wrong."""
+    with the 1-sigma `focal_sigma` of its logarithm (0: nothing was learnt) and its radial
+    distortion `bend` beyond the given; `misfit` in words where the given one is wrong."""
     kind, why, camera = choice.source, choice.why, choice.camera or engine.assumed_camera
     if camera is None:
         return {"source": kind, "why": why}
@@ -85,6 +85,7 @@ def describe_camera(choice: CameraChoice, engine: Engine) -> dict[str, Any]:
         "why": why,
         "focal": round(engine.focal, 4),
         "focal_sigma": round(engine.focal_sigma, 4),
+        "bend": round(engine.bend, 5),
         "misfit": misfit(engine.focal, engine.focal_sigma) if choice.camera else "",
     }
 

@@ -74,7 +74,7 @@ class MapKeyframe:
             camera=view.frame.camera,
             picture=jpeg.tobytes(),
             lens=view.lens,
-            pixels=features.pixels,
+            pixels=view.straightened(features.pixels).astype(np.float32),
             descriptors=np.clip(np.rint(features.descriptors), 0, 255).astype(np.uint8),
             inverse=inverse.astype(np.float16),
             sigma=sigma.astype(np.float16),

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from flow3r_ros.geometry.camera_pose import DepthPoints, project_points
 from flow3r_ros.geometry.lie import invert, rotation_angle, se3_exp
 from flow3r_ros.odometry.bundle import Problem, adjust
+from flow3r_ros.odometry.keyframes import rays_of
+from flow3r_ros.odometry.mapping import LENS_SIGMA
+from flow3r_ros.odometry.views import bent
 from flow3r_ros.types import Float64
 from test.odometry.plane import CAMERA
 
@@ -151,13 +154,29 @@ def turning(focal: float, seed: int = 0) -> Problem:
 @settings(max_examples=5, deadline=None)
 def test_a_turning_camera_shows_how_long_its_lens_is(focal: float) -> None:
     start = turning(focal)
-    result = adjust(replace(start, focal_sigma=0.005), iterations=40)
+    result = adjust(replace(start, lens_sigma=LENS_SIGMA), iterations=40)
     assert abs(np.log(result.focal * focal)) < 0.008
     assert 0 < result.focal_sigma < 0.005
+    assert abs(result.bend) < 0.004
+
+
+@given(st.sampled_from([-0.12, -0.02, 0.02, 0.12]))
+@settings(max_examples=4, deadline=None)
+def test_what_a_calibration_left_of_the_lens_is_found(bend: float) -> None:
+    start = turning(1.0)
+    observed = bent(start.observed, CAMERA, 1.0, bend)
+    hosted = project_points(
+        DepthPoints(start.rays, start.inverse, start.inverse), np.eye(4), CAMERA
+    )
+    rays = rays_of(CAMERA, bent(hosted, CAMERA, 1.0, bend).astype(np.float32))
+    start = replace(start, observed=observed, rays=rays)
+    result = adjust(replace(start, lens_sigma=LENS_SIGMA), iterations=40)
+    assert abs(result.bend - bend) < 0.06 * abs(bend) + 0.002
+    assert abs(np.log(result.focal)) < 0.006
 
 
 def test_a_fixed_lens_stays_and_one_that_nothing_shows_keeps_the_given_one() -> None:
     assert adjust(turning(1.05), iterations=10).focal == 1.0
     straight = truth(views=3)
-    moved = replace(straight, free=np.array([False, True, True]), focal_sigma=0.005)
+    moved = replace(straight, free=np.array([False, True, True]), lens_sigma=LENS_SIGMA)
     assert abs(adjust(moved, iterations=10).focal - 1.0) < 1e-3

@@ -95,8 +95,8 @@ def test_a_prior_is_reset_and_points_are_removed() -> None:
 def test_pixels_stay_where_they_are_when_the_lens_is_longer() -> None:
     map_ = map_at([0, 8])
     before = [keyframe.view for keyframe in map_.keyframes]
-    map_.refocus(1.1, 0.002)
-    map_.refocus(1.05, 0.001)
+    map_.refocus(1.1, 0.002, 0.01)
+    map_.refocus(1.05, 0.001, 0.0)
     assert (map_.focal, map_.focal_sigma) == (1.05, 0.001)
     for keyframe, old in zip(map_.keyframes, before, strict=True):
         assert np.isclose(keyframe.view.lens.fx, 1.05 * old.lens.fx)

@@ -45,7 +45,7 @@ def test_a_place_is_remembered_by_pixels_whatever_lens_they_were_seen_through() 
     short = reference.points.rays * np.array([1 / 0.96, 1 / 0.96, 1.0])
     taken = replace(
         reference,
-        view=reference.view.with_focal(0.96),
+        view=reference.view.with_lens(0.96, 0.0),
         points=replace(reference.points, rays=short),
     )
     relocaliser.remember(taken, describe(seen_at(0)))

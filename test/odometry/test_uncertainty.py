@@ -11,6 +11,8 @@ from flow3r_ros.odometry.uncertainty import (
     TURN,
     UNIT,
     Drift,
+    beyond_noise,
+    bridgeable,
     handed_on,
     in_world,
     lost,
@@ -41,7 +43,7 @@ def test_every_step_leaves_a_covariance(seed: int, turn: Float64, way: Float64) 
     assert is_covariance(turned)
     assert np.isclose(np.trace(turned), np.trace(some(seed)))
     assert is_covariance(handed_on(turned, way))
-    assert is_covariance(step_covariance(some(seed), 2.0))
+    assert is_covariance(step_covariance(some(seed), 2.0, 0.1))
 
 
 def test_an_uncertain_turn_moves_what_is_far_across_the_way() -> None:
@@ -56,10 +58,22 @@ def test_it_grows_with_the_way() -> None:
     covariance, traces = np.zeros((6, 6)), []
     for _ in range(10):
         covariance = handed_on(covariance, np.array([0.1, 0, 0]))
-        covariance = covariance + step_covariance(np.zeros((6, 6)), 2.0)
+        covariance = covariance + step_covariance(np.zeros((6, 6)), 2.0, 0.1)
         traces.append(float(np.trace(covariance)))
     assert traces == sorted(traces)
     assert traces[-1] > 10 * traces[0]
+
+
+def test_residuals_that_corners_do_not_explain_make_a_step_less_sure() -> None:
+    assert beyond_noise(0.1) == beyond_noise(0.0) > 0.0
+    assert beyond_noise(0.5) > beyond_noise(0.2) > beyond_noise(0.1)
+    calm, doubtful = (step_covariance(some(1), 2.0, beyond_noise(px)) for px in (0.1, 0.5))
+    assert (np.diag(doubtful) > np.diag(calm)).all()
+
+
+def test_motion_alone_says_little_after_half_a_second() -> None:
+    assert bridgeable(0.1)
+    assert not bridgeable(1.0)
 
 
 def test_unseen_time_counts_with_its_square_and_the_scene() -> None:
@@ -77,10 +91,10 @@ def test_information_is_turned_round_and_what_is_open_stays_finite() -> None:
 def test_what_frames_of_a_keyframe_share_grows_with_the_way_not_its_root() -> None:
     drift, total = Drift(), np.zeros((6, 6))
     for step in range(1, 11):
-        slip, more = drift.through(7, rigid(np.eye(3), np.array([0.1 * step, 0.0, 0.0])))
+        slip, more = drift.through(7, rigid(np.eye(3), np.array([0.1 * step, 0.0, 0.0])), 0.5)
         assert (np.linalg.eigvalsh(more) >= 0).all()
         total = total + slip + more
-    assert np.isclose(np.sqrt(total[0, 0]), UNIT * 1.0)
-    slip, more = drift.through(8, rigid(so3_exp(np.array([0.0, 0.2, 0.0])), np.zeros(3)))
-    assert np.isclose(slip[4, 4], (TURN * 0.2) ** 2)
+    assert np.isclose(np.sqrt(total[0, 0]), 0.5 * UNIT * 1.0)
+    slip, more = drift.through(8, rigid(so3_exp(np.array([0.0, 0.2, 0.0])), np.zeros(3)), 0.5)
+    assert np.isclose(slip[4, 4], (0.5 * TURN * 0.2) ** 2)
     assert not more.any()
