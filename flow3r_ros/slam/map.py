@@ -8,7 +8,7 @@ from enum import Enum
 
 import numpy as np
 
-from flow3r_ros.geometry.lie import invert
+from flow3r_ros.geometry.lie import invert, rotation_angle, sim3_parts
 from flow3r_ros.slam.graph import BEND, GATE, KeyframeGraph
 from flow3r_ros.slam.keyframe import MapKeyframe
 from flow3r_ros.slam.loops import Loop, verify
@@ -27,6 +27,10 @@ CANDIDATES = 4
 CONTRADICTIONS = frozenset({"directions disagree", "units differ"})
 """reasons that a keyframe gives which shows what the map shows, by a pose that the map's depth
 explains, and has other depth: the way it came by is as doubtful"""
+
+NEAR_TURN, NEAR_SHIFT = 0.5, 0.5
+"""rad, and share of the median depth, within which a loop that contradicts the map is about the
+same place: farther away it is another one that looks alike"""
 
 
 class Search(Enum):
@@ -108,7 +112,10 @@ class SlamMap:
                 self.closed += 1
                 return Search.CLOSED
             self.refused[reason] += 1
-            if reason in CONTRADICTIONS and graph.island(other) == graph.island(key):
+            if graph.island(other) == graph.island(key) and (
+                reason in CONTRADICTIONS
+                or (not isinstance(loop, str) and self._is_near(loop, graph))
+            ):
                 outcome = Search.CONTRADICTED
         return outcome
 
@@ -126,6 +133,13 @@ class SlamMap:
             loop.matches, loop.likeness,
         )  # fmt: skip
         return ""
+
+    def _is_near(self, loop: Loop, graph: KeyframeGraph) -> bool:
+        """Whether a loop puts its second keyframe about where the map has it."""
+        off = invert(graph.poses[loop.first] @ loop.S_first_second) @ graph.poses[loop.second]
+        _, R, t = sim3_parts(off)
+        depth = self.store[loop.second].median_depth
+        return rotation_angle(R) < NEAR_TURN and float(np.linalg.norm(t)) < NEAR_SHIFT * depth
 
     def most_redundant(self) -> int:
         """Key of the keyframe that the map can do without."""

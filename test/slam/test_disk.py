@@ -162,6 +162,21 @@ def test_a_run_that_the_map_contradicts_is_not_in_it_until_it_is_found_again(fol
     assert np.linalg.norm(off[:3, 3]) < 0.1
 
 
+def test_a_run_that_drifts_off_what_the_map_shows_is_not_in_it(folder: Path) -> None:
+    """Its depth is right, and the way it came by is not."""
+    settings = SlamSettings(enabled=True, map=str(folder), mode="localisation")
+    with Mapper(settings) as mapper:
+        mapper.take(finished(21, way(21), 100))
+        mapper.take(finished(22, way(22), 101))
+        drifted = way(20) @ rigid(so3_exp([0.0, 0.25, 0.0]), [0.3, 0.0, 0.0])
+        mapper.take(finished(20, drifted, 102))
+        state = mapper.finish()
+    assert state.refused["contradicts the map"] >= 1
+    assert state.located[101].in_saved
+    assert not state.located[102].in_saved
+    assert state.map_to_odom(1.0, np.zeros(3)) is None
+
+
 def test_a_metric_map_stays_metric_in_a_run_that_knows_no_metres(folder: Path) -> None:
     metric = save_map(folder.parent / "metric", replace(load_map(folder), metric=True))
     start = ROUND - 3
