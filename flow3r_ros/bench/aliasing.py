@@ -60,12 +60,16 @@ class Drive(Case):
 
     def frames(self) -> Iterator[Frame]:
         """Rendered one after the other."""
+        for index in range(FRAMES):
+            yield self.frame(index)
+
+    def frame(self, index: int) -> Frame:
+        """One of them, rendered."""
+        here = invert(self._way[0]) @ self._way[index]
+        depth, primitive = cast_image(self._scene, index, here, CAMERA)
         atlas = texture_atlas("photographs")
-        for index, pose in enumerate(self._way):
-            here = invert(self._way[0]) @ pose
-            depth, primitive = cast_image(self._scene, index, here, CAMERA)
-            rgb = paint(self._scene, index, here, CAMERA, depth, primitive, atlas)
-            yield Frame(index, index * PERIOD_NS, rgb, CAMERA)
+        rgb = paint(self._scene, index, here, CAMERA, depth, primitive, atlas)
+        return Frame(index, index * PERIOD_NS, rgb, CAMERA)
 
     def poses(self) -> dict[int, Float64]:
         """Every frame's."""

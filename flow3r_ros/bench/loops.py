@@ -137,7 +137,7 @@ def sweep(
         wrong = [
             (first, second)
             for first, second, S, depth in loops
-            if _is_wrong(S, metres * depth, metres, poses.get(first), poses.get(second))
+            if is_wrong(S, metres * depth, metres, poses.get(first), poses.get(second))
         ]
     return Swept(pairs, wrong, state.keyframes, state.refused)
 
@@ -151,7 +151,7 @@ def _unit(told: dict[int, Float64], poses: dict[int, Float64]) -> float:
     return sim3_parts(umeyama(here, there))[0]
 
 
-def _is_wrong(
+def is_wrong(
     S: Float64, depth: float, metres: float, first: Float64 | None, second: Float64 | None
 ) -> bool:
     """Whether a loop `S` `[4, 4]`, in units of so many metres, misses the truth; `depth` metres to
