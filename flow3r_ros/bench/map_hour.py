@@ -1,17 +1,20 @@
 """Suite `map_hour`: an hour of looping input through the map: are graph and memory bounded,
-and how much of one core does it take?
+how much of one core does it take, and is the front end as quick with it as without?
 
 The keyframes are those of a real run over a clip, told again and again, to and fro, each time with
 new ids and stamps and with a drift that grows, so that every lap has its loops to close. The
-odometry is not on the clock: the map works in a thread of its own beside it.
+odometry is not on that clock: the map works in a thread of its own beside it. What it costs the
+front end is measured by the same frames with and without it, in turns.
 """
 
 from __future__ import annotations
 
 import gc
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -19,13 +22,15 @@ import numpy as np
 from flow3r_ros.bench.faults import SHARED
 from flow3r_ros.bench.memory import there_and_back
 from flow3r_ros.bench.run import CLIP
+from flow3r_ros.bench.suites import Timing
 from flow3r_ros.config import Config, SlamSettings
 from flow3r_ros.datasets.sources import open_source
 from flow3r_ros.geometry.lie import rigid, so3_exp
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.odometry.finished import Finished
+from flow3r_ros.slam.disk import save_map
 from flow3r_ros.slam.mapper import Mapper
-from flow3r_ros.types import Predictor
+from flow3r_ros.types import Frame, Predictor
 
 LONG = "sevenscenes_redkitchen"
 """clip whose keyframes are told where it is here; else the bundled one"""
@@ -35,6 +40,8 @@ TURN, SHIFT = 0.002, 0.01
 """rad, and share of the median depth, that a lap drifts by"""
 BOUND = 200
 """`slam.max_keyframes`: below what an hour brings, so that the map has to be thinned"""
+FRAMES, TURNS = 300, 3
+"""of the clip, and times that they are run with and without the map"""
 
 
 def bench_map_hour(thorough: bool = False) -> dict[str, Any]:
@@ -42,8 +49,52 @@ def bench_map_hour(thorough: bool = False) -> dict[str, Any]:
     from flow3r_ros.network.runner import open_predictor
 
     clip = SHARED / LONG if (SHARED / LONG).is_dir() else CLIP
-    keyframes, seconds = keyframes_of(clip, open_predictor(Config().model), 300)
-    return measure(keyframes, seconds / len(keyframes), HOUR if thorough else SECONDS, BOUND)
+    predictor = open_predictor(Config().model)
+    keyframes, seconds = keyframes_of(clip, predictor, FRAMES)
+    period_s = seconds / len(keyframes)
+    result = measure(keyframes, period_s, HOUR if thorough else SECONDS, BOUND)
+    result["rows"].append(front_end_row(clip, predictor, FRAMES, TURNS))
+    return result
+
+
+def front_end_row(clip: Path, predictor: Predictor, frames: int, turns: int) -> dict[str, Any]:
+    """Frames a second with the map and without, in turns; the map is one that was made of the same
+    frames before, so that every keyframe has places to be compared with."""
+    with open_source(clip, max_frames=frames) as source:
+        given = list(source)
+    rates = []
+    with tempfile.TemporaryDirectory(prefix="flow3r_bench_") as folder:
+        saved = Path(folder) / "map"
+        with Mapper(SlamSettings(enabled=True)) as mapper:
+            _rate(given, predictor, mapper)
+            save_map(saved, mapper.snapshot(1.0, False))
+        for _ in range(turns):
+            without = _rate(given, predictor, None)
+            with Mapper(SlamSettings(enabled=True, map=str(saved))) as mapper:
+                rates.append((_rate(given, predictor, mapper), without))
+                closed = mapper.finish().closed
+    with_map, without_map = (Timing.of(list(column)) for column in zip(*rates, strict=True))
+    return {
+        "name": "front end with the map",
+        "median": with_map.median,
+        "p10": with_map.p10,
+        "p90": with_map.p90,
+        "unit": "frames/s",
+        "baseline": "without",
+        "baseline_median": without_map.median,
+        "ratio": with_map.median / without_map.median,
+        "note": f"1 when unchanged; in turns, {turns} times {len(given)} frames, {closed} loops",
+    }
+
+
+def _rate(frames: list[Frame], predictor: Predictor, mapper: Mapper | None) -> float:
+    """Frames a second that the engine takes, fed as fast as it does."""
+    predictor.reset()
+    with Engine(predictor, Config(), mapper.take if mapper else None) as engine:
+        begun = perf_counter()
+        for frame in frames:
+            engine.step(frame)
+        return len(frames) / (perf_counter() - begun)
 
 
 def keyframes_of(

@@ -101,7 +101,7 @@ def still_row(
     work.mkdir()
     truth = images / GROUND_TRUTH
     begun = perf_counter()
-    _run(predictor, images, config, out, True, None)
+    summary = _run(predictor, images, config, out, True, None)
     took = perf_counter() - begun
     found, its_took = colmap_poses(images, work)
     ours, odometry = (_of_way(out / file, truth) for file in (MAP_FILE, "trajectory.tum"))
@@ -109,7 +109,8 @@ def still_row(
         "name": f"{stills.name}: ATE (Sim(3)) with --refine",
         "median": ours[0],
         "unit": "% of the way",
-        "note": f"{ours[1]} of {stills.pictures} pictures have a pose; odometry alone "
+        "note": f"{ours[1]} of {stills.pictures} pictures have a pose, "
+        f"{len(summary['refinement'].get('bridged', ()))} of them bridged; odometry alone "
         f"{odometry[0]:.3g} % ({odometry[1]}); {took:.0f} s",
     }
     if found is None:

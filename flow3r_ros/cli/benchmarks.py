@@ -24,6 +24,7 @@ SUITES = {
     "consistency": "flow3r_ros.bench.consistency:bench_consistency",
     "rooms": "flow3r_ros.bench.consistency:bench_rooms",
     "corridor": "flow3r_ros.bench.corridor:bench_corridor",
+    "loops": "flow3r_ros.bench.loops:bench_loops",
     "refine": "flow3r_ros.bench.maps:bench_refine",
     "relocalisation": "flow3r_ros.bench.relocalisation:bench_relocalisation",
     "map_hour": "flow3r_ros.bench.map_hour:bench_map_hour",
@@ -35,6 +36,7 @@ TRUST = {
     "consistency": ("clips", "model"),
     "rooms": ("model",),
     "corridor": (),
+    "loops": ("clips", "model"),
     "refine": ("clips", "model"),
     "relocalisation": ("clips", "model"),
     "map_hour": (),
@@ -54,8 +56,8 @@ def bench(
         list[Path] | None,
         typer.Option(
             "--clip",
-            help="clips of faults, consistency, refine and relocalisation (video, image folder, "
-            "bag); repeat for several; default: the bundled one and those of ../shared/video",
+            help="clips of faults, consistency, loops, refine and relocalisation (video, image "
+            "folder, bag); repeat for several; default: bundled one and those of ../shared/video",
         ),
     ] = None,
     model: Model = None,

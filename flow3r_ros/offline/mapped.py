@@ -19,6 +19,7 @@ from flow3r_ros.odometry.scale import Scale
 from flow3r_ros.report.record import RunRecord
 from flow3r_ros.slam.disk import write_map
 from flow3r_ros.slam.frames import FrameTrack
+from flow3r_ros.slam.loops import Loop
 from flow3r_ros.slam.mapper import Mapper, wants_map
 from flow3r_ros.slam.picture_matches import require_pycolmap
 from flow3r_ros.slam.pictures import FramePictures, RefineView
@@ -96,7 +97,11 @@ class MapOfRun:
         placed = state.largest_part(factor)
         refined = NOTHING
         if self.mapper.map.graph is not None:
-            summary["loops"] = {"closed": state.closed, "refused": dict(state.refused)}
+            summary["loops"] = {
+                "closed": state.closed,
+                "refused": dict(state.refused),
+                "evidence": [_said(*each) for each in self.mapper.evidence()],
+            }
         if self._pictures is not None and partial:
             summary["refinement"] = {"placed": 0, "why": "the run was interrupted"}
         elif self._pictures is not None and placed:
@@ -105,6 +110,15 @@ class MapOfRun:
             self._refine_s = perf_counter() - begun
             placed = refined.poses or placed
         trajectory = self._frames.in_map(placed, factor, record.title)
+        if trajectory is not None and refined.bridged:
+            there = set(trajectory.stamps_ns.tolist())
+            bridged = {
+                id_: pose
+                for id_, pose in refined.bridged.items()
+                if id_ in self._frames and self._frames.stamp_ns(id_) not in there
+            }
+            summary["refinement"]["bridged"] = sorted(bridged)
+            trajectory = self._frames.in_map(placed | bridged, factor, record.title)
         summary["frames_in_map"] = 0 if trajectory is None else len(trajectory.stamps_ns)
         if trajectory is not None:
             write_tum(folder / MAP_FILE, trajectory)
@@ -170,6 +184,17 @@ class MapOfRun:
                 "why": "the camera hardly moved, or pictures share too little",
             }
         return result, _in_words(result, len(views))
+
+
+def _said(first: int, second: int, loop: Loop) -> dict[str, Any]:
+    """What speaks for a loop between two frames."""
+    return {
+        "frames": [first, second],
+        "matches": loop.matches,
+        "inliers": loop.inliers,
+        "likeness": round(loop.likeness, 3),
+        "neighbour_off_deg": round(float(np.degrees(loop.disagreement)), 3),
+    }
 
 
 def _in_words(result: Refined, views: int) -> dict[str, Any]:

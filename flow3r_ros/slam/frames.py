@@ -35,6 +35,10 @@ class FrameTrack:
         self._verified.append(state is not TrackingState.DEGRADED and state.has_pose)
         self._poses.extend(estimate.T_odom_cam[:3].ravel().tolist())
 
+    def __contains__(self, frame_id: int) -> bool:
+        row = bisect_left(self._ids, frame_id)
+        return row < len(self._ids) and self._ids[row] == frame_id
+
     def stamp_ns(self, frame_id: int) -> int:
         """Stamp of a frame. Raises KeyError for one that was not added."""
         return self._stamps[self._row(frame_id)]

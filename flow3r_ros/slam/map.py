@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from enum import Enum
 
 import numpy as np
 
-from flow3r_ros.geometry.lie import invert
+from flow3r_ros.geometry.lie import invert, rotation_angle, sim3_parts
 from flow3r_ros.slam.graph import BEND, GATE, KeyframeGraph
 from flow3r_ros.slam.keyframe import MapKeyframe
 from flow3r_ros.slam.loops import Loop, verify
@@ -23,6 +24,22 @@ RECENT_NS = 20_000_000_000
 """keyframes of the last 20 s are no loops: the odometry itself links them"""
 CANDIDATES = 4
 """keyframes that are compared with a new one, those whose places are most alike"""
+CONTRADICTIONS = frozenset({"directions disagree", "units differ"})
+"""reasons that a keyframe gives which shows what the map shows, by a pose that the map's depth
+explains, and has other depth: the way it came by is as doubtful"""
+
+NEAR_TURN, NEAR_SHIFT = 0.5, 0.5
+"""rad, and share of the median depth, within which a loop that contradicts the map is about the
+same place: farther away it is another one that looks alike"""
+
+
+class Search(Enum):
+    """What the search for a loop of a keyframe came to: nothing, a loop, or that the part of the
+    map which it is said to lie in knows its place and contradicts it."""
+
+    NOTHING = 0
+    CLOSED = 1
+    CONTRADICTED = 2
 
 
 class SlamMap:
@@ -70,12 +87,12 @@ class SlamMap:
         """Sim(3) `[4, 4]` of a keyframe in the map."""
         return self.store[key].T_odom_cam if self.graph is None else self.graph.poses[key]
 
-    def close_loop(self, key: int, among: set[int] | None = None) -> bool:
+    def close_loop(self, key: int, among: set[int] | None = None) -> Search:
         """Close one loop at most of a keyframe, with the candidate that is most alike and passes
         every gate; `among` are the keys that are asked, by default all that are not recent."""
-        graph, keyframe = self.graph, self.store[key]
+        graph, keyframe, outcome = self.graph, self.store[key], Search.NOTHING
         if graph is None:
-            return False
+            return outcome
         old = {
             each.key
             for each in self.store
@@ -93,9 +110,14 @@ class SlamMap:
             reason = loop if isinstance(loop, str) else self._taken(loop, graph)
             if not reason:
                 self.closed += 1
-                return True
+                return Search.CLOSED
             self.refused[reason] += 1
-        return False
+            if graph.island(other) == graph.island(key) and (
+                reason in CONTRADICTIONS
+                or (not isinstance(loop, str) and self._is_near(loop, graph))
+            ):
+                outcome = Search.CONTRADICTED
+        return outcome
 
     def _taken(self, loop: Loop, graph: KeyframeGraph) -> str:
         """Take a loop into the graph; else why the map contradicts it."""
@@ -111,6 +133,13 @@ class SlamMap:
             loop.matches, loop.likeness,
         )  # fmt: skip
         return ""
+
+    def _is_near(self, loop: Loop, graph: KeyframeGraph) -> bool:
+        """Whether a loop puts its second keyframe about where the map has it."""
+        off = invert(graph.poses[loop.first] @ loop.S_first_second) @ graph.poses[loop.second]
+        _, R, t = sim3_parts(off)
+        depth = self.store[loop.second].median_depth
+        return rotation_angle(R) < NEAR_TURN and float(np.linalg.norm(t)) < NEAR_SHIFT * depth
 
     def most_redundant(self) -> int:
         """Key of the keyframe that the map can do without."""

@@ -25,7 +25,8 @@ from flow3r_ros.geometry.lie import rigid, rigid_part
 from flow3r_ros.odometry.finished import Finished
 from flow3r_ros.slam.disk import load_map
 from flow3r_ros.slam.keyframe import MapKeyframe
-from flow3r_ros.slam.map import SlamMap
+from flow3r_ros.slam.loops import Loop
+from flow3r_ros.slam.map import Search, SlamMap
 from flow3r_ros.slam.saved import SavedMap
 from flow3r_ros.types import Float64
 
@@ -38,8 +39,8 @@ MAX_WAITING = 16
 LOCAL = 40
 """keyframes of its own that a run keeps which only localises in a saved map"""
 KEPT = (
-    "map", "_saved", "_of_saved", "_first_segment", "_keys", "_rest", "_left_out", "_changed_ns",
-    "busy_s",
+    "map", "_saved", "_of_saved", "_first_segment", "_cuts", "_keys", "_rest", "_left_out",
+    "_changed_ns", "busy_s",
 )  # fmt: skip
 """what a run that is gone on with needs to know again"""
 
@@ -77,7 +78,8 @@ class MapState:
     """What is known of the map: where each keyframe of this run lies, by frame id, in their order;
     `closed` the number of loops, `refused` why others were not, `keyframes` their number,
     `left_out` those that came too fast for it; `changed_ns` the stamp at which `map -> odom`
-    changed last; `loops` the frame ids of those that still hold between keyframes of this run."""
+    changed last; `loops` the frame ids of those that still hold between keyframes of this run;
+    `localises` whether it lies in the map only where it was found in the one that was loaded."""
 
     located: dict[int, Located] = field(default_factory=dict)
     closed: int = 0
@@ -86,17 +88,18 @@ class MapState:
     left_out: int = 0
     changed_ns: int | None = None
     loops: tuple[tuple[int, int], ...] = ()
+    localises: bool = False
 
     def map_to_odom(self, factor: float, offset: Float64) -> Float64 | None:
         """Pose `[4, 4]` of the optical world of `odom` in the map, output units, by the newest
-        keyframe; None without one.
+        keyframe; None without one, and while a run that only localises is not found.
 
         Args:
             factor: output units per odometry unit.
             offset: `[3]` output units, where the origin of the odometry's unit lies in `odom`.
         """
         newest = next(reversed(self.located.values()), None)
-        if newest is None:
+        if newest is None or (self.localises and not newest.in_saved):
             return None
         T = rigid_part(newest.in_run_units(factor))
         R = T[:3, :3] @ newest.T_odom_cam[:3, :3].T
@@ -143,7 +146,7 @@ class Mapper:
             self._of_saved = set(self.map.restore(saved, self._localises))
         self._first_segment = self.map.next_segment
         self._keys: dict[int, int] = {}
-        self._rest = self._left_out = 0
+        self._rest = self._left_out = self._cuts = 0
         self.busy_s = 0.0
         self._changed_ns: int | None = None
         self._tell()
@@ -195,6 +198,12 @@ class Mapper:
         keys = self._thread.submit(lambda: list(self._keys.values())).result()
         return [self.map.store[key] for key in keys]
 
+    def evidence(self) -> list[tuple[int, int, Loop]]:
+        """The loops that hold between keyframes of this run, once all are taken in: frame ids and
+        what speaks for each."""
+        known, frame = self._thread.submit(self._known_loops).result()
+        return [(frame[loop.first], frame[loop.second], loop) for loop in known]
+
     def snapshot(self, factor: float, metric: bool) -> SavedMap:
         """The map to put on disk, once every keyframe is taken in; while localising the one that
         was loaded. `factor` output units per odometry unit, metres when `metric`.
@@ -232,7 +241,7 @@ class Mapper:
         try:
             if epoch != self._epoch:  # of before a restart
                 return
-            segment = self._first_segment + finished.segment
+            segment = self._first_segment + finished.segment + self._cuts
             keyframe = MapKeyframe.of(finished, self.map.next_key, segment)
             self._keys[keyframe.frame_id] = keyframe.key
             self._changed_ns = self._changed_ns or keyframe.stamp_ns
@@ -243,9 +252,12 @@ class Mapper:
             }
             self.map.add(keyframe, adjusted)
             self._rest = max(self._rest - 1, 0)
-            if not self._rest and self.map.close_loop(keyframe.key):
+            found = Search.NOTHING if self._rest else self.map.close_loop(keyframe.key)
+            if found is Search.CLOSED:
                 self._changed_ns = keyframe.stamp_ns
                 self._rest = REST_AFTER_LOOP + 1
+            elif found is Search.CONTRADICTED and self._localises:
+                self._cut_off(keyframe)
             self._stay_within()
             self._tell()
         except Exception:
@@ -253,6 +265,18 @@ class Mapper:
         finally:
             self.busy_s += thread_time() - begun
             self._room.release()
+
+    def _cut_off(self, keyframe: MapKeyframe) -> None:
+        """A keyframe that the saved map contradicts: where it lies is not known until it, or one
+        after it, is recognised anew. Its odometry may turn wrong by half a degree a frame while
+        every corner agrees, as with the first, guessed depth of a run."""
+        log.info("frame %d: the saved map contradicts where it lies", keyframe.frame_id)
+        self._cuts += 1
+        self._forget(keyframe.key)
+        apart = keyframe.renumbered(self.map.next_key, keyframe.segment + 1)
+        self._keys[apart.frame_id] = apart.key
+        self._changed_ns = apart.stamp_ns
+        self.map.add(apart, {})
 
     def _stay_within(self) -> None:
         """Thin the map to its bound; while localising, forget old keyframes of this run."""
@@ -274,14 +298,15 @@ class Mapper:
             located[id_] = Located(
                 pose, self.map.store[key].T_odom_cam, island, island in saved_islands
             )
-        frame = {key: id_ for id_, key in self._keys.items()}
-        known = [] if self.map.graph is None else self.map.graph.loops
-        loops = tuple(
-            (frame[loop.first], frame[loop.second])
-            for loop in known
-            if loop.first in frame and loop.second in frame
-        )
+        known, frame = self._known_loops()
+        loops = tuple((frame[loop.first], frame[loop.second]) for loop in known)
         self.state = MapState(
             located, self.map.closed, self.map.refused.copy(), len(self.map.store),
-            self._left_out, self._changed_ns, loops,
+            self._left_out, self._changed_ns, loops, self._localises,
         )  # fmt: skip
+
+    def _known_loops(self) -> tuple[list[Loop], dict[int, int]]:
+        """The loops between keyframes of this run, and the frame id of each key."""
+        frame = {key: id_ for id_, key in self._keys.items()}
+        loops = [] if self.map.graph is None else self.map.graph.loops
+        return [each for each in loops if each.first in frame and each.second in frame], frame

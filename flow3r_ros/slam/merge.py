@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from flow3r_ros.errors import InputError
 from flow3r_ros.geometry.lie import rigid_part
-from flow3r_ros.slam.map import SlamMap
+from flow3r_ros.slam.map import Search, SlamMap
 from flow3r_ros.slam.pictures import RefineView
 from flow3r_ros.slam.refine import Refined, refine
 from flow3r_ros.slam.saved import SavedMap
@@ -25,7 +25,7 @@ def merged(first: SavedMap, second: SavedMap) -> SavedMap:
     there = both.restore(second)
     home, found = both.island(min(here)), 0
     for key in there:
-        found += both.close_loop(key, among=here)
+        found += both.close_loop(key, among=here) is Search.CLOSED
     if found < MIN_LOOPS:
         raise InputError(
             f"the maps have {found} places in common, {MIN_LOOPS} are needed ("

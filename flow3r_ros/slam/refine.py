@@ -24,6 +24,7 @@ import numpy as np
 
 from flow3r_ros.geometry.lie import average_rotations, rigid, rotation_angle
 from flow3r_ros.slam.adjustment import Adjustment, Solution
+from flow3r_ros.slam.bridge import bridged
 from flow3r_ros.slam.from_scratch import poses_from_scratch
 from flow3r_ros.slam.keyframe import MapKeyframe
 from flow3r_ros.slam.picture_matches import PictureMatches
@@ -59,7 +60,9 @@ class Refined:
     reprojection error in pixels `before_px` (poses as given) and `after_px`; `turn_deg` median turn
     of the poses that were given; `bend_px` what the lens moves the corners of pictures by; robust
     rms of matches held out in pixels, `held_out_before_px` (poses as given) and
-    `held_out_after_px`; `depths` by frame id, pixels `[N, 2]` and depth `[N]` of its points."""
+    `held_out_after_px`; `depths` by frame id, pixels `[N, 2]` and depth `[N]` of its points;
+    `bridged` `[4, 4]` by frame id, where motion alone puts pictures that see too little
+    (`slam.bridge`)."""
 
     poses: dict[int, Float64]
     points: int
@@ -71,6 +74,7 @@ class Refined:
     held_out_before_px: float = 0.0
     held_out_after_px: float = 0.0
     depths: dict[int, tuple[Float32, Float64]] = field(default_factory=dict)
+    bridged: dict[int, Float64] = field(default_factory=dict)
 
     def units(self, keyframes: Mapping[int, MapKeyframe]) -> dict[int, float]:
         """What the depth of keyframes, by frame id, is multiplied by to agree with the points."""
@@ -175,9 +179,10 @@ def _in_place(
         matches.held_out_px({at: poses_[at] for at in shared}, cameras)
         for poses_, cameras in ((given, None), (found.poses, found.cameras))
     )
-    better = found_px <= TIE * given_px
+    kept = {views[at].frame_id: pose for at, pose in poses.items()}
+    kept = kept if found_px <= TIE * given_px else {}
     return Refined(
-        {views[at].frame_id: pose for at, pose in poses.items()} if better else {},
+        kept,
         found.points,
         found.observations,
         before_px,
@@ -190,6 +195,7 @@ def _in_place(
             views[at].frame_id: (features[at].pixels[rows], scale * depth)
             for at, (rows, depth) in found.depths.items()
         },
+        bridged([view.frame_id for view in views], kept),
     )
 
 

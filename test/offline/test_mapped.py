@@ -60,7 +60,7 @@ def test_the_odometry_is_the_same_with_a_map_and_refined(
     for name in ("trajectory.tum", "states.csv", "cloud.ply"):
         assert (both / name).read_bytes() == (plain / name).read_bytes()
     summary = json.loads((both / "summary.json").read_text())
-    assert summary["loops"] == {"closed": 0, "refused": {}}
+    assert summary["loops"] == {"closed": 0, "refused": {}, "evidence": []}
     assert summary["frames_in_map"] == FRAMES
     refined = summary["refinement"]
     assert refined["placed"] == refined["pictures"] == FRAMES

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +17,7 @@ import pytest
 from flow3r_ros.config import SlamSettings
 from flow3r_ros.errors import ConfigError, InputError, OutputError
 from flow3r_ros.geometry.depth_map import DepthMap
-from flow3r_ros.geometry.lie import invert, rigid, se3_exp, sim3_parts, so3_exp
+from flow3r_ros.geometry.lie import invert, rigid, rotation_angle, se3_exp, sim3_parts, so3_exp
 from flow3r_ros.odometry.finished import Finished
 from flow3r_ros.odometry.input import view_of
 from flow3r_ros.odometry.relocalisation import describe
@@ -25,7 +28,7 @@ from flow3r_ros.slam.merge import merged, refined
 from flow3r_ros.slam.saved import SavedMap
 from flow3r_ros.types import Frame
 from test.geometry.views import CAMERA
-from test.slam.factory import ROUND, finished, way
+from test.slam.factory import ROUND, SECOND_NS, finished, way
 
 pytest.importorskip("gtsam")
 
@@ -122,6 +125,58 @@ def test_a_run_is_found_in_a_saved_map_from_its_first_keyframe(folder: Path) -> 
         assert [each.key for each in after.keyframes] == [each.key for each in before.keyframes]
 
 
+def with_wrong_depth(told: Finished) -> Finished:
+    """The same keyframe where what is near is far, and what is far near."""
+    depth = told.reference.depth
+    wrong = (np.median(depth.inverse) / depth.inverse) ** 2
+    bent = DepthMap(depth.inverse * wrong, depth.sigma * wrong)
+    return replace(told, reference=replace(told.reference, depth=bent))
+
+
+def test_a_run_that_the_map_contradicts_is_not_in_it_until_it_is_found_again(folder: Path) -> None:
+    settings = SlamSettings(enabled=True, map=str(folder), mode="localisation")
+    nowhere = np.zeros(3)
+    drift = rigid(so3_exp([0.0, 0.1, 0.0]), nowhere)
+    with Mapper(settings) as mapper:
+        assert mapper.finish().map_to_odom(1.0, nowhere) is None
+        mapper.take(finished(21, way(21), 100))
+        found = mapper.finish()
+        assert found.located[100].in_saved
+        assert found.map_to_odom(1.0, nowhere) is not None
+        mapper.take(finished(22, way(22), 101))  # not searched: it comes after one that was found
+        mapper.take(with_wrong_depth(finished(20, way(20) @ drift, 102)))
+        doubted = mapper.finish()
+        assert doubted.refused["directions disagree"] >= 1
+        assert doubted.located[101].in_saved
+        assert not doubted.located[102].in_saved
+        assert doubted.map_to_odom(1.0, nowhere) is None
+        assert doubted.changed_ns == 102 * SECOND_NS
+        told = way(20) @ drift @ invert(way(20)) @ way(21)
+        mapper.take(finished(21, told, 103))
+        again = mapper.finish()
+    assert again.located[103].in_saved
+    T = again.map_to_odom(1.0, nowhere)
+    assert T is not None
+    off = invert(way(21)) @ T @ told
+    assert rotation_angle(off[:3, :3]) < 0.03
+    assert np.linalg.norm(off[:3, 3]) < 0.1
+
+
+def test_a_run_that_drifts_off_what_the_map_shows_is_not_in_it(folder: Path) -> None:
+    """Its depth is right, and the way it came by is not."""
+    settings = SlamSettings(enabled=True, map=str(folder), mode="localisation")
+    with Mapper(settings) as mapper:
+        mapper.take(finished(21, way(21), 100))
+        mapper.take(finished(22, way(22), 101))
+        drifted = way(20) @ rigid(so3_exp([0.0, 0.25, 0.0]), [0.3, 0.0, 0.0])
+        mapper.take(finished(20, drifted, 102))
+        state = mapper.finish()
+    assert state.refused["contradicts the map"] >= 1
+    assert state.located[101].in_saved
+    assert not state.located[102].in_saved
+    assert state.map_to_odom(1.0, np.zeros(3)) is None
+
+
 def test_a_metric_map_stays_metric_in_a_run_that_knows_no_metres(folder: Path) -> None:
     metric = save_map(folder.parent / "metric", replace(load_map(folder), metric=True))
     start = ROUND - 3
@@ -179,6 +234,37 @@ def test_a_full_disk_leaves_no_map(
     with pytest.raises(OutputError, match="No space left"):
         save_map(tmp_path / "map", saved)
     assert not list(tmp_path.glob("map*"))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import safetensors.numpy
+from flow3r_ros.slam.disk import load_map, save_map
+
+saved = load_map(Path(sys.argv[1]))
+
+def killed(arrays, path):
+    path.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+safetensors.numpy.save_file = killed
+save_map(Path(sys.argv[2]), saved)
+"""
+
+
+def test_kill_9_while_a_map_is_saved_leaves_none_and_the_next_one_is_whole(
+    folder: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", KILLED, str(folder), str(tmp_path / "map")]
+    assert subprocess.run(command, check=False, timeout=280).returncode == -signal.SIGKILL
+    (left,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert left.name.startswith(".map.")
+    with pytest.raises(InputError, match=r"map\.json is missing"):
+        load_map(left)
+    again = save_map(tmp_path / "map", load_map(folder))
+    assert len(load_map(again).keyframes) == ROUND // 2 + 2
+    assert [path.name for path in tmp_path.iterdir()] == ["map"]
 
 
 def test_elsewhere_a_run_is_not_found(folder: Path) -> None:

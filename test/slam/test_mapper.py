@@ -67,8 +67,10 @@ def test_a_map_goes_on_where_it_was_left(looped: MapState, tmp_path: Path) -> No
         mapper.restore(load_state(tmp_path, {})["mapper"])
         for index in range(ROUND + 3, COUNT):
             mapper.take(finished(index, told[index]))
-        state = mapper.finish()
+        state, evidence = mapper.finish(), mapper.evidence()
     assert state.loops == looped.loops
+    assert tuple((first, second) for first, second, _ in evidence) == state.loops
+    assert all(18 <= loop.inliers <= loop.matches for _, _, loop in evidence)
     assert 0 < before < state.closed == looped.closed
     for index in range(COUNT):
         same = looped.located[index]
