@@ -54,7 +54,9 @@ def write_pictures(clip: Path, runs: tuple[Path, Path], output: Path) -> list[Pa
 
 
 def _indices(run: Path) -> set[int]:
-    return {int(path.stem) for path in (run / "depth").glob("*.png")}
+    """Frames whose depth is known somewhere."""
+    files = (run / "depth").glob("*.png")
+    return {int(path.stem) for path in files if cv2.imread(str(path), cv2.IMREAD_UNCHANGED).any()}
 
 
 def _write(path: Path, rgb: UInt8) -> None:
