@@ -36,7 +36,8 @@ def posed_windows(
     Raises:
         TrainingError: the clip has no depth, no poses or no calibration.
     """
-    camera = load_camera(clip / "camera.json")
+    known = clip / "camera.json"
+    camera = load_camera(known) if known.exists() else None
     truths = None if camera is None else true_depth(clip, camera)
     poses_file = clip / "groundtruth.tum"
     if camera is None or truths is None or not poses_file.exists():
