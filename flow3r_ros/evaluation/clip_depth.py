@@ -4,6 +4,8 @@ from, beside the answer that needs no image."""
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,36 +78,47 @@ def measure_confidence(clip: Path, run: Path) -> dict[str, Any]:
 def _with_truth(clip: Path, folder: Path) -> list[tuple[str, Float32, Float32]] | None:
     """File name, depth of the run (its own units, 0 invalid) and true depth (metres, NaN unknown)
     of the frames that have both; None where the clip has no depth."""
-    listing, colour = clip / "depth.txt", load_camera(clip / "camera.json")
-    if not listing.exists() or colour is None:
+    if not (clip / "depth.txt").exists():
         return None
-    meta = _meta(clip)
     ours = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    lens = meta.get("depth_intrinsics")
-    source = Camera(meta["width"], meta["height"], **lens) if lens else colour
-    offset = _offset(meta)
+    truths = true_depth(clip, Camera(**ours["camera"]))
+    if truths is None:
+        return None
     files = {_frame_index(file): file for file in folder.glob("*.png")}
-    pairs = []
-    for line in listing.read_text(encoding="utf-8").splitlines():
-        if line.startswith("#") or not line.strip():
-            continue
-        index, name = line.split()[:2]
-        path, truth = files.get(int(index)), cv2.imread(str(clip / name), cv2.IMREAD_UNCHANGED)
-        if path is None or truth is None:
-            continue
-        metres = np.where(truth > 0, truth / float(meta["depth_scale"]), np.nan).astype(np.float32)
-        view = Camera(**ours["camera"])
-        seen = (
-            resample_depth(metres, source, view)
-            if offset is None
-            else registered_depth(metres, source, view, offset)
-        )
-        pairs.append((path.name, _read(path) / np.float32(ours["scale"]), seen))
+    pairs = [
+        (files[index].name, _read(files[index]) / np.float32(ours["scale"]), truth())
+        for index, truth in truths.items()
+        if index in files
+    ]
     if not pairs:
         raise EvaluationError(
             f"{clip.name}: no depth map of the run belongs to a frame with true depth"
         )
     return pairs
+
+
+def true_depth(clip: Path, view: Camera) -> dict[int, Callable[[], Float32]] | None:
+    """By frame number what reads the true depth of a clip as `view` sees it, float32 `[h, w]`
+    metres, NaN unknown; None where the clip has no depth. See `measure_depth` for clips whose depth
+    was taken by another lens."""
+    listing, colour = clip / "depth.txt", load_camera(clip / "camera.json")
+    if not listing.exists() or colour is None:
+        return None
+    meta = _meta(clip)
+    lens = meta.get("depth_intrinsics")
+    source = Camera(meta["width"], meta["height"], **lens) if lens else colour
+    offset = _offset(meta)
+
+    def read(path: Path) -> Float32:
+        raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        metres = np.where(raw > 0, raw / float(meta["depth_scale"]), np.nan).astype(np.float32)
+        if offset is None:
+            return resample_depth(metres, source, view)
+        return registered_depth(metres, source, view, offset)
+
+    lines = (line.split()[:2] for line in listing.read_text(encoding="utf-8").splitlines())
+    named = {int(line[0]): clip / line[1] for line in lines if len(line) == 2 and line[0] != "#"}
+    return {index: partial(read, path) for index, path in named.items() if path.exists()}
 
 
 def _meta(clip: Path) -> dict[str, Any]:

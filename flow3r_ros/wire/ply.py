@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flow3r_ros.errors import InputError
 from flow3r_ros.types import Float32, UInt8
 
 _VERTEX = np.dtype(
@@ -44,3 +45,18 @@ def write_ply(path: Path, points: Float32, rgb: UInt8, confidence: Float32) -> N
     with path.open("wb") as file:
         file.write(("\n".join(header) + "\n").encode("ascii"))
         file.write(vertices.tobytes())
+
+
+def read_ply(path: Path) -> tuple[Float32, UInt8]:
+    """Points `[M, 3]` and colours `[M, 3]` of a file that `write_ply` wrote. Raises InputError for
+    any other."""
+    data = path.read_bytes()
+    header, found, body = data.partition(b"end_header\n")
+    wanted = [f"property {_NAMES[_VERTEX[name].str]} {name}" for name in _VERTEX.names or ()]
+    lines = header.decode("ascii", errors="replace").splitlines()
+    if not found or lines[3:] != wanted or len(body) % _VERTEX.itemsize:
+        raise InputError(f"{path}: not a cloud of ours", "give a cloud.ply of `flow3r run`")
+    vertices = np.frombuffer(body, _VERTEX)
+    points = np.stack([vertices[axis] for axis in "xyz"], axis=1)
+    rgb = np.stack([vertices[channel] for channel in ("red", "green", "blue")], axis=1)
+    return points, rgb

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from flow3r_ros.wire.ply import write_ply
+from flow3r_ros.errors import InputError
+from flow3r_ros.wire.ply import read_ply, write_ply
 
 
 def test_points_come_back_and_those_not_finite_are_left_out(tmp_path: Path) -> None:
@@ -21,6 +23,12 @@ def test_points_come_back_and_those_not_finite_are_left_out(tmp_path: Path) -> N
     vertices = np.frombuffer(body, dtype)
     assert dtype.names == ("x", "y", "z", "red", "green", "blue", "confidence")
     assert vertices.tolist() == [(1, 2, 3, 10, 20, 30, 0.5), (4, 5, 6, 40, 50, 60, 1.0)]
+    read, colours = read_ply(tmp_path / "cloud.ply")
+    np.testing.assert_array_equal(read, points[[0, 2]])
+    np.testing.assert_array_equal(colours, rgb[[0, 2]])
+    (tmp_path / "other.ply").write_bytes(b"ply\nformat ascii 1.0\nend_header\n")
+    with pytest.raises(InputError, match="not a cloud of ours"):
+        read_ply(tmp_path / "other.ply")
 
 
 def test_an_empty_cloud_is_a_valid_file(tmp_path: Path) -> None:
