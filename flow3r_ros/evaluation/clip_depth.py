@@ -110,7 +110,7 @@ def true_depth(clip: Path, view: Camera) -> dict[int, Callable[[], Float32]] | N
     offset = _offset(meta)
 
     def read(path: Path) -> Float32:
-        raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        raw = np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
         metres = np.where(raw > 0, raw / float(meta["depth_scale"]), np.nan).astype(np.float32)
         if offset is None:
             return resample_depth(metres, source, view)

@@ -46,8 +46,9 @@ def write_pictures(clip: Path, runs: tuple[Path, Path], output: Path) -> list[Pa
     written = [output / f"depth_{name}.jpg", output / f"cloud_{name}.jpg"]
     _write(written[0], _strip(clip, runs, chosen))
     _write(written[1], np.hstack([_cloud(run) for run in runs]))
-    curves = [measure_confidence(clip, run).get("curve") for run in runs]
-    if all(curves):
+    measured = [measure_confidence(clip, run).get("curve") for run in runs]
+    curves = [curve for curve in measured if curve]
+    if len(curves) == len(runs):
         written.append(output / f"reliability_{name}.svg")
         written[-1].write_text(_reliability(curves), encoding="utf-8")
     return written
@@ -56,7 +57,11 @@ def write_pictures(clip: Path, runs: tuple[Path, Path], output: Path) -> list[Pa
 def _indices(run: Path) -> set[int]:
     """Frames whose depth is known somewhere."""
     files = (run / "depth").glob("*.png")
-    return {int(path.stem) for path in files if cv2.imread(str(path), cv2.IMREAD_UNCHANGED).any()}
+    return {
+        int(path.stem)
+        for path in files
+        if np.any(np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)))
+    }
 
 
 def _write(path: Path, rgb: UInt8) -> None:
@@ -76,7 +81,7 @@ def _strip(clip: Path, runs: tuple[Path, Path], chosen: list[int]) -> UInt8:
         # Each run has its own unit: both are shown at one median.
         shifts = [float(np.nanmedian(np.log(map_))) for map_ in maps]
         colours = [
-            _coloured(np.log(map_) - shift + shifts[0], low, high)
+            _coloured(np.log(map_) + np.float32(shifts[0] - shift), low, high)
             for map_, shift in zip(maps, shifts, strict=True)
         ]
         size = (WIDTH, round(WIDTH * maps[0].shape[0] / maps[0].shape[1]))
@@ -90,7 +95,8 @@ def _strip(clip: Path, runs: tuple[Path, Path], chosen: list[int]) -> UInt8:
 def _depth(run: Path, index: int) -> Float32:
     """Depth `[h, w]` in units of the run, NaN unknown."""
     scale = json.loads((run / "depth" / "meta.json").read_text(encoding="utf-8"))["scale"]
-    raw = cv2.imread(str(run / "depth" / f"{index:06d}.png"), cv2.IMREAD_UNCHANGED)
+    file = run / "depth" / f"{index:06d}.png"
+    raw = np.asarray(cv2.imread(str(file), cv2.IMREAD_UNCHANGED))
     return np.where(raw > 0, raw / np.float32(scale), np.float32(np.nan)).astype(np.float32)
 
 
