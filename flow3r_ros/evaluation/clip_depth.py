@@ -17,7 +17,9 @@ from flow3r_ros.evaluation.calibration import Calibration
 from flow3r_ros.evaluation.depth import evaluate_depth
 from flow3r_ros.geometry.camera_file import load_camera
 from flow3r_ros.geometry.depth_map import registered_depth, resample_depth
+from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.types import Camera, Float32
+from flow3r_ros.wire.tum import read_tum
 
 NEAR_M, FAR_M = 0.1, 10.0
 KINECT_OFFSET = (-0.0225, 0.0, 0.0)
@@ -95,6 +97,12 @@ def _with_truth(clip: Path, folder: Path) -> list[tuple[str, Float32, Float32]] 
             f"{clip.name}: no depth map of the run belongs to a frame with true depth"
         )
     return pairs
+
+
+def true_poses(clip: Path) -> Trajectory | None:
+    """The `groundtruth.tum` of a clip; None without one. Raises what `wire.tum` raises."""
+    path = clip / "groundtruth.tum"
+    return read_tum(path) if path.exists() else None
 
 
 def true_depth(clip: Path, view: Camera) -> dict[int, Callable[[], Float32]] | None:

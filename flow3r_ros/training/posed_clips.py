@@ -10,13 +10,12 @@ import numpy as np
 
 from flow3r_ros.datasets.sources import open_source
 from flow3r_ros.errors import TrainingError
-from flow3r_ros.evaluation.clip_depth import FAR_M, NEAR_M, true_depth
+from flow3r_ros.evaluation.clip_depth import FAR_M, NEAR_M, true_depth, true_poses
 from flow3r_ros.geometry.camera_file import load_camera
 from flow3r_ros.training.augmentation import Example, fitting_window, to_sample
 from flow3r_ros.training.dataset import window_evidence
 from flow3r_ros.training.labels.clips import Clip
 from flow3r_ros.training.sample import Sample
-from flow3r_ros.wire.tum import read_tum
 
 MATCH_NS = 1_000_000
 """largest stamp difference of a picture and its true pose"""
@@ -39,14 +38,13 @@ def posed_windows(
     known = clip / "camera.json"
     camera = load_camera(known) if known.exists() else None
     truths = None if camera is None else true_depth(clip, camera)
-    poses_file = clip / "groundtruth.tum"
-    if camera is None or truths is None or not poses_file.exists():
+    truth = true_poses(clip)
+    if camera is None or truths is None or truth is None:
         raise TrainingError(
             f"{clip}: no camera.json, groundtruth.tum or depth.txt", "give a clip that has all"
         )
     if camera.distortion_model != "none":
         raise TrainingError(f"{clip}: its lens bends lines", "give a rectified clip")
-    truth = read_tum(poses_file)
     with open_source(clip) as source:
         evidence, kept = window_evidence(), []
         for frame in source:
