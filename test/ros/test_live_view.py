@@ -27,7 +27,7 @@ def test_a_node_is_watched(tmp_path: Path) -> None:
             client.wait(lambda name=name: _subscribers(client, name), 20.0, f"a viewer of {name}")
         client.connect_camera()
         client.warm_up("~/odometry", "~/points", "~/map")
-        client.play(5, lockstep="~/points")
+        client.play(12, lockstep="~/points")
         assert viewer.stop(signal.SIGINT) == 0
     assert entities(recording) >= {
         "world/way/0",
