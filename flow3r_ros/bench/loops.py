@@ -18,9 +18,10 @@ import numpy as np
 
 from flow3r_ros.bench.aliasing import CASES
 from flow3r_ros.bench.faults import SHARED, clip_name
+from flow3r_ros.bench.maps import with_map
 from flow3r_ros.bench.relocalisation import WRONG_SHIFT, WRONG_TURN
 from flow3r_ros.bench.run import CLIP
-from flow3r_ros.config import Config, ModelSettings, load_config
+from flow3r_ros.config import Config
 from flow3r_ros.datasets.sources import open_source
 from flow3r_ros.errors import Flow3rError
 from flow3r_ros.geometry.lie import invert, rotation_angle, sim3_parts, umeyama
@@ -65,14 +66,9 @@ def bench_loops(
 ) -> dict[str, Any]:
     """The given clips, or the bundled one, all of ../shared/video and `aliasing.CASES`. Whole
     ones always: a loop needs 20 s at least."""
-    from flow3r_ros.network.runner import open_predictor
-
     here = sorted(SHARED.iterdir()) if SHARED.is_dir() else []
     chosen = list(clips or [path for path in (CLIP, *here) if path.is_dir()])
-    settings = ModelSettings(name=model) if model else ModelSettings()
-    predictor = open_predictor(settings)
-    config = load_config(None, {"slam.enabled": True})
-    config.model = settings
+    predictor, config = with_map(model)
     rows: list[dict[str, Any]] = []
     for clip in chosen:
         log.info("%s", clip_name(clip))

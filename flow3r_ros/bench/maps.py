@@ -29,19 +29,25 @@ SHORT = 300
 """frames of a clip that are run, unless thorough"""
 
 
+def with_map(model: str | None) -> tuple[Predictor, Config]:
+    """The model of that name or folder (None: the bundled one), and settings with the map on.
+    Raises what opening it raises."""
+    from flow3r_ros.network.runner import open_predictor
+
+    settings = ModelSettings(name=model) if model else ModelSettings()
+    config = load_config(None, {"slam.enabled": True})
+    config.model = settings
+    return open_predictor(settings), config
+
+
 def bench_refine(
     thorough: bool = False, clips: Sequence[Path] | None = None, model: str | None = None
 ) -> dict[str, Any]:
     """The given clips, or the bundled one and the development clips with truth (SHORT frames of
     each, the whole when `thorough`), and the still images of `stills.SETS`."""
-    from flow3r_ros.network.runner import open_predictor
-
     here = (CLIP, *(SHARED / name for name in CLIPS))
     chosen = list(clips or [path for path in here if (path / GROUND_TRUTH).is_file()])
-    settings = ModelSettings(name=model) if model else ModelSettings()
-    predictor = open_predictor(settings)
-    config = load_config(None, {"slam.enabled": True})
-    config.model = settings
+    predictor, config = with_map(model)
     rows: list[dict[str, Any]] = []
     for clip in chosen:
         log.info("%s", clip_name(clip))
