@@ -16,7 +16,7 @@ from flow3r_ros.geometry.camera_pose import DepthPoints
 from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.odometry.views import View, rays_through
-from flow3r_ros.types import Bool, Camera, Float32, Float64
+from flow3r_ros.types import Bool, Float32, Float64
 
 Ids = NDArray[np.int64]
 
@@ -170,10 +170,3 @@ class KeyframeMap:
         inverse = points.inverse / safe
         sigma = points.sigma * np.abs(turned[:, 2]) / safe**2
         return DepthPoints(q / safe[:, None], inverse, sigma)
-
-
-def rays_of(lens: Camera, pixels: Float32) -> Float64:
-    """Rays `[N, 3]` with z = 1 of pixels `[N, 2]`."""
-    x = (pixels[:, 0].astype(np.float64) - lens.cx) / lens.fx
-    y = (pixels[:, 1].astype(np.float64) - lens.cy) / lens.fy
-    return np.stack([x, y, np.ones(len(pixels))], axis=1)

@@ -72,9 +72,7 @@ class View:
 
     def rays(self, pixels: Float32) -> Float64:
         """Rays `[N, 3]` with z = 1 of positions `[N, 2]` in the tracking image."""
-        centre, given = _axes(self.lens, self.focal)
-        off = (self.straightened(pixels) - centre) / (self.focal * given)
-        return np.column_stack([off, np.ones(len(off))])
+        return rays_of(self.lens, self.straightened(pixels))
 
     @property
     def id(self) -> int:
@@ -130,6 +128,13 @@ def bent(pixels: Float64, lens: Camera, focal: float, bend: float) -> Float64:
     """Where pixels `[N, 2]` are before they are `straightened`."""
     centre, given = _axes(lens, focal)
     return np.asarray(centre + given * _narrowed((pixels - centre) / given, bend))
+
+
+def rays_of(lens: Camera, pixels: Float32 | Float64) -> Float64:
+    """Rays `[N, 3]` with z = 1 of pixels `[N, 2]` of a pinhole."""
+    x = (pixels[:, 0].astype(np.float64) - lens.cx) / lens.fx
+    y = (pixels[:, 1].astype(np.float64) - lens.cy) / lens.fy
+    return np.stack([x, y, np.ones(len(pixels))], axis=1)
 
 
 def rays_through(rays: Float64, before: tuple[float, float], now: tuple[float, float]) -> Float64:

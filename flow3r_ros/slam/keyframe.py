@@ -18,7 +18,7 @@ from flow3r_ros.geometry.camera import scaled
 from flow3r_ros.geometry.camera_pose import DepthPoints
 from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.odometry.finished import Finished
-from flow3r_ros.odometry.keyframes import rays_of
+from flow3r_ros.odometry.views import rays_of
 from flow3r_ros.types import Camera, Float32, Float64, UInt8
 
 JPEG_QUALITY = 95

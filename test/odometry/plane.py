@@ -21,9 +21,8 @@ from flow3r_ros.geometry.lie import invert
 from flow3r_ros.odometry.corners import Reference
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.odometry.input import view_of
-from flow3r_ros.odometry.keyframes import rays_of
 from flow3r_ros.odometry.promotion import new_corners
-from flow3r_ros.odometry.views import View
+from flow3r_ros.odometry.views import View, rays_of
 from flow3r_ros.types import Estimate, Float64, Frame, Prediction, UInt8, Window
 
 CAMERA = scaled(LARGE, 320, 240)

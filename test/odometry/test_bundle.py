@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from flow3r_ros.geometry.camera_pose import DepthPoints, project_points
 from flow3r_ros.geometry.lie import invert, rotation_angle, se3_exp
 from flow3r_ros.odometry.bundle import Problem, adjust
-from flow3r_ros.odometry.keyframes import rays_of
 from flow3r_ros.odometry.mapping import LENS_SIGMA
-from flow3r_ros.odometry.views import bent
+from flow3r_ros.odometry.views import bent, rays_of
 from flow3r_ros.types import Float64
 from test.odometry.plane import CAMERA
 

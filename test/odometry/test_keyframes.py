@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from flow3r_ros.geometry.camera_pose import project_points
-from flow3r_ros.odometry.keyframes import Keyframe, KeyframeMap, Points, rays_of
+from flow3r_ros.odometry.keyframes import Keyframe, KeyframeMap, Points
 from flow3r_ros.odometry.promotion import new_corners
+from flow3r_ros.odometry.views import rays_of
 from flow3r_ros.types import Float64
 from test.odometry.plane import CAMERA, SCENE, depth_at, exact_inverse, seen_at
 
