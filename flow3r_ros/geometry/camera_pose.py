@@ -121,12 +121,13 @@ def fit_camera_pose(
     information = np.zeros((6, 6))
     whitened = np.zeros((len(points), 2))
     typical = float(np.median(points.inverse)) if len(points) else 1.0
-    left = iterations
+    left, inverse, fitted = iterations, points.inverse, False
     while True:
         # far off, fitted depths would settle on any motion: they come in once the pose is near
         near = not guessed or left <= iterations // 2
-        rounds = DEPTH_ROUNDS if guessed and near else 0
-        inverse, line = _explained(points, observed, camera, T_cam_ref, sigma_px, rounds)
+        rounds = 0 if not (guessed and near) else 1 if fitted else DEPTH_ROUNDS
+        inverse, line = _explained(points, observed, camera, T_cam_ref, sigma_px, rounds, inverse)
+        fitted = rounds > 0
         whitened = _whitened(points, inverse, line, sigma_px)
         jacobian = _derivative(points, inverse, line, camera, sigma_px)
         weight = 1.0 / (1.0 + whitened**2 / ROBUST**2) ** 2
@@ -256,10 +257,13 @@ def _explained(
     T_cam_ref: Float64,
     sigma_px: float,
     rounds: int,
+    start: Float64 | None = None,
 ) -> tuple[Float64, _Lines]:
     """Inverse depths `[N]` that explain observations best, near the expected ones as far as their
-    sigma says, and the points' epipolar lines there."""
-    inverse, relative = points.inverse, points.sigma / points.inverse
+    sigma says, from those at a pose nearby (`start`) or the expected ones, and the points' epipolar
+    lines there."""
+    relative = points.sigma / points.inverse
+    inverse = points.inverse if start is None else start
     line = _epipolar_lines(points.rays, inverse, observed, camera, T_cam_ref)
     for _ in range(rounds):
         reach = line.length * inverse

@@ -269,7 +269,7 @@ class Engine:
                 settled = self._front.first(view)
         elif self.config.engine.network == "every_frame" and settled.state.has_pose:
             depth, moving = self._back.look(view, settled.pose)
-            settled = settled.with_depth(depth, moving)
+            settled = settled.with_depth(depth.every_second(), moving[::2, ::2])
         built, self._built = self._built, None
         if built is not None:
             stages |= built.stage_ms

@@ -112,6 +112,39 @@ class Tracker:
         self._before = view
         if reference is None or reference.view.tracking.shape != view.tracking.shape:
             return None
+        tracked = self._expected_there(reference, view, start, prior)
+        if tracked is None:
+            tracked = self._searched(reference, before, view, start, prior)
+        self._pixels, self._last = tracked.pixels, tracked.T_ref_cam
+        self._measure(tracked)
+        return tracked
+
+    def _expected_there(
+        self, reference: Reference, view: View, start: Float64, prior: PosePrior | None
+    ) -> Tracked | None:
+        """Corners and pose of a frame that is about where motion predicts it; None where proven
+        depths do not agree on that."""
+        if not _sure_ones(reference, ~reference.held_back)[1]:
+            return None
+        there = view.bent(project_points(reference.points, start, view.lens))
+        known = np.asarray(np.all(np.isfinite(there), axis=1))
+        target = np.where(known[:, None], there, self._pixels).astype(np.float32)
+        pixels, found = _search(reference, view, start, target, 1)
+        found &= known
+        tracked = _posed(reference, pixels, found, start, view, self.sigma_px, prior)
+        enough = _sure_ones(reference, found & ~reference.held_back)[1]
+        sure = enough and tracked.fit is not None and tracked.fit.inliers > EXPLAINED
+        return tracked if sure else None
+
+    def _searched(
+        self,
+        reference: Reference,
+        before: View | None,
+        view: View,
+        start: Float64,
+        prior: PosePrior | None,
+    ) -> Tracked:
+        """Corners and pose of a frame from where the corners were in the one `before`."""
         starts, sure = [start, self._last], False
         few = self._few()
         if few is not None:
@@ -135,10 +168,7 @@ class Tracker:
         known = np.asarray(np.all(np.isfinite(there), axis=1))
         target = np.where(known[:, None] & ~followed[:, None], there, guess).astype(np.float32)
         pixels, found = _search(reference, view, rough, target, 1 if sure else 3)
-        tracked = _posed(reference, pixels, found & known, rough, view, self.sigma_px, prior)
-        self._pixels, self._last = tracked.pixels, tracked.T_ref_cam
-        self._measure(tracked)
-        return tracked
+        return _posed(reference, pixels, found & known, rough, view, self.sigma_px, prior)
 
     def learn(self, tracked: Tracked) -> None:
         """Take what a believed pose says of the depths of the corners it was found with; those that
