@@ -116,6 +116,16 @@ def prepare_gray(rgb: UInt8, width: int = 336) -> UInt8:
     )
 
 
+def along(matches: Float32, width: int, height: int) -> Correspondence:
+    """A field through matches `[n, 4]` (x, y in a; x, y in b), 3 or more: a good start for a wide
+    gap, no more."""
+    unknown = np.zeros((height, width), np.float32)
+    there, back = (
+        flow_through_matches(each, width, height) for each in (matches, matches[:, [2, 3, 0, 1]])
+    )
+    return Correspondence(there, unknown, unknown, back, unknown, unknown, sparse=True)
+
+
 def chain(ab: Correspondence, bc: Correspondence) -> Correspondence:
     """Correspondence a -> c through b: composed flows, multiplied covisibility; a good start for a
     wide gap."""

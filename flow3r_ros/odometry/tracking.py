@@ -60,6 +60,9 @@ pose"""
 ENOUGH_FOLLOWED = 100
 """corners of proven depth that are followed from the frame before; all are where these do not
 settle the pose"""
+NEAR_PX = 2.0
+"""pixels by which motion missed the corners of the last frame, up to which they are searched in the
+full picture alone: a patch bridges twice that"""
 EXPLAINED = 0.65
 """share of the corners that a first pose must explain; below it they are followed back as well, and
 other starts are tried: the essential matrix needs no depth"""
@@ -80,6 +83,7 @@ class Tracker:
         self._last = np.eye(4)
         self._expected: DepthPoints | None = None
         self._parallax = np.empty(0)
+        self._missed_px = np.inf
         self.noise_px = SIGMA_PX
 
     def start(self, view: View) -> None:
@@ -129,9 +133,13 @@ class Tracker:
         there = view.bent(project_points(reference.points, start, view.lens))
         known = np.asarray(np.all(np.isfinite(there), axis=1))
         target = np.where(known[:, None], there, self._pixels).astype(np.float32)
-        pixels, found = _search(reference, view, start, target, 1)
+        levels = 0 if self._missed_px < NEAR_PX else 1
+        pixels, found = _search(reference, view, start, target, levels)
         found &= known
         tracked = _posed(reference, pixels, found, start, view, self.sigma_px, prior)
+        if tracked.agreed.any():
+            off = np.linalg.norm(pixels - target, axis=1)[tracked.agreed]
+            self._missed_px = float(np.median(off))
         enough = _sure_ones(reference, found & ~reference.held_back)[1]
         sure = enough and tracked.fit is not None and tracked.fit.inliers > EXPLAINED
         return tracked if sure else None
