@@ -121,7 +121,7 @@ def along(matches: Float32, width: int, height: int) -> Correspondence:
     gap, no more."""
     unknown = np.zeros((height, width), np.float32)
     there, back = (
-        flow_through_matches(each, width, height) for each in (matches, matches[:, [2, 3, 0, 1]])
+        flow_through_matches(each, width, height, cell=16) for each in (matches, matches[:, [2, 3, 0, 1]])
     )
     return Correspondence(there, unknown, unknown, back, unknown, unknown, sparse=True)
 

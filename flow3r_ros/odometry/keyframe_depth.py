@@ -20,9 +20,9 @@ from flow3r_ros.odometry.keyframes import Keyframe, KeyframeMap
 
 MATCHED = 2
 """keyframes before it that a new one is densely matched with"""
-MIN_COMMON = 20
-"""points that two keyframes must share for their places to lead the dense match: flow from nothing
-bridges some 30 pixels, a car is farther from keyframe to keyframe"""
+MIN_COMMON, MOST_COMMON = 20, 100
+"""points that two keyframes must share for their places to lead the dense match (flow from nothing
+bridges some 30 pixels, a car is farther from keyframe to keyframe), and how many are enough"""
 MIN_SHARE = 0.15
 """covisible share below which a dense match is not used"""
 POINT_SIGMA = 0.1
@@ -58,8 +58,10 @@ def _start(keyframe: Keyframe, other: Keyframe) -> Correspondence | None:
     )
     if len(common) < MIN_COMMON:
         return None
+    some = np.linspace(0, len(common) - 1, min(len(common), MOST_COMMON)).astype(int)
     ratio, (height, width) = keyframe.view.ratio, keyframe.view.gray.shape
-    matches = np.hstack([keyframe.pixels[mine], other.pixels[theirs]]) / np.tile(ratio, 2)
+    pixels = keyframe.pixels[mine[some]], other.pixels[theirs[some]]
+    matches = np.hstack(pixels) / np.tile(ratio, 2)
     return along(matches.astype(np.float32), width, height)
 
 
