@@ -107,6 +107,7 @@ def fit_camera_pose(
     sigma_px: float,
     iterations: int = 10,
     prior: PosePrior | None = None,
+    near: bool = False,
 ) -> PoseFit:
     """Pose that reprojects the points best, by robust Gauss-Newton from `start` `[4, 4]`.
 
@@ -115,6 +116,7 @@ def fit_camera_pose(
         camera: pinhole of the observed pixels.
         sigma_px: 1-sigma of an observation, pixels.
         prior: what is known of the pose beforehand; it settles what the points leave open.
+        near: the start is within some pixels.
     """
     T_cam_ref = invert(start)
     guessed = bool(np.any(points.sigma > KNOWN * points.inverse))
@@ -124,7 +126,7 @@ def fit_camera_pose(
     left, inverse, fitted = iterations, points.inverse, False
     while True:
         # far off, fitted depths would settle on any motion: they come in once the pose is near
-        near = not guessed or left <= iterations // 2
+        near = near or not guessed or left <= iterations // 2
         rounds = 0 if not (guessed and near) else 1 if fitted else DEPTH_ROUNDS
         inverse, line = _explained(points, observed, camera, T_cam_ref, sigma_px, rounds, inverse)
         fitted = rounds > 0

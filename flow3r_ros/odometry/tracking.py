@@ -342,7 +342,7 @@ def _posed(
     fit, T = None, rough
     if np.count_nonzero(used) >= MIN_CORNERS:
         fit = fit_camera_pose(
-            reference.points.only(used), observed[used], lens, rough, sigma_px, 8, prior
+            reference.points.only(used), observed[used], lens, rough, sigma_px, 8, prior, near=True
         )
         T = fit.T
     belongs = project_points(reference.points, T, lens)
