@@ -23,6 +23,22 @@ def printable(text: object) -> str:
     )
 
 
+def cause_of(error: Exception) -> str:
+    """Why a file could not be read or written, in words: no number of the system, no path again."""
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder"
+    if isinstance(error, NotADirectoryError):
+        return "a file stands where a folder is expected"
+    if isinstance(error, FileExistsError):
+        return "a file stands there"
+    if isinstance(error, FileNotFoundError):
+        return "no such file or folder"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text"
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(words.split())[:200] or type(error).__name__
+
+
 def install_extra(extra: str) -> str:
     """The command that brings the packages of an optional extra of ours. It names them one by one,
     so it works in a checkout, beside a wheel and in a colcon workspace: our own name is on no
