@@ -12,6 +12,8 @@ from flow3r_ros.cli.main import main
 from flow3r_ros.report.record import RunRecord
 from test.cases.workshop import flow3r
 
+CLIP = Path(__file__).resolve().parents[2] / "demo" / "clip"
+
 
 @pytest.mark.parametrize("error", [KeyError("x"), MemoryError(), RecursionError("deep"), OSError()])
 @pytest.mark.parametrize("debug", [False, True])
@@ -30,6 +32,17 @@ def test_an_error_nobody_foresaw(
     assert lines[-1].startswith("flow3r: ")
     assert ("Traceback (most recent call last):" in lines) == debug
     assert debug or len(lines) == 1
+
+
+def test_a_package_that_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A core one: what optional ones say stands in test_package."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "flow3r_ros.network.runner", raising=False)
+    monkeypatch.delattr("flow3r_ros.network.runner", raising=False)
+    done = flow3r("run", CLIP, "--output", tmp_path / "out")
+    assert done.refusal.startswith("flow3r: torch is not installed; pip install torch;")
 
 
 def test_debug_is_taken_wherever_it_stands(tmp_path: Path) -> None:
@@ -62,7 +75,6 @@ def test_an_address_in_object_storage_makes_no_folder_of_its_name(
     assert not list(tmp_path.iterdir())
 
 
-CLIP = Path(__file__).resolve().parents[2] / "demo" / "clip"
 COMMANDS: dict[str, tuple[str, ...]] = {
     "a recording": ("run", "{}", "-o", "out"),
     "settings": ("run", "CLIP", "-o", "out", "-c", "{}"),
