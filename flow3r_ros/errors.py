@@ -6,6 +6,7 @@ counts it, and goes on.
 
 from __future__ import annotations
 
+import re
 import shlex
 import unicodedata
 from importlib.metadata import PackageNotFoundError, requires
@@ -54,6 +55,22 @@ def install_extra(extra: str) -> str:
     return (
         f"pip install {shlex.join(wanted)}" if wanted else f"pip install '.[{extra}]' in a checkout"
     )
+
+
+def install_module(module: str) -> str:
+    """The command that brings a module that is missing: with it the rest of the extra it is of."""
+    names = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}
+    package = names.get(module, module)
+    try:
+        known = requires("flow3r_ros") or ()
+    except PackageNotFoundError:
+        known = ()
+    for requirement in known:
+        if re.match(r"[\w.-]+", requirement)[0] == package:  # type: ignore[index]
+            extra = re.search(r'extra == "(\w+)"', requirement)
+            if extra is None or extra[1] != "dev":
+                return install_extra(extra[1]) if extra else f"pip install {package}"
+    return f"pip install {package}"
 
 
 class Flow3rError(Exception):

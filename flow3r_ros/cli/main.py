@@ -33,7 +33,7 @@ from flow3r_ros.cli.maps import map_app
 from flow3r_ros.cli.models import models_app
 from flow3r_ros.cli.recordings import bags_from_video, replay, report, run, view
 from flow3r_ros.cli.training import label, train
-from flow3r_ros.errors import Flow3rError, printable
+from flow3r_ros.errors import Flow3rError, install_module, printable
 
 INTERRUPTED = 130
 """exit code after Ctrl-C, as shells know it"""
@@ -103,7 +103,7 @@ def _unexpected(error: Exception) -> str:
         return "out of memory; use smaller pictures, fewer workers, or a machine with more memory"
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("flow3r_ros"):
         package = (error.name or "").partition(".")[0]
-        return f"{package} is not installed; pip install {package}; flow3r doctor looks for more"
+        return f"{package} is not installed; {install_module(package)}"
     words = str(error) or "no details"
     what = f"{words} ({type(error).__name__})"
     return f"{what}; if the input is right this is a fault of flow3r: --debug shows where"

@@ -42,7 +42,7 @@ def test_a_package_that_is_missing_is_named(
     monkeypatch.delitem(sys.modules, "flow3r_ros.network.runner", raising=False)
     monkeypatch.delattr("flow3r_ros.network.runner", raising=False)
     done = flow3r("run", CLIP, "--output", tmp_path / "out")
-    assert done.refusal.startswith("flow3r: torch is not installed; pip install torch;")
+    assert done.refusal.endswith("flow3r: torch is not installed; pip install torch")
 
 
 def test_debug_is_taken_wherever_it_stands(tmp_path: Path) -> None:
