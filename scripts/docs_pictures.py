@@ -36,7 +36,7 @@ TYPED = (
 )
 """what is typed, one line after the other; a tab asks for completion"""
 COMPLETED = re.compile(r"replay\s+report")
-"""what a second tab then shows"""
+"""what more tabs then show"""
 WIDTHS = {360: 1400, 768: 1000, 1280: 1000}
 """widths of the report and how much of it is shown, pixels"""
 POLL_S, PATIENCE_S = 0.1, 600.0
@@ -81,7 +81,7 @@ def record(folder: Path, cast: Path, picture: Path) -> None:
                 look()
             if line.endswith("\t"):
                 wait_for(lambda: screen().endswith("rep"), look)
-                tmux("send-keys", "-t", SESSION, "-l", "\t")
+                tmux("send-keys", "-t", SESSION, "-l", "\t\t")  # bash lists when nothing changes
                 wait_for(lambda: COMPLETED.search(screen()) is not None, look)
             else:
                 tmux("send-keys", "-t", SESSION, "Enter")
