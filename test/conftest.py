@@ -1,17 +1,8 @@
-"""What every test may need: the shared development data, and one thread a process."""
+"""What every test may need: the shared development data, and quiet, single-threaded OpenCV."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-"""numpy and torch read it when they are imported; tests run beside each other, and so do the
-processes that they start: with a thread a core each they wait for one another, spinning"""
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
-"""the tests start some two hundred processes, which would all compile this package anew"""
 
 import cv2
 import pytest

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.training.loop import train
 from flow3r_ros.training.scenes import shards as scene_shards
-from flow3r_ros.training.scenes.shards import write_shards
+from flow3r_ros.training.scenes.shards import training_clip, write_shards
 from flow3r_ros.training.sharding import launch
 from flow3r_ros.training.train_config import TrainSettings
 
@@ -51,13 +52,15 @@ def losses_of(output: Path) -> list[list[float]]:
 
 
 def scenes_of(folder: Path) -> Path:
-    """A shard of small scenes with a held-out one."""
+    """A shard of four clips of two frames with a held-out one of two clips."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flow3r_ros.training.scenes.shards._CLIPS_PER_SHARD", 4)
+        patch.setattr(scene_shards, "_CLIPS_PER_SHARD", 4)
+        patch.setattr(scene_shards, "training_clip", partial(training_clip, frames=2))
         patch.setitem(scene_shards.GRIDS, "small", ((56, 42),))
         held_out = folder / "small" / "held_out"
-        list(write_shards(folder, 0, 1, "photographs"))
-        list(write_shards(held_out, 1, 1, "held_out"))
+        list(write_shards(folder, 0, 1, "photographs", sizes=("small",)))
+        patch.setattr(scene_shards, "_CLIPS_PER_SHARD", 2)
+        list(write_shards(held_out, 1, 1, "held_out", sizes=("small",)))
     for shard in (held_out / "small").glob("scenes_*"):
         shard.rename(held_out / shard.name)
     return folder / "small"
