@@ -38,8 +38,9 @@ from flow3r_ros.training.loop import train
 torch.set_num_threads(1)
 data = Path(sys.argv[1])
 for folder in map(Path, sys.argv[2:]):
-    for steps, resume in ((1, False), (2, True)):
-        train(folder / "train.yaml", [data], folder / "two", steps, resume=resume)
+    shared = folder.name != "ddp"
+    for steps in (1, 2) if shared else (2,):
+        train(folder / "train.yaml", [data], folder / "two", steps, shared and steps > 1)
 """
 
 
@@ -70,14 +71,14 @@ def scenes_of(folder: Path) -> Path:
 def trained(
     tmp_path_factory: pytest.TempPathFactory, tiny_settings: Callable[..., TrainSettings]
 ) -> Path:
-    """For every case a folder with a run of `one` process and one of `two`, the latter resumed
-    after its first step: a shared network is also written and read in parts. All cases share their
-    processes, which take longer to start than to train."""
+    """For every case a folder with a run of `one` process and one of `two`, which is resumed
+    after its first step where the network is shared: it is also written and read in parts. All
+    cases share their processes, which take longer to start than to train."""
     root = tmp_path_factory.mktemp("trained")
     data = scenes_of(root / "scenes")
     for name, changes in CASES.items():
         settings = tiny_settings(
-            steps=2, clips_per_step=4, validate_every=1, validation_clips=2, dropout={},
+            steps=2, clips_per_step=4, validation_clips=1, dropout={},
             optimisation={"learning_rate": 1e-4, "warmup_steps": 1}, **changes,
         )  # fmt: skip
         (root / name).mkdir()
