@@ -6,6 +6,7 @@ counts it, and goes on.
 
 from __future__ import annotations
 
+import re
 import shlex
 import unicodedata
 from importlib.metadata import PackageNotFoundError, requires
@@ -23,6 +24,22 @@ def printable(text: object) -> str:
     )
 
 
+def cause_of(error: Exception) -> str:
+    """Why a file could not be read or written, in words: no number of the system, no path again."""
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder"
+    if isinstance(error, NotADirectoryError):
+        return "a file stands where a folder is expected"
+    if isinstance(error, FileExistsError):
+        return "a file stands there"
+    if isinstance(error, FileNotFoundError):
+        return "no such file or folder"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text"
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(words.split())[:200] or type(error).__name__
+
+
 def install_extra(extra: str) -> str:
     """The command that brings the packages of an optional extra of ours. It names them one by one,
     so it works in a checkout, beside a wheel and in a colcon workspace: our own name is on no
@@ -38,6 +55,22 @@ def install_extra(extra: str) -> str:
     return (
         f"pip install {shlex.join(wanted)}" if wanted else f"pip install '.[{extra}]' in a checkout"
     )
+
+
+def install_module(module: str) -> str:
+    """The command that brings a module that is missing: with it the rest of the extra it is of."""
+    names = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}
+    package = names.get(module, module)
+    try:
+        known = requires("flow3r_ros") or ()
+    except PackageNotFoundError:
+        known = ()
+    for requirement in known:
+        if re.match(r"[\w.-]+", requirement)[0] == package:  # type: ignore[index]
+            extra = re.search(r'extra == "(\w+)"', requirement)
+            if extra is None or extra[1] != "dev":
+                return install_extra(extra[1]) if extra else f"pip install {package}"
+    return f"pip install {package}"
 
 
 class Flow3rError(Exception):

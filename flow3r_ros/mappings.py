@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from flow3r_ros.errors import ConfigError, Flow3rError
+from flow3r_ros.errors import ConfigError, Flow3rError, cause_of
 
 MAX_FILE_BYTES = 1 << 18
 """largest settings, manifest or camera file that is read; the largest of ours has 6 kB"""
@@ -47,7 +47,7 @@ def read_mapping(path: Path, refuse: type[Flow3rError], cure: str) -> dict[str, 
     except RecursionError as error:
         raise refuse(f"{path}: is nested too deeply", cure) from error
     except OSError as error:
-        raise refuse(f"{path}: cannot be read ({error.strerror})", cure) from error
+        raise refuse(f"{path}: cannot be read ({cause_of(error)})", cure) from error
     except (ValueError, OverflowError, yaml.YAMLError) as error:
         kind = "JSON" if path.suffix == ".json" else "YAML"
         reason = " ".join(str(error).split())[:200]

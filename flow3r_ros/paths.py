@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from flow3r_ros.errors import OutputError
+from flow3r_ros.errors import OutputError, cause_of
 
 PACKAGE = Path(__file__).resolve().parent
 """folder of the Python package"""
@@ -227,8 +227,8 @@ class OutputFolder:
         ours = not named or named.startswith(mine) or self.final.is_relative_to(named)
         cure = "check the path, permissions and free space"
         if ours or error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return OutputError(f"{self.final}: cannot be written ({error.strerror or error})", cure)
-        return OutputError(f"{named}: {error.strerror}", cure)
+            return OutputError(f"{self.final}: cannot be written ({cause_of(error)})", cure)
+        return OutputError(f"{named}: {cause_of(error)}", cure)
 
 
 def as_folder(output: Path | OutputFolder) -> OutputFolder:
@@ -269,7 +269,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             partial.unlink(missing_ok=True)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise OutputError(
-            f"{path}: {'the disk is full' if full else f'cannot be written ({error.strerror})'}",
+            f"{path}: {'the disk is full' if full else f'cannot be written ({cause_of(error)})'}",
             "free some space and run again: what is finished is kept"
             if full
             else "check the folder and its permissions",

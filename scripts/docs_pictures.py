@@ -24,16 +24,19 @@ from rich.console import Console
 from rich.text import Text
 
 ROOT = Path(__file__).resolve().parents[1]
-COLUMNS, ROWS = 110, 46
+COLUMNS, ROWS = 110, 66
 SESSION = "flow3r_docs"
 PROMPT = "$ "
 TYPED = (
     "flow3r run clip --max-frames 60 --output walk",
+    "flow3r evaluate trajectory walk clip/groundtruth.tum",
     "flow3r evaluate trajectory walk/trajectory.tum clip/groundtruth.tum",
     "flow3r run video.mov --output other",
-    "flow3r re\t\t",
+    "flow3r re\t",
 )
-"""what is typed, one line after the other; tabs ask for completion"""
+"""what is typed, one line after the other; a tab asks for completion"""
+COMPLETED = re.compile(r"replay\s+report")
+"""what more tabs then show"""
 WIDTHS = {360: 1400, 768: 1000, 1280: 1000}
 """widths of the report and how much of it is shown, pixels"""
 POLL_S, PATIENCE_S = 0.1, 600.0
@@ -76,10 +79,14 @@ def record(folder: Path, cast: Path, picture: Path) -> None:
                 tmux("send-keys", "-t", SESSION, "-l", letter)
                 time.sleep(0.04)
                 look()
-            if not line.endswith("\t"):
+            if line.endswith("\t"):
+                wait_for(lambda: screen().endswith("rep"), look)
+                tmux("send-keys", "-t", SESSION, "-l", "\t\t")  # bash lists when nothing changes
+                wait_for(lambda: COMPLETED.search(screen()) is not None, look)
+            else:
                 tmux("send-keys", "-t", SESSION, "Enter")
                 wait_for(lambda: screen().endswith(f"\n{PROMPT.rstrip()}"), look)
-        time.sleep(2.0)
+        time.sleep(1.0)
         look()
         shown = tmux("capture-pane", "-p", "-e", "-t", SESSION)
     finally:

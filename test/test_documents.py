@@ -45,6 +45,19 @@ def test_the_measured_table_says_of_others_what_the_results_say() -> None:
     assert '--8<-- "README.md:measured"' in text_of("docs/good_at.md"), "not a copy"
 
 
+def test_the_measured_table_says_of_us_what_the_page_of_the_weights_says() -> None:
+    ours = {row[0].partition(",")[0]: row for row in rows(text_of("README.md"))}
+    ate = {row[0]: row[1] for row in rows(text_of("docs/models.md")) if row[0].startswith("ATE")}
+    names = {
+        "demo clip": "ATE, demo clip (m)",
+        "7-Scenes RedKitchen": "ATE, RedKitchen whole / first 200 (m)",
+        "KITTI curve": "ATE, KITTI curve (m; scatters .12 to .23)",
+    }
+    for name, row in names.items():
+        measured = float(ate[row].partition(" / ")[0].strip("*"))
+        assert metres(ours[name][1]) == pytest.approx(measured, rel=0.03), name
+
+
 def test_the_manifest_says_of_the_network_what_the_results_say() -> None:
     known = yaml.safe_load(text_of("models/flow3r_nano/manifest.yaml"))["metrics"]
     held_out = known["held_out_synthetic"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import flow3r_ros
-from flow3r_ros.errors import install_extra
+from flow3r_ros.errors import install_extra, install_module
 from test.conftest import shared_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -139,5 +139,7 @@ def test_a_missing_extra_is_installed_by_the_line_that_is_said() -> None:
         assert shlex.split(install_extra(extra)) == ["pip", "install", *names]
         assert re.search(r"(^|[^'\w.-])[\w.-]+[<>]", install_extra(extra)) is None, "no redirection"
     assert "in a checkout" in install_extra("nothing")
+    assert install_module("lightning") == install_module("skimage") == install_extra("train")
+    assert install_module("cv2") == "pip install opencv-python-headless"
     for path in (ROOT / "flow3r_ros").rglob("*.py"):
         assert "pip install 'flow3r_ros[" not in path.read_text(encoding="utf-8"), path

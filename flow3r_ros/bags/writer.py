@@ -24,7 +24,7 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from flow3r_ros.bags.types import ros2_types
-from flow3r_ros.errors import OutputError
+from flow3r_ros.errors import OutputError, cause_of
 
 _FOREVER = QosTime(9223372036, 854775807)
 _PLUGINS = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
@@ -90,7 +90,8 @@ class BagWriter:
             return action()
         except Exception as error:
             raise OutputError(
-                f"{self.folder}: cannot be written ({error})", "check free space and permissions"
+                f"{self.folder}: cannot be written ({cause_of(error)})",
+                "check free space and permissions",
             ) from error
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from flow3r_ros.errors import Flow3rError, OutputError
+from flow3r_ros.errors import Flow3rError, OutputError, cause_of
 from flow3r_ros.evaluation.machine import commit, describe_machine
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def write_performance(path: Path, result: Mapping[str, Any]) -> Path:
     try:
         path.write_text(render_suites(result), encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error})") from error
+        raise OutputError(f"{path}: cannot be written ({cause_of(error)})") from error
     return path
 
 

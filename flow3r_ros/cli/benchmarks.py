@@ -74,6 +74,7 @@ def bench(
 ) -> None:
     """Measure speed and memory beside their baselines, or (faults, consistency) honesty."""
     from flow3r_ros.bench.suites import render_suites, run_suites, write_performance
+    from flow3r_ros.datasets.identify import identify
 
     unknown = set(suite or ()) - SUITES.keys()
     if unknown:
@@ -85,6 +86,9 @@ def bench(
     for name in names:
         if refused := given.keys() - set(TRUST.get(name, ())):
             raise typer.BadParameter(f"suite {name} takes no {' and no '.join(sorted(refused))}")
+
+    for path in clip or ():
+        identify(path)  # what is no recording is said before anything is measured
 
     def load(name: str) -> Callable[[], dict[str, Any]]:
         module, _, function = SUITES[name].partition(":")
@@ -98,3 +102,5 @@ def bench(
     print(json.dumps(result, default=str) if as_json else render_suites(result))
     if write and not as_json:
         print_written((write, "measured on this machine"))
+    failed = ["error" in measured for measured in result["suites"].values()]
+    raise typer.Exit(1 if all(failed) else 0)

@@ -171,8 +171,7 @@ def recording(
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a recording of yours against its truth, or against its own pictures where it has
-    none."""
+    """Judge a recording of yours by its truth, or by its own pictures where it has none."""
     from flow3r_ros.evaluation.recording import evaluate_recording
     from flow3r_ros.evaluation.recording_checks import check_rows, render_rows
     from flow3r_ros.network.runner import open_predictor

@@ -1,8 +1,8 @@
 """`flow3r`: the command line. Thin: it reads options, imports what one command needs, and prints;
 the work is done elsewhere.
 
-Exit codes: 0 done, 1 failed on the data (one line on stderr, no traceback), 2 wrong usage. With
-`--json` stdout carries one JSON object and nothing else.
+Exit codes: 0 done, 1 failed on the data (one line on stderr, no traceback), 2 wrong usage, 130
+interrupted and nothing kept. With `--json` stdout carries one JSON object and nothing else.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ from flow3r_ros.cli.maps import map_app
 from flow3r_ros.cli.models import models_app
 from flow3r_ros.cli.recordings import bags_from_video, replay, report, run, view
 from flow3r_ros.cli.training import label, train
-from flow3r_ros.errors import Flow3rError, printable
+from flow3r_ros.errors import Flow3rError, install_module, printable
+
+INTERRUPTED = 130
+"""exit code after Ctrl-C, as shells know it"""
 
 app = typer.Typer(
     name="flow3r",
@@ -74,13 +77,17 @@ def main() -> None:
     try:
         refuse_addresses(arguments)
         code = app(args=arguments, standalone_mode=False, prog_name="flow3r")
+        if code == INTERRUPTED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
-        _fail("interrupted; nothing half-written was left under its final name")
+        _interrupted()
     except Exception as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # what older releases of typer make
+            _interrupted()
         usage = getattr(error, "exit_code", None)
         if usage is not None and hasattr(error, "show"):
             error.show()
@@ -94,14 +101,21 @@ def _unexpected(error: Exception) -> str:
     """One line for an error that nobody foresaw."""
     if isinstance(error, MemoryError):
         return "out of memory; use smaller pictures, fewer workers, or a machine with more memory"
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("flow3r_ros"):
+        package = (error.name or "").partition(".")[0]
+        return f"{package} is not installed; {install_module(package)}"
     words = str(error) or "no details"
     what = f"{words} ({type(error).__name__})"
     return f"{what}; if the input is right this is a fault of flow3r: --debug shows where"
 
 
-def _fail(message: str) -> None:
+def _interrupted() -> None:
+    _fail("interrupted; nothing half-written was left under its final name", INTERRUPTED)
+
+
+def _fail(message: str, code: int = 1) -> None:
     print(printable(f"flow3r: {' '.join(message.split())}"), file=sys.stderr)
-    sys.exit(1)
+    sys.exit(code)
 
 
 def doctor(as_json: AsJson = False, model: Model = None) -> None:

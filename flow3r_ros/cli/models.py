@@ -87,8 +87,9 @@ def models_fetch(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Download the weights of a model, after showing licence, size and folder; no other command
-    uses the network unasked."""
+    """Download the weights of a model, after showing licence, size and folder.
+
+    No other command uses the network unasked."""
     from flow3r_ros.network.catalog import describe
     from flow3r_ros.network.hub import Offer, fetch
 

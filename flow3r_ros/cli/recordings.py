@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import webbrowser
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -114,6 +115,7 @@ def run(
 
     if rerun is not None and live:
         raise typer.BadParameter("--rerun writes a file, --view shows it: choose one")
+    _obey(on_interrupt)
     settings = settings_of(config, model, changes)
     with ExitStack() as stack:
         shown = rerun is not None or live
@@ -176,6 +178,7 @@ def replay(
     from flow3r_ros.network.runner import open_predictor
     from flow3r_ros.offline.replay import replay_bags
 
+    _obey(on_interrupt)
     options: dict[str, Any] = {
         "start": start,
         "duration": duration,
@@ -279,6 +282,13 @@ def bags_from_video(
     print_result(result, as_json)
     if not as_json:
         print_written((output, "ros2 bag play and flow3r replay take it"))
+
+
+def _obey(on_interrupt: OnInterrupt) -> None:
+    """With discard, SIGTERM ends a command as Ctrl-C does: what was begun is removed."""
+    if on_interrupt is OnInterrupt.discard:
+        with suppress(ValueError):  # outside the main thread
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _print_summary(summary: Mapping[str, Any], folder: Path, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from flow3r_ros.errors import InputError
+from flow3r_ros.errors import InputError, cause_of
 from flow3r_ros.types import Camera, Float32, Float64, UInt8
 
 DOWNLOAD_AGAIN = "download the file again or leave this sequence out"
@@ -51,7 +51,7 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})", DOWNLOAD_AGAIN) from error
+        raise InputError(f"{path}: cannot be read ({cause_of(error)})", DOWNLOAD_AGAIN) from error
     stripped = ((number, line.strip()) for number, line in enumerate(lines, start=1))
     return [(number, line) for number, line in stripped if line and not line.startswith("#")]
 

@@ -19,7 +19,7 @@ from flow3r_ros.bags.storage import METADATA
 from flow3r_ros.datasets import pictures, video
 from flow3r_ros.datasets.layouts import find_pictures
 from flow3r_ros.datasets.lerobot import is_lerobot
-from flow3r_ros.errors import BagError, InputError
+from flow3r_ros.errors import BagError, InputError, cause_of
 from flow3r_ros.paths import natural_key
 
 _DEPTH, _SHOWN = 4, 5
@@ -89,7 +89,7 @@ def identify(path: Path) -> Recording:
         return _folder(path) if path.is_dir() else _file(path)
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror or error})", "check its permissions"
+            f"{path}: cannot be read ({cause_of(error)})", "check its permissions"
         ) from error
 
 

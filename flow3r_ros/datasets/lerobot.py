@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from flow3r_ros.errors import CameraError, InputError, install_extra
+from flow3r_ros.errors import CameraError, InputError, cause_of, install_extra
 from flow3r_ros.geometry.camera import check_camera
 from flow3r_ros.mappings import read_mapping
 from flow3r_ros.types import Camera
@@ -180,7 +180,7 @@ def stored(path: Path, what: str) -> Path:
             pointer = file.read(len(_LFS)) == _LFS
     except OSError as error:
         raise InputError(
-            f"{path}: {what} cannot be read ({error.strerror})", DOWNLOAD_AGAIN
+            f"{path}: {what} cannot be read ({cause_of(error)})", DOWNLOAD_AGAIN
         ) from error
     if pointer:
         raise InputError(f"{path}: {what} is a pointer of git-lfs", "run git lfs pull there")

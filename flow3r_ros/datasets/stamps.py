@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
-from flow3r_ros.errors import InputError
+from flow3r_ros.errors import InputError, cause_of
 from flow3r_ros.wire.stamp_text import epoch_unit, nanoseconds
 
 FILE = "timestamps.txt"
@@ -28,7 +28,7 @@ def read_stamps(path: Path, notes: list[str] | None = None) -> list[int]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})", _CURE) from error
+        raise InputError(f"{path}: cannot be read ({cause_of(error)})", _CURE) from error
     found = [
         (number, text)
         for number, line in enumerate(lines, 1)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from flow3r_ros.errors import CameraError
+from flow3r_ros.errors import CameraError, cause_of
 from flow3r_ros.geometry.camera import check_camera
 from flow3r_ros.mappings import read_mapping
 from flow3r_ros.types import Camera
+
+_CURE = "give width, height, fx, fy, cx, cy as in docs/desk.md"
 
 
 def load_camera(path: str | Path, size: tuple[int, int] | None = None) -> Camera | None:
@@ -23,17 +25,16 @@ def load_camera(path: str | Path, size: tuple[int, int] | None = None) -> Camera
     """
     path = Path(path)
     try:
-        data = read_mapping(path, CameraError, "give width, height, fx, fy, cx, cy as in docs")
+        data = read_mapping(path, CameraError, _CURE)
         width, height = int(data["width"]), int(data["height"])
         intrinsics = [data.get(key) for key in ("fx", "fy", "cx", "cy")]
         model = str(data.get("distortion_model") or "none").lower()
         distortion = tuple(float(value) for value in data.get("distortion") or ())
         known = [float(value) for value in intrinsics if value is not None]
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise CameraError(
-            f"{path}: not a camera file ({error!r})",
-            "give width, height, fx, fy, cx, cy as in docs",
-        ) from error
+    except KeyError as error:
+        raise CameraError(f"{path}: has no {error.args[0]}", _CURE) from error
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CameraError(f"{path}: not a camera file ({cause_of(error)})", _CURE) from error
     if size is not None and (width, height) != size:
         raise CameraError(
             f"{path}: made for {width}x{height}, images are {size[0]}x{size[1]}",

@@ -107,6 +107,7 @@ def fit_camera_pose(
     sigma_px: float,
     iterations: int = 10,
     prior: PosePrior | None = None,
+    near: bool = False,
 ) -> PoseFit:
     """Pose that reprojects the points best, by robust Gauss-Newton from `start` `[4, 4]`.
 
@@ -115,18 +116,20 @@ def fit_camera_pose(
         camera: pinhole of the observed pixels.
         sigma_px: 1-sigma of an observation, pixels.
         prior: what is known of the pose beforehand; it settles what the points leave open.
+        near: the start is within some pixels.
     """
     T_cam_ref = invert(start)
     guessed = bool(np.any(points.sigma > KNOWN * points.inverse))
     information = np.zeros((6, 6))
     whitened = np.zeros((len(points), 2))
     typical = float(np.median(points.inverse)) if len(points) else 1.0
-    left = iterations
+    left, inverse, fitted = iterations, points.inverse, False
     while True:
         # far off, fitted depths would settle on any motion: they come in once the pose is near
-        near = not guessed or left <= iterations // 2
-        rounds = DEPTH_ROUNDS if guessed and near else 0
-        inverse, line = _explained(points, observed, camera, T_cam_ref, sigma_px, rounds)
+        near = near or not guessed or left <= iterations // 2
+        rounds = 0 if not (guessed and near) else 1 if fitted else DEPTH_ROUNDS
+        inverse, line = _explained(points, observed, camera, T_cam_ref, sigma_px, rounds, inverse)
+        fitted = rounds > 0
         whitened = _whitened(points, inverse, line, sigma_px)
         jacobian = _derivative(points, inverse, line, camera, sigma_px)
         weight = 1.0 / (1.0 + whitened**2 / ROBUST**2) ** 2
@@ -256,10 +259,13 @@ def _explained(
     T_cam_ref: Float64,
     sigma_px: float,
     rounds: int,
+    start: Float64 | None = None,
 ) -> tuple[Float64, _Lines]:
     """Inverse depths `[N]` that explain observations best, near the expected ones as far as their
-    sigma says, and the points' epipolar lines there."""
-    inverse, relative = points.inverse, points.sigma / points.inverse
+    sigma says, from those at a pose nearby (`start`) or the expected ones, and the points' epipolar
+    lines there."""
+    relative = points.sigma / points.inverse
+    inverse = points.inverse if start is None else start
     line = _epipolar_lines(points.rays, inverse, observed, camera, T_cam_ref)
     for _ in range(rounds):
         reach = line.length * inverse

@@ -8,6 +8,7 @@ depth leave their pixels to larger ones; where even the largest know nothing, de
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -52,7 +53,63 @@ def fill_depth(
     own sigma: neighbours share their errors. An unknown one is what they say, the less surely the
     farther they are. NaN and inf where nothing is known within the largest window.
     """
-    gray = guide if guide.ndim == 2 else np.asarray(cv2.cvtColor(guide, cv2.COLOR_RGB2GRAY))
+    colour = guide.ndim == 3
+    gray = np.asarray(cv2.cvtColor(guide, cv2.COLOR_RGB2GRAY), np.uint8) if colour else guide
+    log, relative, _ = _completed(inverse, sigma, gray, leave, sampled=1)
+    result = np.exp(-log)
+    error = np.where(np.isfinite(log), result * relative, np.float32(np.inf))
+    if leave is not None:
+        result, error = np.where(leave, inverse, result), np.where(leave, sigma, error)
+    return result.astype(np.float32, copy=False), error.astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class Completed:
+    """Depth of every second pixel of an image, completed as by `fill_depth`: `log` of the depth
+    (NaN: unknown) and its `relative` sigma, `[h, w]`; `finer` gives that of every pixel."""
+
+    log: Float32
+    relative: Float32
+    lines: Float32
+
+    def finer(self, log: Float32, guide: UInt8) -> Float32:
+        """Log depth `[H, W]` of all pixels of the `guide`, gray `[H, W]`, from that of every second
+        one, `log` `[h, w]`: between those it follows the surfaces that the guide shows."""
+        total, slope, offset, _ = cv2.split(between(self.lines, guide.shape))
+        norm = 1 / np.maximum(total, np.float32(1e-12))
+        grey = guide.astype(np.float32) - np.float32(128)
+        said = np.asarray((slope * grey + offset) * norm, np.float32)
+        return np.asarray(said + between(log - said[::2, ::2], guide.shape), np.float32)
+
+
+def fill_every_second(
+    inverse: Float32, sigma: Float32, guide: UInt8, leave: Bool | None = None
+) -> Completed:
+    """As `fill_depth`, of every second pixel alone: `guide` and `leave`, too, are `[h, w]`."""
+    log, relative, lines = _completed(inverse, sigma, guide, leave, sampled=2)
+    if leave is not None:
+        known = np.isfinite(inverse) & np.isfinite(sigma) & (inverse > 0)
+        own = leave & known
+        log = np.where(leave, np.float32(np.nan), log)
+        log[own], relative[own] = -np.log(inverse[own]), sigma[own] / inverse[own]
+    return Completed(log, relative, lines)
+
+
+def between(maps: Float32, shape: tuple[int, ...]) -> Float32:
+    """Maps `[h, w(, C)]` of every second pixel, read at all pixels of `shape` (H, W): linearly
+    between, NaN beside what is not known."""
+    take = np.array([[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size = (shape[1], shape[0])
+    read = cv2.warpAffine(maps, take, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(read, np.float32)
+
+
+def _completed(
+    inverse: Float32, sigma: Float32, gray: UInt8, leave: Bool | None, sampled: int
+) -> tuple[Float32, Float32, Float32]:
+    """Log depth (NaN unknown) and its relative sigma `[h, w]` of every `sampled`-th pixel, and the
+    finest lines."""
     known = np.isfinite(inverse) & np.isfinite(sigma) & (inverse > 0)
     if leave is not None:
         known &= ~leave
@@ -60,33 +117,32 @@ def fill_depth(
     log = -np.log(safe)
     own = np.where(known, sigma, np.float32(1)) / safe
     weight = np.where(known, 1 / np.maximum(own, np.float32(FLOOR)) ** 2, np.float32(0))
-    smooth, spread = _around(log, weight * np.float32(FLOOR**2), gray.astype(np.float32))
+    guide = gray.astype(np.float32)
+    lines = _around(log, weight * np.float32(FLOOR**2), guide, sampled)
+    smooth, spread = _read(lines, guide)
     theirs = 1 / (spread * spread)
     total = weight + theirs
     reached = total > 0
     mean = (log * weight + smooth * theirs) / np.where(reached, total, np.float32(1))
-    relative = np.where(known, own, _of_guesses(known, spread))
-    result = np.where(reached, np.exp(-mean), np.float32(np.nan))
-    error = np.where(reached, result * relative, np.float32(np.inf))
-    if leave is not None:
-        result, error = np.where(leave, inverse, result), np.where(leave, sigma, error)
-    return result.astype(np.float32, copy=False), error.astype(np.float32, copy=False)
+    relative = np.where(known, own, _of_guesses(known, spread, sampled))
+    return np.where(reached, mean, np.float32(np.nan)), relative, lines
 
 
-def _of_guesses(known: Bool, spread: Float32) -> Float32:
+def _of_guesses(known: Bool, spread: Float32, sampled: int) -> Float32:
     """Relative sigma of depths guessed from surroundings that scatter by `spread`, `[h, w]`."""
     if known.all() or not known.any():
         return spread
     away = cv2.distanceTransform((~known).view(np.uint8), cv2.DIST_L2, 3)
     variance = np.float32(GUESSED**2) + np.float32(UNSURE**2) * spread * spread
-    return np.asarray(np.sqrt(variance + np.float32(PER_PIXEL**2) * away * away), np.float32)
+    per_step = np.float32((sampled * PER_PIXEL) ** 2)
+    return np.asarray(np.sqrt(variance + per_step * away * away), np.float32)
 
 
-def _around(log: Float32, weight: Float32, gray: Float32) -> tuple[Float32, Float32]:
-    """What the windows around each pixel say of its log depth and the 1-sigma of that, from the
-    finest windows that know enough; sigma inf where none do."""
-    finest = reduced = WINDOWS[0][0]
-    moments = _moments(log, weight, gray, reduced)
+def _around(log: Float32, weight: Float32, gray: Float32, sampled: int) -> Float32:
+    """The lines of the windows around each pixel (`_lines`), from the finest windows that know
+    enough; the maps are of every `sampled`-th pixel."""
+    reduced = WINDOWS[0][0]
+    moments = _moments(log, weight, gray, reduced // sampled)
     lines: Float32 | None = None
     for reduction, radius in WINDOWS:
         moments, reduced = _reduced(moments, reduction / reduced), reduction
@@ -99,7 +155,7 @@ def _around(log: Float32, weight: Float32, gray: Float32) -> tuple[Float32, Floa
         if lines[..., 0].min() > REACHED:
             break
     assert lines is not None
-    return _read(lines, gray, finest)
+    return lines
 
 
 def guided(
@@ -111,8 +167,7 @@ def guided(
 
     Sigma is inf where no window of a pixel holds `SUPPORT` weight.
     """
-    lines = _lines(_moments(values, weight, guide, reduction), reduction, radius)
-    return _read(lines, guide, reduction)
+    return _read(_lines(_moments(values, weight, guide, reduction), reduction, radius), guide)
 
 
 def _moments(
@@ -166,11 +221,10 @@ def _lines(moments: tuple[Float32, Float32], reduction: int, radius: int) -> Flo
     return mean(_stacked(trust, trust * slope, trust * (y - slope * x), trust * scatter))
 
 
-def _read(lines: Float32, guide: Float32, reduction: int) -> tuple[Float32, Float32]:
+def _read(lines: Float32, guide: Float32) -> tuple[Float32, Float32]:
     """The value of each pixel of the guide on its line, and the 1-sigma; inf without a line."""
-    total, slope, offset, scatter = cv2.split(
-        _enlarged(lines, guide.shape) if reduction > 1 else lines
-    )
+    same = lines.shape[:2] == guide.shape
+    total, slope, offset, scatter = cv2.split(lines if same else _enlarged(lines, guide.shape))
     norm = 1 / np.maximum(total, np.float32(1e-12))
     said = (slope * (guide - np.float32(128)) + offset) * norm
     sigma = np.sqrt(scatter * norm + np.float32(FLOOR**2))

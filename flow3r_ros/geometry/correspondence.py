@@ -10,7 +10,7 @@ again from it; as a last resort the sparse matches stand alone. Measured on real
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -116,6 +116,17 @@ def prepare_gray(rgb: UInt8, width: int = 336) -> UInt8:
     )
 
 
+def along(matches: Float32, width: int, height: int) -> Correspondence:
+    """A field through matches `[n, 4]` (x, y in a; x, y in b), 3 or more: a good start for a wide
+    gap, no more."""
+    unknown = np.zeros((height, width), np.float32)
+    there, back = (
+        flow_through_matches(each, width, height, cell=16)
+        for each in (matches, matches[:, [2, 3, 0, 1]])
+    )
+    return Correspondence(there, unknown, unknown, back, unknown, unknown, sparse=True)
+
+
 def chain(ab: Correspondence, bc: Correspondence) -> Correspondence:
     """Correspondence a -> c through b: composed flows, multiplied covisibility; a good start for a
     wide gap."""
@@ -216,9 +227,8 @@ class Matcher:
             reason = reason or "too_large_motion"
             if self.sparse_fallback:
                 best = self._through_features(a.gray, b.gray, textures, best)
-        return _with_reason(
-            best, "" if best.share >= ENOUGH and reason == "too_large_motion" else reason
-        )
+        found = best.share >= ENOUGH and reason == "too_large_motion"
+        return replace(best, reason="" if found else reason)
 
     def _dense(
         self,
@@ -304,19 +314,6 @@ def _checked(
 
 def _trust(correspondence: Correspondence) -> float:
     return float((correspondence.covisibility * correspondence.texture).mean())
-
-
-def _with_reason(c: Correspondence, reason: str) -> Correspondence:
-    return Correspondence(
-        c.flow,
-        c.covisibility,
-        c.texture,
-        c.backward,
-        c.backward_covisibility,
-        c.backward_texture,
-        reason,
-        c.sparse,
-    )
 
 
 def _flaw(gray: UInt8, texture: Float32) -> str:

@@ -46,6 +46,10 @@ class DepthMap:
             np.where(keep, self.sigma, np.float32(np.inf)),
         )
 
+    def every_second(self) -> DepthMap:
+        """The map of every second pixel, from the first one on."""
+        return DepthMap(self.inverse[::2, ::2], self.sigma[::2, ::2])
+
     def resized(self, width: int, height: int) -> DepthMap:
         """The nearest values on another grid."""
         size = (width, height)

@@ -8,6 +8,7 @@ ch. 8; Umeyama, PAMI 1991.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ def hat(phi: ArrayLike) -> Float64:
 def so3_exp(phi: ArrayLike) -> Float64:
     """Rotation `[..., 3, 3]` of rotation vectors `[..., 3]` in rad (Rodrigues)."""
     v = np.asarray(phi, dtype=np.float64)
+    if v.ndim == 1:
+        return _about(v, *_rodrigues(v))
     angle2 = np.sum(v * v, axis=-1)[..., None, None]
     angle = np.sqrt(angle2)
     safe = np.where(angle < _SMALL, 1.0, angle)
@@ -58,17 +61,35 @@ def rotation_angle(R: ArrayLike) -> float:
 def _left_jacobian(phi: Float64) -> Float64:
     """Left Jacobian `[3, 3]` of SO(3)."""
     angle2 = float(phi @ phi)
-    cross = hat(phi)
     if angle2 < _SMALL**2:
-        return np.asarray(
-            np.eye(3) + (0.5 - angle2 / 24.0) * cross + (1.0 / 6.0 - angle2 / 120.0) * cross @ cross
-        )
-    angle = np.sqrt(angle2)
-    half = np.sin(angle / 2.0)
-    return np.asarray(
-        np.eye(3)
-        + (2.0 * half * half / angle2) * cross
-        + ((angle - np.sin(angle)) / (angle2 * angle)) * cross @ cross
+        return _about(phi, 0.5 - angle2 / 24.0, 1.0 / 6.0 - angle2 / 120.0)
+    angle = math.sqrt(angle2)
+    half = math.sin(angle / 2.0)
+    return _about(phi, 2.0 * half * half / angle2, (angle - math.sin(angle)) / (angle2 * angle))
+
+
+def _rodrigues(phi: Float64) -> tuple[float, float]:
+    """What the cross-product matrix and its square count in a rotation."""
+    angle2 = float(phi @ phi)
+    if angle2 < _SMALL**2:
+        return 1.0 - angle2 / 6.0, 0.5 - angle2 / 24.0
+    angle = math.sqrt(angle2)
+    return math.sin(angle) / angle, 2.0 * math.sin(angle / 2.0) ** 2 / angle2
+
+
+def _about(phi: Float64, a: float, b: float) -> Float64:
+    """I + a hat(phi) + b hat(phi)^2, `[3, 3]`: in plain numbers, because fits ask for it all the
+    time."""
+    x, y, z = phi.tolist()
+    xx, yy, zz = b * x * x, b * y * y, b * z * z
+    xy, xz, yz = b * x * y, b * x * z, b * y * z
+    x, y, z = a * x, a * y, a * z
+    return np.array(
+        [
+            [1.0 - yy - zz, xy - z, xz + y],
+            [xy + z, 1.0 - xx - zz, yz - x],
+            [xz - y, yz + x, 1.0 - xx - yy],
+        ]
     )
 
 
@@ -195,19 +216,19 @@ def umeyama(src: ArrayLike, dst: ArrayLike, with_scale: bool = True) -> Float64:
 def quaternion_from_matrix(R: ArrayLike) -> Float64:
     """Unit quaternion `[4]` = x y z w, w >= 0, of a rotation `[3, 3]` (Shepperd's method: the
     largest component first)."""
-    m = np.asarray(R, dtype=np.float64)
-    trace = float(np.trace(m))
-    candidates = np.array([m[0, 0], m[1, 1], m[2, 2], trace])
-    largest = int(np.argmax(candidates))
-    q = np.empty(4)
+    m = np.asarray(R, dtype=np.float64).tolist()
+    trace = m[0][0] + m[1][1] + m[2][2]
+    candidates = [m[0][0], m[1][1], m[2][2], trace]
+    largest = candidates.index(max(candidates))
     if largest == 3:
-        q[:] = m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], 1.0 + trace
+        q = [m[2][1] - m[1][2], m[0][2] - m[2][0], m[1][0] - m[0][1], 1.0 + trace]
     else:
         i, j, k = largest, (largest + 1) % 3, (largest + 2) % 3
-        q[i] = 1.0 + 2.0 * m[i, i] - trace
-        q[j], q[k], q[3] = m[j, i] + m[i, j], m[k, i] + m[i, k], m[k, j] - m[j, k]
-    q /= np.linalg.norm(q)
-    return np.asarray(-q if q[3] < 0 else q)
+        q = [0.0, 0.0, 0.0, m[k][j] - m[j][k]]
+        q[i] = 1.0 + 2.0 * m[i][i] - trace
+        q[j], q[k] = m[j][i] + m[i][j], m[k][i] + m[i][k]
+    norm = math.copysign(math.hypot(*q), q[3])
+    return np.array(q) / norm
 
 
 def matrix_from_quaternion(q: ArrayLike) -> Float64:

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from flow3r_ros.errors import ModelError
+from flow3r_ros.errors import ModelError, cause_of
 from flow3r_ros.mappings import first_fault, read_mapping
 from flow3r_ros.network.calibration import Calibration
 from flow3r_ros.network.config import Flow3rConfig, load_architecture
@@ -248,7 +248,7 @@ def file_sha256(path: Path) -> str:
             )
     except OSError as error:
         raise ModelError(
-            f"{path}: cannot be read ({error.strerror})", "check the path and its permissions"
+            f"{path}: cannot be read ({cause_of(error)})", "check the path and its permissions"
         ) from error
 
 

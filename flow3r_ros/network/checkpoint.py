@@ -71,10 +71,10 @@ def load_folder(
         model.lower_precision(dtype)
     logger.log(
         logging.WARNING if concern(folder.manifest.license) else logging.INFO,
-        "model %s from %s; %s",
+        "model %s: %s; source: %s",
         folder.manifest.name,
-        folder.manifest.source,
         licence_note(folder.manifest),
+        folder.manifest.source,
     )
     return model.to(device).eval()
 
@@ -158,6 +158,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: is an exported graph, which runs but cannot be trained or changed",
             "give the model that it was exported from (`source` in its manifest)",
         )
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder", "give the weights file in it")
     if not path.is_file():
         raise ModelError(
             f"{path}: does not exist", "fetch it with: flow3r models fetch, or give the right path"
@@ -191,9 +193,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         TypeError,
         UnicodeDecodeError,
     ) as error:
-        raise ModelError(
-            f"{path}: cannot be read as PyTorch weights ({_first_line(error)})", again
-        ) from error
+        words = _first_line(error)
+        said = f" ({words})" if " " in words else ""
+        raise ModelError(f"{path}: cannot be read as PyTorch weights{said}", again) from error
 
 
 def save_model_folder(

@@ -41,10 +41,12 @@ class Reference:
         return 1.0 / max(float(np.median(inverse)), 1e-9) if len(inverse) else 1.0
 
     def seen_from(self, view: View, T_ref_cam: Float64) -> tuple[DepthMap, Float32]:
-        """The keyframe's depth seen from a frame at `T_ref_cam` `[4, 4]`, and where on its depth
-        grid the frame's pixels come from, float32 `[h, w, 2]`."""
-        depth, came_from = carry(self.depth, T_ref_cam, view.camera)
-        return view.seen(depth), came_from
+        """The keyframe's depth seen from every second pixel of a frame at `T_ref_cam` `[4, 4]`, and
+        where on its depth grid these come from, float32 `[h, w, 2]`."""
+        depth, came_from = carry(self.depth.every_second(), T_ref_cam, view.sparse_camera)
+        if view.ignored is not None:
+            depth = depth.where(~view.ignored[::2, ::2])
+        return depth, 2 * came_from
 
     @property
     def held_back(self) -> Bool:

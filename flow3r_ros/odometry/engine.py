@@ -44,8 +44,8 @@ FAILED = "the back end failed at the first keyframe and starts anew"
 FIRST_JOINS, FIRST_JOIN_AFTER = 2, 1
 """keyframes at the start of a segment that are waited for, and how soon: until then dense depth is
 a guess from one picture"""
-JOIN_AFTER = 12
-"""frames after a keyframe at which its result is taken in: .4 s of a 30 Hz camera, which the back
+JOIN_AFTER = 16
+"""frames after a keyframe at which its result is taken in: .5 s of a 30 Hz camera, which the back
 end needs on two shared cores"""
 
 GIVEN = ("predictor", "config", "_listener", "_back")
@@ -269,7 +269,7 @@ class Engine:
                 settled = self._front.first(view)
         elif self.config.engine.network == "every_frame" and settled.state.has_pose:
             depth, moving = self._back.look(view, settled.pose)
-            settled = settled.with_depth(depth, moving)
+            settled = settled.with_depth(depth.every_second(), moving[::2, ::2])
         built, self._built = self._built, None
         if built is not None:
             stages |= built.stage_ms

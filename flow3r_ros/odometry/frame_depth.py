@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from flow3r_ros.geometry.camera import rays
-from flow3r_ros.geometry.completion import fill_depth
+from flow3r_ros.geometry.completion import between, fill_every_second
 from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.odometry.views import View
@@ -36,8 +36,8 @@ again after a second"""
 
 @dataclass(frozen=True)
 class _Published:
-    """Log depth (NaN unknown), its variance and the doubt that comes on top, `[h, w, 3]`, of the
-    frame before, and its pose."""
+    """Log depth (NaN unknown), its variance and the doubt that comes on top, `[h, w, 3]`, of every
+    second pixel of the frame before, its pose and the pinhole of these pixels."""
 
     maps: Float32
     pose: Float64
@@ -59,35 +59,38 @@ class FrameDepth:
 
         Args:
             pose: camera-to-world `[4, 4]`; None where it is not known.
-            depth: what is known of the frame, in units of the pose.
+            depth: what is known of every second pixel of the frame, in units of the pose.
             moving: bool `[h, w]`; such pixels neither fill others nor follow their past.
+
+        Returns the depth of every pixel of the depth grid.
         """
-        inverse, sigma = fill_depth(depth.inverse, depth.sigma, view.gray, moving)
-        log, relative = -np.log(inverse), sigma / inverse
+        completed = fill_every_second(depth.inverse, depth.sigma, view.gray[::2, ::2], moving)
+        log, relative = completed.log, completed.relative
         variance = relative * relative + np.float32(SHARED_SIGMA**2)
         if pose is None:
             self._before = None
         else:
-            shift, doubt = self._change(log, variance, pose, view.camera, moving)
+            camera = view.sparse_camera
+            shift, doubt = self._change(log, variance, pose, camera, moving)
             log = log + shift
-            self._before = _Published(np.dstack([log, variance, doubt]), pose, view.camera)
+            self._before = _Published(np.dstack([log, variance, doubt]), pose, camera)
             variance = variance + doubt
-        inverse = np.exp(-log)
+        inverse = np.exp(-completed.finer(log, view.gray))
         known = np.isfinite(inverse)
-        sigma = np.where(known, inverse * np.sqrt(variance), np.float32(np.inf))
-        return DepthMap(inverse, sigma)
+        relative = between(np.sqrt(variance), view.gray.shape)
+        return DepthMap(inverse, np.where(known, inverse * relative, np.float32(np.inf)))
 
     def _change(
         self, log: Float32, variance: Float32, pose: Float64, camera: Camera, moving: Bool
     ) -> tuple[Float32, Float32]:
         """How far log depth `[h, w]` is drawn towards what was published of the same points before,
-        and the variance that their contradiction adds; looked at on every second pixel."""
+        and the variance that their contradiction adds."""
         before = self._before
         if before is None or before.maps.shape[:2] != log.shape:
             return np.zeros_like(log), np.zeros_like(log)
-        z = np.exp(log[::2, ::2])
+        z = np.exp(log)
         T = (invert(before.pose) @ pose).astype(np.float32)
-        ray = rays(camera)[::2, ::2]
+        ray = rays(camera)
         x, y = ray[..., 0] * z, ray[..., 1] * z
         there = [T[i, 0] * x + T[i, 1] * y + T[i, 2] * z + T[i, 3] for i in range(3)]
         zero, nan = np.float32(0), float("nan")
@@ -96,12 +99,9 @@ class FrameDepth:
             v = there[1] / there[2] * np.float32(camera.fy) + np.float32(camera.cy)
             seen = cv2.remap(before.maps, u, v, cv2.INTER_LINEAR, borderValue=(nan, nan, nan, nan))
             gap = seen[..., 0] - np.log(there[2])
-            still = np.isfinite(gap) & ~moving[::2, ::2]
-            kept = np.clip(variance[::2, ::2] / seen[..., 1], 0, 1)
+            still = np.isfinite(gap) & ~moving
+            kept = np.clip(variance / seen[..., 1], 0, 1)
             clash = np.minimum(gap * gap, np.float32(GATE**2)) * kept
             doubt = np.where(still, np.fmax(clash, np.float32(DECAY) * seen[..., 2]), zero)
             same = still & (np.abs(gap) < GATE)
-        shift = np.where(same, np.float32(1 - GAIN) * kept * gap, zero)
-        size = (log.shape[1], log.shape[0])
-        both = cv2.resize(cv2.merge([shift, doubt]), size, interpolation=cv2.INTER_LINEAR)
-        return np.asarray(both[..., 0], np.float32), np.asarray(both[..., 1], np.float32)
+        return np.where(same, np.float32(1 - GAIN) * kept * gap, zero), doubt

@@ -159,7 +159,7 @@ class FrontEnd:
         self._motion = at_rest(start, view.frame.stamp_ns)
         shows = informative(view.tracking)
         reason = "" if shows else "the picture shows nothing"
-        height, width = view.gray.shape
+        height, width = view.gray[::2, ::2].shape
         return Settled(
             view, self._motion.pose, self._covariance, np.zeros((6, 6)), None, 0.0,
             unknown(height, width), np.zeros((height, width), np.bool_),
@@ -171,8 +171,9 @@ class FrontEnd:
         reference = self._tracker.reference
         assert reference is not None
         return Settled(
-            view, reference.pose, self._covariance, np.zeros((6, 6)), None, 0.0, reference.depth,
-            reference.moving, TrackingState.INITIALIZING, PoseSource.FIRST, "", True, 1,
+            view, reference.pose, self._covariance, np.zeros((6, 6)), None, 0.0,
+            reference.depth.every_second(), reference.moving[::2, ::2],
+            TrackingState.INITIALIZING, PoseSource.FIRST, "", True, 1,
         )  # fmt: skip
 
     def _believed(

@@ -41,7 +41,8 @@ class Settled:
 
     `pose` `[4, 4]` camera-to-world; `covariance` and `step` `[6, 6]` in world axes, of the pose
     against the origin and of the motion since the frame before; `velocity` `[6]` a twist a second
-    in the camera's axes (None: not known); `depth` and `moving` on the depth grid.
+    in the camera's axes (None: not known); `depth` and `moving` of every second pixel of the depth
+    grid.
     """
 
     view: View
@@ -115,6 +116,8 @@ class Output:
         settling = perf_counter()
         settled_depth = self._depth.settle(view, pose, settled.depth, settled.moving)
         settled_depth = view.seen(settled_depth)
+        height, width = view.gray.shape
+        moving = settled.moving.repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
         depth, confidence = settled_depth.depth(), settled_depth.confidence()
         if settled.state not in (TrackingState.TRACKING, TrackingState.INITIALIZING):
             confidence = confidence * np.float32(UNVERIFIED_CONFIDENCE)
@@ -141,7 +144,7 @@ class Output:
                 confidence >= self.config.depth.min_confidence, depth * np.float32(factor), _NAN
             ),
             confidence=confidence,
-            moving=settled.moving,
+            moving=moving,
             rgb=view.rgb,
             camera=view.camera,
             tracking_state=settled.state,

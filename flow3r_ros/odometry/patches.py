@@ -54,7 +54,8 @@ def find_patches(
     """
     height, width = target.shape
     size = (width, height)
-    turned = cv2.warpPerspective(source, homography, size, borderMode=cv2.BORDER_REPLICATE)
+    homography = _tangent(homography, width / 2, height / 2)
+    turned = cv2.warpAffine(source, homography[:2], size, borderMode=cv2.BORDER_REPLICATE)
     template = like(np.asarray(turned, np.uint8), target)
     there = cv2.perspectiveTransform(pixels[:, None].astype(np.float64), homography)
     start = np.ascontiguousarray(there[:, 0], np.float32)
@@ -66,6 +67,16 @@ def find_patches(
         home, returned = _search(target, template, found_at, start, levels)
         found &= returned & (np.linalg.norm(home - start, axis=1) < MAX_RETURN_PX)
     return found_at, found
+
+
+def _tangent(homography: Float64, x: float, y: float) -> Float64:
+    """The affine map `[3, 3]` that a homography is at a pixel."""
+    u, v, w = homography @ np.array([x, y, 1.0])
+    rows = (homography[:2, :2] - np.outer([u / w, v / w], homography[2, :2])) / w
+    affine = np.eye(3)
+    affine[:2, :2] = rows
+    affine[:2, 2] = np.array([u / w, v / w]) - rows @ np.array([x, y])
+    return affine
 
 
 def follow_patches(

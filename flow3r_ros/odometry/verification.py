@@ -116,8 +116,8 @@ def judge(
     """Verdict on a tracked pose.
 
     Args:
-        came_from: float32 `[h, w, 2]` where each pixel of the depth grid lies in the keyframe's, by
-            depth and pose; `seen` bool `[h, w]` where that is known.
+        came_from: float32 `[h, w, 2]` where every second pixel of the depth grid lies in the
+            keyframe's, by depth and pose; `seen` bool `[h, w]` where that is known.
         predicted: pose `[4, 4]` of the frame in the keyframe, by motion alone; None: motion leads
             nowhere, so that any pose is a jump.
     """
@@ -150,8 +150,8 @@ def judge(
 def examine(
     view: View, tracked: Tracked, reference: Reference, predicted: Float64 | None
 ) -> tuple[DepthMap, Float32, Verdict]:
-    """Depth of a frame at a tracked pose, where its pixels come from, and the verdict; `predicted`
-    as for `judge`."""
+    """Depth of a frame at a tracked pose and where its pixels come from (`Reference.seen_from`),
+    and the verdict; `predicted` as for `judge`."""
     depth, came_from = reference.seen_from(view, tracked.T_ref_cam)
     seen = np.isfinite(depth.inverse)
     return depth, came_from, judge(view, tracked, reference, came_from, seen, predicted)
@@ -180,10 +180,12 @@ def informative(gray: UInt8) -> bool:
 
 def picture_likeness(gray: UInt8, other: UInt8, came_from: Float32, seen: Bool) -> float:
     """Correlation of a picture with another one warped onto it, over textured pixels that both see;
-    fine structure alone, so neither exposure nor a common gradient counts. NaN with too few."""
+    fine structure alone, so neither exposure nor a common gradient counts. NaN with too few.
+
+    `came_from` `[h, w, 2]` and `seen` `[h, w]` are of every second pixel of the picture."""
     mine = _structure(gray)[::2, ::2]
-    theirs = sample(_structure(other), np.ascontiguousarray(came_from[::2, ::2]))
-    keep = seen[::2, ::2] & ((np.abs(mine) > 2.0) | (np.abs(theirs) > 2.0))
+    theirs = sample(_structure(other), came_from)
+    keep = seen & ((np.abs(mine) > 2.0) | (np.abs(theirs) > 2.0))
     if np.count_nonzero(keep) < MIN_PIXELS:
         return float("nan")
     a, b = mine[keep], theirs[keep]

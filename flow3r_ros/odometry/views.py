@@ -86,6 +86,14 @@ class View:
         return np.array([wide / columns, high / rows], dtype=np.float32)
 
     @cached_property
+    def sparse_camera(self) -> Camera:
+        """The pinhole of every second pixel of the depth grid, from the first one on."""
+        height, width = self.gray[::2, ::2].shape
+        c = self.camera
+        return replace(c, width=width, height=height, fx=c.fx / 2, fy=c.fy / 2,
+                       cx=c.cx / 2, cy=c.cy / 2)  # fmt: skip
+
+    @cached_property
     def picture(self) -> Picture:
         """`gray`, ready to be matched."""
         return Picture.of(self.gray)

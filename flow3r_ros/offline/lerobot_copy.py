@@ -26,7 +26,7 @@ from flow3r_ros.datasets.lerobot_tables import (
     whole_stats,
     write_json,
 )
-from flow3r_ros.errors import Flow3rError, InputError
+from flow3r_ros.errors import Flow3rError, InputError, cause_of
 from flow3r_ros.offline.lerobot_rows import DepthForm, RunRows, columns_of
 from flow3r_ros.offline.lerobot_runs import ExportOptions, ExportReport, run_of
 
@@ -140,7 +140,7 @@ def _write_info(
     try:
         before = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
     except (OSError, ValueError) as error:
-        raise InputError(f"{known}: cannot be read ({error})", DOWNLOAD_AGAIN) from error
+        raise InputError(f"{known}: cannot be read ({cause_of(error)})", DOWNLOAD_AGAIN) from error
     write_json(output / "meta" / "stats.json", before | whole_stats(stats))
 
 

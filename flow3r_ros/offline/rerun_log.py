@@ -3,6 +3,7 @@ keyframes, loops, state and scale on the time line of the images; the truth wher
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flow3r_ros.errors import OutputError, install_extra
+from flow3r_ros.errors import OutputError, cause_of, install_extra
 from flow3r_ros.types import Bool, Camera, Estimate, Float32, Float64, TrackingState, UInt8
 
 MAX_POINTS = 20_000
@@ -29,8 +30,9 @@ _COLORS = {
 
 
 class RerunLog:
-    """Logs into an `.rrd` file, or into a viewer that is started; a context manager. Raises
-    OutputError when rerun-sdk is missing or the file cannot be written.
+    """Logs into an `.rrd` file, or into a viewer that is started; a context manager. The file
+    takes its name when the block ends, and not where an error ends it. Raises OutputError when
+    rerun-sdk is missing or the file cannot be written.
 
     Args:
         path: the file to write; None starts a viewer.
@@ -49,11 +51,16 @@ class RerunLog:
         self._tails: dict[int, list[list[float]]] = {}
         self._segment = 0
         self._stream = rerun.RecordingStream("flow3r", recording_id=title)
+        self._path = path
+        self._partial = None if path is None else path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            self._stream.spawn() if path is None else self._stream.save(path)
+            if path is not None and path.is_dir():
+                raise IsADirectoryError
+            self._stream.save(self._partial) if self._partial else self._stream.spawn()
         except Exception as error:
+            what = f"{path or 'the viewer'}: cannot be {'written' if path else 'started'}"
             raise OutputError(
-                f"{path or 'the viewer'}: cannot be {'written' if path else 'started'} ({error})",
+                f"{what} ({cause_of(error)})",
                 "check the path and free space" if path else "write a file instead: --rerun FILE",
             ) from error
         axes = rerun.ViewCoordinates.FLU if z_up else rerun.ViewCoordinates.RDF
@@ -62,9 +69,15 @@ class RerunLog:
     def __enter__(self) -> RerunLog:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stream.flush()
         self._stream.disconnect()
+        if self._partial is None or self._path is None:
+            return
+        if kind is None:
+            os.replace(self._partial, self._path)
+        else:
+            self._partial.unlink(missing_ok=True)
 
     def add(self, estimate: Estimate, keep: Bool) -> None:
         """Log one estimate; `keep` `[h, w]` marks the pixels worth a point."""

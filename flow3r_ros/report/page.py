@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
-from flow3r_ros.errors import EvaluationError, OutputError
+from flow3r_ros.errors import EvaluationError, OutputError, cause_of
 from flow3r_ros.geometry.motion import path_length
 from flow3r_ros.geometry.trajectory_alignment import align_poses, associate
 from flow3r_ros.mappings import first_fault, read_mapping
@@ -90,7 +90,7 @@ def load_record(directory: Path) -> RunRecord:
     record = RunRecord.load(directory / RECORD_FILE)
     summary = directory / "summary.json"
     if not record.summary and summary.exists():
-        cure = "give the output folder of `flow3r run`"
+        cure = "give the folder that `flow3r run` or `replay` wrote"
         try:
             known = Summary.model_validate(read_mapping(summary, EvaluationError, cure))
         except ValidationError as error:
@@ -310,6 +310,7 @@ def _write(path: Path, text: str) -> Path:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(
-            f"{path}: cannot be written ({error})", "check the folder and the space on the disk"
+            f"{path}: cannot be written ({cause_of(error)})",
+            "check the folder and the space on the disk",
         ) from error
     return path

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flow3r_ros.errors import EvaluationError, OutputError
+from flow3r_ros.errors import EvaluationError, OutputError, cause_of
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.mappings import first_fault
 from flow3r_ros.report.history import History
@@ -199,7 +199,7 @@ class RunRecord:
             with path.open("wb") as file:
                 np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error})") from error
+            raise OutputError(f"{path}: cannot be written ({cause_of(error)})") from error
 
     @classmethod
     def load(cls, path: Path) -> RunRecord:
@@ -208,7 +208,12 @@ class RunRecord:
         Raises:
             EvaluationError: the file is missing, damaged, or of another version.
         """
-        cure = "give the output folder of `flow3r run`"
+        cure = "give the folder that `flow3r run` or `replay` wrote"
+        if not path.is_file():
+            where = path.parent
+            what = "is no output of a run" if where.is_dir() else "is no folder"
+            missing = f" ({path.name} is missing)" if where.is_dir() else ""
+            raise EvaluationError(f"{where}: {what}{missing}", cure)
         try:
             data = _read_arrays(path)
             return cls._restored(data, _Meta.model_validate_json(data["meta"].tobytes()))

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flow3r_ros.errors import InputError
+from flow3r_ros.errors import InputError, cause_of
 from flow3r_ros.mappings import first_fault, read_mapping
 from flow3r_ros.paths import OutputFolder, as_folder, readable
 from flow3r_ros.slam.arrays import arrays_of, check_arrays, keyframe_of, loops_of
@@ -170,7 +170,7 @@ def _read_arrays(path: Path, index: _Index) -> dict[str, NDArray[Any]]:
             raise InputError(f"{path}: differs from what map.json says", _CURE)
         return dict(load_file(path))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})", _CURE) from error
+        raise InputError(f"{path}: cannot be read ({cause_of(error)})", _CURE) from error
     except (SafetensorError, ValueError, KeyError) as error:
         raise InputError(f"{path}: is damaged ({error})", _CURE) from error
 
@@ -181,7 +181,7 @@ def _read_picture(path: Path) -> bytes:
             raise InputError(f"{path}: is larger than {MAX_PICTURE_BYTES >> 20} MB", _CURE)
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})", _CURE) from error
+        raise InputError(f"{path}: cannot be read ({cause_of(error)})", _CURE) from error
 
 
 def _sha256(path: Path) -> str:

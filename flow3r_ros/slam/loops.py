@@ -228,7 +228,8 @@ def _likeness(first: MapKeyframe, second: MapKeyframe, S: Float64) -> float:
     here, _ = _through(grid, first)
     there, inside = _through(grid, second)
     depth, came_from = carry(first.depth, T, grid)
-    return picture_likeness(there, here, came_from, np.isfinite(depth.inverse) & inside)
+    seen = np.isfinite(depth.inverse) & inside
+    return picture_likeness(there, here, came_from[::2, ::2], seen[::2, ::2])
 
 
 def _through(grid: Camera, keyframe: MapKeyframe) -> tuple[UInt8, Bool]:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from flow3r_ros.errors import OutputError, TrainingError
+from flow3r_ros.errors import OutputError, TrainingError, cause_of
 from flow3r_ros.paths import readable
 from flow3r_ros.training.sharding import gather, placed_like, restore
 
@@ -155,5 +155,6 @@ def write_safetensors(
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise OutputError(
-            f"{path}: cannot be written ({error})", "free disk space or choose another --output"
+            f"{path}: cannot be written ({cause_of(error)})",
+            "free disk space or choose another --output",
         ) from error

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from flow3r_ros.errors import OutputError, StorageError
+from flow3r_ros.errors import OutputError, StorageError, cause_of
 from flow3r_ros.network.catalog import why_kept
 from flow3r_ros.paths import OutputFolder, locked
 from flow3r_ros.storage import Location, RemotePath
@@ -119,7 +119,7 @@ def _one_at_a_time(output: Path) -> Iterator[None]:
             ) from error
         except OSError as error:
             raise OutputError(
-                f"{output}: cannot be written ({error.strerror})",
+                f"{output}: cannot be written ({cause_of(error)})",
                 "free disk space or choose another --output",
             ) from error
         yield

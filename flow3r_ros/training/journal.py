@@ -13,7 +13,7 @@ from typing import Any
 
 import cv2
 
-from flow3r_ros.errors import OutputError
+from flow3r_ros.errors import OutputError, cause_of
 from flow3r_ros.types import UInt8
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"{path}: cannot be written ({error.strerror})",
+            f"{path}: cannot be written ({cause_of(error)})",
             "free disk space or choose another --output",
         ) from error
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flow3r_ros.errors import EvaluationError, OutputError
+from flow3r_ros.errors import EvaluationError, OutputError, cause_of
 from flow3r_ros.geometry.lie import matrix_from_quaternion, quaternion_from_matrix
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.types import Float64, seconds
@@ -41,9 +41,7 @@ def read_tum(path: Path) -> Trajectory:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise EvaluationError(
-            f"{path}: cannot be read ({error})", "give a TUM trajectory file"
-        ) from error
+        raise EvaluationError(f"{path}: cannot be read ({cause_of(error)})", _cure(path)) from error
     order: list[int] | None = None
     found: list[tuple[int, list[str]]] = []
     for number, line in enumerate(lines, start=1):
@@ -58,7 +56,7 @@ def read_tum(path: Path) -> Trajectory:
             continue
         found.append((number, fields))
     if not found:
-        raise EvaluationError(f"{path}: holds no pose", "give a TUM trajectory file")
+        raise EvaluationError(f"{path}: holds no pose", _cure(path))
     stamps, unit = _stamps(path, found)
     if order is None:
         vins = "," in lines[found[0][0] - 1] and unit == "nanoseconds"
@@ -75,6 +73,15 @@ def read_tum(path: Path) -> Trajectory:
         pose[:3, :3] = matrix_from_quaternion(row[3:])
         pose[:3, 3] = row[:3]
     return Trajectory(np.array(stamps, np.int64), poses, str(path))
+
+
+def _cure(path: Path) -> str:
+    """What to give instead of `path`: the trajectory in it, where it is a folder that has one."""
+    try:
+        inside = sorted(path.glob("*.tum"), key=lambda file: (file.name != "trajectory.tum", file))
+    except OSError:
+        inside = []
+    return f"give {inside[0]}" if inside else "give a TUM trajectory file"
 
 
 def _fields(line: str) -> list[str]:
@@ -164,7 +171,7 @@ def write_tum(path: Path, trajectory: Trajectory) -> None:
             encoding="utf-8",
         )
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error})") from error
+        raise OutputError(f"{path}: cannot be written ({cause_of(error)})") from error
 
 
 def tum_line(stamp_ns: int, pose: Iterable[float]) -> str:

@@ -23,6 +23,7 @@ from flow3r_ros.evaluation.scoreboard_trust import faults_table
 from flow3r_ros.geometry.camera_file import save_camera
 from flow3r_ros.geometry.trajectory import Trajectory
 from flow3r_ros.wire.tum import write_tum
+from test.cases.workshop import flow3r
 
 
 def plane_clip(folder: Path, frames: int) -> Path:
@@ -97,6 +98,19 @@ def test_consistency_of_a_clip_and_of_rooms(tmp_path: Path) -> None:
     assert 0 <= calibration["error"] <= 1
     assert calibration["pixels"] > 1000
     assert "goal: at most .08" in rooms[-1]["note"]
+
+
+def test_what_is_no_recording_is_said_before_anything_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("no clip")
+    for wrong, why in (("nowhere", "no such file or folder"), ("note.txt", "is a text file")):
+        refusal = flow3r("bench", "--suite", "loops", "--clip", tmp_path / wrong).refusal
+        assert why in refusal
+
+
+def test_a_suite_that_cannot_run_is_no_success() -> None:
+    done = flow3r("bench", "--suite", "rooms", "--model", "no_such_model")
+    assert done.code == 1
+    assert "no such model" in done.out
 
 
 def test_options_are_refused_where_a_suite_takes_none() -> None:

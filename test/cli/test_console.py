@@ -204,3 +204,10 @@ def test_log_lines_stand_above_the_progress_bar() -> None:
     shown = text.decode()
     for index in range(3):
         assert re.search(rf"\x1b\[2K(\x1b\[\d*\w)*line {index}\r?\n", shown), "on a cleared line"
+
+
+def test_the_first_line_of_a_help_is_whole() -> None:
+    """A list of commands shows it; a break in it would be shown as one."""
+    for name, command in commands():
+        first = (command.callback.__doc__ or "").strip().partition("\n\n")[0]
+        assert "\n" not in first, name

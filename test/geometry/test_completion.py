@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flow3r_ros.geometry.completion import FLOOR, fill_depth, guided
+from flow3r_ros.geometry.completion import FLOOR, fill_depth, fill_every_second, guided
 
 HEIGHT, WIDTH = 84, 112
 
@@ -118,3 +118,27 @@ def test_the_filter_equals_the_slow_weighted_fit() -> None:
         total = sum(trust for *_, trust in lines)
         expected = sum(t * (a * (guide[row, column] - 128) + b) for a, b, t in lines) / total
         assert said[row, column] == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
+def test_every_second_pixel_is_enough_where_the_picture_shows_the_edge() -> None:
+    truth, gray = two_surfaces()
+    inverse, sigma = noisy(truth, 0.5, 0.1)
+    half = fill_every_second(inverse[::2, ::2], sigma[::2, ::2], gray[::2, ::2])
+    log = half.finer(half.log, gray)
+    np.testing.assert_allclose(log[::2, ::2], half.log, atol=1e-4)
+    off = np.abs(np.exp(-log) / truth - 1)
+    whole, _ = fill_depth(inverse, sigma, gray)
+    known = np.isfinite(inverse)
+    assert np.median(off[~known]) < 1.5 * np.median(np.abs(whole / truth - 1)[~known])
+    assert np.median(off[:, 49:51]) < 0.15, "linearly between, half of the jump would stand here"
+
+
+def test_what_is_left_alone_stays_as_it_came_in_every_second_pixel_too() -> None:
+    truth, gray = two_surfaces()
+    inverse, sigma = (each[::2, ::2] for each in noisy(truth, 1.0, 0.05))
+    leave = np.zeros(inverse.shape, np.bool_)
+    leave[5:15, 5:15] = True
+    inverse[8:10, 8:10] = np.nan
+    half = fill_every_second(inverse, sigma, gray[::2, ::2], leave)
+    np.testing.assert_allclose(half.log[5:15, 5:15], -np.log(inverse[5:15, 5:15]), rtol=1e-5)
+    np.testing.assert_allclose(half.relative[5:8, 5:15], (sigma / inverse)[5:8, 5:15], rtol=1e-5)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flow3r_ros.geometry import lie
-from flow3r_ros.geometry.correspondence import Matcher, chain, matching_size, prepare_gray
+from flow3r_ros.geometry.correspondence import Matcher, along, chain, matching_size, prepare_gray
 from flow3r_ros.geometry.flow import geometric_flow
 from test.geometry.views import CAMERA, render
 
@@ -51,6 +51,21 @@ def test_reversed_is_the_other_direction():
     error, _ = end_point_error(found.reversed(), lie.invert(MOTION), b, a)
     assert np.median(error) < 0.25
     assert found.reversed().reversed() == found
+
+
+def test_a_few_points_lead_over_a_turn_that_dense_flow_cannot_follow():
+    T = lie.se3_exp([0.5, 0.0, 0.3, 0.0, 0.0, 0.9])
+    a, b = render(np.eye(4)), render(T)
+    truth, covisible = geometric_flow(a.depth, T, CAMERA, CAMERA, b.depth)
+    rows, columns = (each[::400] for each in np.nonzero(covisible))
+    points = np.stack([columns, rows], axis=1).astype(np.float32)
+    matches = np.hstack([points, points + truth[rows, columns]])
+    height, width = a.gray.shape
+    matcher = Matcher(sparse_fallback=False)
+    found = matcher.flow(a.gray, b.gray, along(matches, width, height))
+    error, share = end_point_error(found, T, a, b)
+    assert np.median(error) < 0.5
+    assert share > 2 * matcher.flow(a.gray, b.gray).share
 
 
 def test_features_rescue_a_turn_that_dense_flow_cannot_follow():

@@ -9,9 +9,19 @@ from flow3r_ros.geometry.depth_map import DepthMap, unknown
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.odometry.depth import carry
 from flow3r_ros.odometry.frame_depth import FrameDepth
+from flow3r_ros.types import Bool
 from test.odometry.plane import SCENE, depth_at, seen_at
 
 STILL = np.zeros(seen_at(0).gray.shape, np.bool_)
+NONE_MOVE = STILL[::2, ::2]
+
+
+def settle(
+    published: FrameDepth, index: int, depth: DepthMap, lost: bool = False, moving: Bool = NONE_MOVE
+) -> DepthMap:
+    """Publish a frame of which `depth` is known."""
+    pose = None if lost else SCENE.pose(index)
+    return published.settle(seen_at(index), pose, depth.every_second(), moving)
 
 
 def moved(index: int, factor: float) -> DepthMap:
@@ -33,7 +43,7 @@ def test_a_join_moves_depth_by_less_than_a_hundredth_a_frame_and_arrives() -> No
     depth, last, steps = FrameDepth(), None, []
     for index in range(40):
         map_ = moved(index, 1.0 if index < 5 else 1.07)
-        now = depth.settle(seen_at(index), SCENE.pose(index), map_, STILL)
+        now = settle(depth, index, map_)
         if last is not None:
             steps.append(change(last, now, index - 1, index))
         last = now
@@ -44,8 +54,8 @@ def test_a_join_moves_depth_by_less_than_a_hundredth_a_frame_and_arrives() -> No
 def test_what_is_much_surer_than_before_is_taken_at_once() -> None:
     depth = FrameDepth()
     guess = moved(0, 1.2)
-    depth.settle(seen_at(0), SCENE.pose(0), DepthMap(guess.inverse, 0.4 * guess.inverse), STILL)
-    after = depth.settle(seen_at(1), SCENE.pose(1), moved(1, 1.0), STILL)
+    settle(depth, 0, DepthMap(guess.inverse, 0.4 * guess.inverse))
+    after = settle(depth, 1, moved(1, 1.0))
     assert np.nanmedian(np.abs(after.inverse / moved(1, 1.0).inverse - 1)) < 0.02
 
 
@@ -53,12 +63,12 @@ def test_moving_pixels_and_frames_without_a_pose_do_not_follow_the_past() -> Non
     moving = STILL.copy()
     moving[40:80, 60:120] = True
     depth = FrameDepth()
-    depth.settle(seen_at(0), SCENE.pose(0), moved(0, 1.1), STILL)
-    after = depth.settle(seen_at(1), SCENE.pose(1), moved(1, 1.0), moving)
+    settle(depth, 0, moved(0, 1.1))
+    after = settle(depth, 1, moved(1, 1.0), moving=moving[::2, ::2])
     off = np.abs(after.inverse / moved(1, 1.0).inverse - 1)
     assert off[44:76, 64:116].max() < 0.01
     assert np.median(off[~moving]) > 0.05
-    lost = depth.settle(seen_at(2), None, moved(2, 1.0), STILL)
+    lost = settle(depth, 2, moved(2, 1.0), lost=True)
     assert np.abs(lost.inverse / moved(2, 1.0).inverse - 1).max() < 0.03
 
 
@@ -66,10 +76,12 @@ def test_holes_close_with_less_confidence_and_nothing_known_stays_nan() -> None:
     known = moved(0, 1.0)
     hole = STILL.copy()
     hole[50:60, 60:80] = True
-    closed = FrameDepth().settle(seen_at(0), SCENE.pose(0), known.where(~hole), STILL)
+    closed = settle(FrameDepth(), 0, known.where(~hole))
     assert np.isfinite(closed.inverse).all()
-    assert closed.confidence()[hole].max() < closed.confidence()[~hole].min()
+    around = np.ones_like(hole)
+    around[49:61, 59:81] = False
+    assert closed.confidence()[51:59, 61:79].max() < closed.confidence()[around].min()
     assert closed.confidence().max() < 0.9, "what a map has wrong as a whole no pixel knows"
-    nothing = FrameDepth().settle(seen_at(0), SCENE.pose(0), unknown(*hole.shape), STILL)
+    nothing = settle(FrameDepth(), 0, unknown(*hole.shape))
     assert np.isnan(nothing.inverse).all()
     assert not nothing.confidence().any()

@@ -19,7 +19,8 @@ def settled(index: int, **changes: object) -> Settled:
     view = seen_at(index)
     plain = Settled(
         view, SCENE.pose(index), np.eye(6), 0.1 * np.eye(6), np.full(6, 0.5), 0.1,
-        depth_at(index, view), np.zeros(view.gray.shape, np.bool_), TrackingState.TRACKING,
+        depth_at(index, view).every_second(), np.zeros(view.gray[::2, ::2].shape, np.bool_),
+        TrackingState.TRACKING,
         PoseSource.PNP, "",
     )  # fmt: skip
     return replace(plain, **changes)  # type: ignore[arg-type]
@@ -46,7 +47,7 @@ def test_depth_that_is_not_sure_enough_is_nan_in_image_and_cloud_alike() -> None
     known = depth_at(5, view)
     doubtful = known.sigma.copy()
     doubtful[:, : doubtful.shape[1] // 2] = (0.6 * known.inverse)[:, : doubtful.shape[1] // 2]
-    half = settled(5, depth=DepthMap(known.inverse, doubtful))
+    half = settled(5, depth=DepthMap(known.inverse, doubtful).every_second())
     everything = Output(load_config(None, {"depth.min_confidence": 0.0})).publish(half, {})
     masked = Output(load_config(None, {})).publish(half, {})
     assert np.isfinite(everything.depth).all()

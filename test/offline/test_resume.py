@@ -24,6 +24,7 @@ from flow3r_ros.offline.results import RunFolder
 from flow3r_ros.offline.resume import load_state
 from flow3r_ros.offline.run import run_to_folder
 from flow3r_ros.paths import RESUME, OutputFolder, remove_leftovers
+from test.cases.workshop import flow3r
 from test.odometry.oracle import Oracle
 from test.offline.factory import at_stop, clip_folder, contents, small_clip, small_config
 
@@ -101,6 +102,30 @@ def test_ctrl_c_leaves_a_marked_part_that_can_be_gone_on_with(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     code, said = type_("--resume")
     assert (code, "exists already" in said) == (1, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_with_discard_an_interrupt_leaves_nothing(
+    number: signal.Signals, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of run and of replay, as typed; the same command then begins anew."""
+    oracle = Oracle(small_clip(FRAMES))
+    monkeypatch.setattr("flow3r_ros.network.runner.open_predictor", lambda _: oracle)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the suite is a job
+    bag_from_video(clip, tmp_path / "bag")
+    try:
+        for command in (f"run {clip}", f"replay {tmp_path / 'bag'}"):
+            typed = (*command.split(), "-o", tmp_path / "out", "--on-interrupt", "discard")
+            with monkeypatch.context() as patch:
+                at_stop(patch, lambda: os.kill(os.getpid(), number))
+                done = flow3r(*typed)
+            assert done.code == 130
+            assert "flow3r: interrupted; nothing half-written was left" in done.err
+            assert [path.name for path in tmp_path.iterdir()] == ["bag"]
+        assert flow3r(*typed).code == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_full_disk_loses_nothing(

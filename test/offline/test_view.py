@@ -56,4 +56,9 @@ def test_a_run_is_watched_and_looked_at_again(tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert f"wrote {again}" in done.out
     assert entities(again) >= both | {"world/map", "world/truth", "world/way_in_map", "world/loops"}
-    assert "is not a run record" in flow3r("view", tmp_path, "--rerun", again).refusal
+    kept = again.read_bytes()
+    refusal = flow3r("view", tmp_path, "--rerun", again).refusal
+    assert "is no output of a run (record.npz is missing)" in refusal
+    assert again.read_bytes() == kept
+    assert {path.name for path in tmp_path.iterdir()} == {"clip", "out", live.name, again.name}
+    assert "it is a folder" in flow3r("view", out, "--rerun", tmp_path).refusal

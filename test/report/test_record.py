@@ -60,8 +60,10 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "record.npz").write_bytes(b"nothing")
     with pytest.raises(EvaluationError, match="not a run record"):
         RunRecord.load(tmp_path / "record.npz")
-    with pytest.raises(EvaluationError, match="not a run record"):
+    with pytest.raises(EvaluationError, match="is no output of a run"):
         RunRecord.load(tmp_path / "missing.npz")
+    with pytest.raises(EvaluationError, match="is no folder"):
+        RunRecord.load(tmp_path / "nowhere" / "record.npz")
 
 
 def test_an_empty_run_has_no_trajectory() -> None:

@@ -9,10 +9,10 @@ from flow3r_ros.bench.memory import there_and_back
 from flow3r_ros.config import SlamSettings
 from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.lie import invert, rigid
+from flow3r_ros.odometry.corners import Reference
 from flow3r_ros.odometry.finished import Finished
 from flow3r_ros.odometry.input import view_of
 from flow3r_ros.odometry.relocalisation import describe
-from flow3r_ros.odometry.tracking import Reference
 from flow3r_ros.slam.mapper import Mapper
 from flow3r_ros.training.scenes.layouts import SceneBuilder
 from flow3r_ros.training.scenes.shapes import Scene, Shape, cast_image, paint

@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from flow3r_ros.config import Settings
-from flow3r_ros.errors import OutputError, TrainingError
+from flow3r_ros.errors import OutputError, TrainingError, cause_of
 from flow3r_ros.geometry.flow import resize_flow
 from flow3r_ros.paths import locked
 from flow3r_ros.storage import Location, RemotePath, write
@@ -189,7 +189,7 @@ class LabelCache:
             return
         except OSError as error:
             raise OutputError(
-                f"{path}: cannot be written ({error.strerror})",
+                f"{path}: cannot be written ({cause_of(error)})",
                 "check the folder, its permissions and the disk",
             ) from error
         with lock:
@@ -281,7 +281,8 @@ def _read_settings(folder: Location) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise TrainingError(
-            f"{folder}/cache.json: cannot be read ({error})", "label again into another folder"
+            f"{folder}/cache.json: cannot be read ({cause_of(error)})",
+            "label again into another folder",
         ) from error
     return dict(known)
 

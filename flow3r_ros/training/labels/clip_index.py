@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -225,7 +226,7 @@ def _fingerprint(source: Location) -> str:
     if isinstance(source, RemotePath):
         name, stats = str(source), [list(entry) for entry in source.listing().items()]
     else:
-        name = str(source.resolve())
+        name = os.path.realpath(source)
         stats = [
             [str(item.relative_to(source.parent)), (item.stat().st_size, item.stat().st_mtime_ns)]
             for item in _files_of(source)

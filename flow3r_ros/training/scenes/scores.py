@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flow3r_ros.config import ModelSettings
-from flow3r_ros.errors import TrainingError
+from flow3r_ros.errors import TrainingError, cause_of
 from flow3r_ros.network.catalog import find_model
 from flow3r_ros.network.runner import open_model
 from flow3r_ros.training.scenes.shards import SceneShards, write_shards
@@ -36,7 +36,8 @@ def evaluate_on_scenes(
         list(write_shards(folder, FIRST_SHARD, shards, "held_out", sizes=("full",)))
     except OSError as error:
         raise TrainingError(
-            f"{folder}: scenes cannot be written there ({error})", "give another folder with --data"
+            f"{folder}: scenes cannot be written there ({cause_of(error)})",
+            "give another folder with --data",
         ) from error
     scenes = SceneShards([folder / "full"], seed=0, clips_per_step=1)
     clips = list(scenes.all(len(scenes)))
