@@ -167,17 +167,9 @@ def _run(
     made_with, keep = settings.model_dump_json(), settings.keep_checkpoints
 
     def save(done: int) -> None:
+        spent = time.monotonic() - started
         save_checkpoint(
-            checkpoints,
-            done,
-            network,
-            average,
-            adam,
-            made_with,
-            keep,
-            base,
-            writes,
-            time.monotonic() - started,
+            checkpoints, done, network, average, adam, made_with, keep, base, writes, spent
         )
         folder.keep()
 
