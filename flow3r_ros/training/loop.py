@@ -15,11 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from flow3r_ros.errors import OutputError, StorageError, TrainingError
@@ -56,6 +55,9 @@ from flow3r_ros.training.sharding import gather, launch
 from flow3r_ros.training.stopping import Interrupt, keep_batch
 from flow3r_ros.training.train_config import TrainSettings, load_train_settings
 from flow3r_ros.training.validation import answer, validate
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 LOST_IN_A_ROW = 10
 """steps one after the other whose loss or gradient was not finite or too large, after which a run
@@ -165,17 +167,9 @@ def _run(
     made_with, keep = settings.model_dump_json(), settings.keep_checkpoints
 
     def save(done: int) -> None:
+        spent = time.monotonic() - started
         save_checkpoint(
-            checkpoints,
-            done,
-            network,
-            average,
-            adam,
-            made_with,
-            keep,
-            base,
-            writes,
-            time.monotonic() - started,
+            checkpoints, done, network, average, adam, made_with, keep, base, writes, spent
         )
         folder.keep()
 

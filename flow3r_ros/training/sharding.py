@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
@@ -23,10 +22,18 @@ from flow3r_ros.errors import TrainingError
 from flow3r_ros.network.blocks import Block
 from flow3r_ros.training.train_config import TrainSettings
 
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+    from lightning.fabric.strategies import ModelParallelStrategy
+
 
 def launch(settings: TrainSettings) -> Fabric:
     """One process, or this one of those that `torchrun` started. Raises TrainingError when the
     clips cannot be shared evenly."""
+    # it takes five seconds to import, and those who only read shards or score need none of it
+    from lightning.fabric import Fabric
+    from lightning.fabric.strategies import ModelParallelStrategy
+
     world, local = (
         int(os.environ.get("WORLD_SIZE", "1")),
         int(os.environ.get("LOCAL_WORLD_SIZE", "1")),

@@ -35,7 +35,7 @@ def test_cells_are_judged_by_the_nearest_true_surface() -> None:
 
 def test_what_the_cloud_is_sure_of_is_where_it_says() -> None:
     network = pytest.importorskip("flow3r_ros.network.runner")
-    corridor = Corridor(60, 320, 240)
+    corridor = Corridor(40, 320, 240)
     raw, shown, surest = (
         cells.summary()
         for cells in drive(corridor, network.open_predictor(Config().model), (-1.0, 0.2, 0.85))

@@ -24,7 +24,8 @@ def answer(*arguments: str | Path) -> dict[str, object]:
     return told
 
 
-def test_info_merge_refine_export(tmp_path: Path) -> None:
+def test_info_merge_refine_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flow3r_ros.slam.tracks.FEATURES", 300)
     pytest.importorskip("pycolmap")
     one = save_map(tmp_path / "one", recorded(0, 13))
     other = save_map(tmp_path / "other", recorded(18, 24))

@@ -20,6 +20,7 @@ from flow3r_ros.errors import ModelError
 from flow3r_ros.network import hub
 from flow3r_ros.network.catalog import find_model, list_models, verify
 from flow3r_ros.network.checkpoint import load_model
+from test.cases.workshop import flow3r
 from test.network.factories import images, tiny_folder, tiny_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -151,14 +152,15 @@ def test_nothing_is_downloaded_before_the_licence_is_agreed_to(server: Hub, tmp_
 
 
 def test_the_command_asks_and_takes_yes(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = [sys.executable, "-m", "flow3r_ros.cli", "models", "fetch", "tiny", "--json"]
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    asked = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert asked.returncode == 2
-    assert "--yes" in asked.stderr
-    assert "licence of the weights: Apache-2.0" in asked.stderr
+    fetch = ("models", "fetch", "tiny", "--json")
+    asked = flow3r(*fetch)
+    assert asked.code == 2
+    assert "--yes" in asked.err
+    assert "licence of the weights: Apache-2.0" in asked.err
     assert not server.ranges
-    agreed = subprocess.run([*command, "--yes"], capture_output=True, text=True)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    command = [sys.executable, "-m", "flow3r_ros.cli", *fetch, "--yes"]
+    agreed = subprocess.run(command, capture_output=True, text=True)
     assert agreed.returncode == 0, agreed.stderr
     assert json.loads(agreed.stdout)["sha256"] == server.etag
 

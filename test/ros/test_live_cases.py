@@ -24,7 +24,7 @@ from test.cases.checks import ATE_M, ROUGH_ATE_M
 from test.conftest import shared_path
 from test.ros.harness import ROOT, Client, NodeProcess, fresh_domain
 
-FRAMES = 12
+FRAMES = 8
 TOPIC = "/camera/image_raw"
 FOCAL = 260.0
 NODE = ("-m", "flow3r_ros.cli.main", "node")

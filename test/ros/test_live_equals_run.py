@@ -22,7 +22,7 @@ from flow3r_ros.wire.tum import read_tum
 from test.ros.harness import EPOCH_NS, PERIOD_NS, ROOT, Client, NodeProcess, fresh_domain, stamp_of
 from test.ros.scene import picture, wall_camera
 
-FRAMES = 12
+FRAMES = 8
 
 
 def test_the_trajectory_equals_that_of_flow3r_run(tmp_path: Path) -> None:

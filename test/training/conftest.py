@@ -40,12 +40,12 @@ def make_settings(start_from: str, **changes: object) -> TrainSettings:
     return TrainSettings.model_validate(tree)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def samples() -> list[Sample]:
     return [training_clip(seed, [GRID], "photographs", frames=3)[0] for seed in range(4)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tiny_settings(tmp_path_factory):
     """Factory of settings that start from a tiny network of the nano kind."""
     head = HeadDecoderConfig(width=32, blocks=4, heads=2, out=16)

@@ -15,17 +15,16 @@ from flow3r_ros.training.checkpointing import checkpoint_steps
 from flow3r_ros.training.export import initial_network
 from flow3r_ros.training.loop import run
 from flow3r_ros.training.objective import objective
-from flow3r_ros.training.sample import Batch, collate
-from flow3r_ros.training.scenes.shards import training_clip
+from flow3r_ros.training.sample import Batch, Sample, collate
 from flow3r_ros.training.train_config import TrainSettings
-from test.training.test_loop import GRID, Repeated, losses_of
+from test.training.test_loop import Repeated, losses_of
 
 LORA = {"rank": 4, "alpha": 8.0}
 
 
 @pytest.fixture(scope="module")
-def batch() -> Batch:
-    return collate([training_clip(3, [GRID], "photographs", frames=3)[0]])
+def batch(samples: list[Sample]) -> Batch:
+    return collate(samples[3:])
 
 
 def network_of(settings: TrainSettings) -> torch.nn.Module:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.training.loop import train
 from flow3r_ros.training.scenes import shards as scene_shards
-from flow3r_ros.training.scenes.shards import write_shards
+from flow3r_ros.training.scenes.shards import training_clip, write_shards
 from flow3r_ros.training.sharding import launch
 from flow3r_ros.training.train_config import TrainSettings
 
@@ -37,8 +38,9 @@ from flow3r_ros.training.loop import train
 torch.set_num_threads(1)
 data = Path(sys.argv[1])
 for folder in map(Path, sys.argv[2:]):
-    for steps, resume in ((1, False), (2, True)):
-        train(folder / "train.yaml", [data], folder / "two", steps, resume=resume)
+    shared = folder.name != "ddp"
+    for steps in (1, 2) if shared else (2,):
+        train(folder / "train.yaml", [data], folder / "two", steps, shared and steps > 1)
 """
 
 
@@ -51,13 +53,15 @@ def losses_of(output: Path) -> list[list[float]]:
 
 
 def scenes_of(folder: Path) -> Path:
-    """A shard of small scenes with a held-out one."""
+    """A shard of four clips of two frames with a held-out one of two clips."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flow3r_ros.training.scenes.shards._CLIPS_PER_SHARD", 4)
+        patch.setattr(scene_shards, "_CLIPS_PER_SHARD", 4)
+        patch.setattr(scene_shards, "training_clip", partial(training_clip, frames=2))
         patch.setitem(scene_shards.GRIDS, "small", ((56, 42),))
         held_out = folder / "small" / "held_out"
-        list(write_shards(folder, 0, 1, "photographs"))
-        list(write_shards(held_out, 1, 1, "held_out"))
+        list(write_shards(folder, 0, 1, "photographs", sizes=("small",)))
+        patch.setattr(scene_shards, "_CLIPS_PER_SHARD", 2)
+        list(write_shards(held_out, 1, 1, "held_out", sizes=("small",)))
     for shard in (held_out / "small").glob("scenes_*"):
         shard.rename(held_out / shard.name)
     return folder / "small"
@@ -67,14 +71,14 @@ def scenes_of(folder: Path) -> Path:
 def trained(
     tmp_path_factory: pytest.TempPathFactory, tiny_settings: Callable[..., TrainSettings]
 ) -> Path:
-    """For every case a folder with a run of `one` process and one of `two`, the latter resumed
-    after its first step: a shared network is also written and read in parts. All cases share their
-    processes, which take longer to start than to train."""
+    """For every case a folder with a run of `one` process and one of `two`, which is resumed
+    after its first step where the network is shared: it is also written and read in parts. All
+    cases share their processes, which take longer to start than to train."""
     root = tmp_path_factory.mktemp("trained")
     data = scenes_of(root / "scenes")
     for name, changes in CASES.items():
         settings = tiny_settings(
-            steps=2, clips_per_step=4, validate_every=1, validation_clips=2, dropout={},
+            steps=2, clips_per_step=4, validation_clips=1, dropout={},
             optimisation={"learning_rate": 1e-4, "warmup_steps": 1}, **changes,
         )  # fmt: skip
         (root / name).mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,18 @@ from flow3r_ros.errors import TrainingError
 from flow3r_ros.training import experiment as module
 from flow3r_ros.training.experiment import Budget, OneGrid, _source, rows_of, run_experiment
 from flow3r_ros.training.experiment_page import READING, Results, render_table, write_page
+from flow3r_ros.training.sample import Sample
 from flow3r_ros.training.scenes import shards as scene_shards
 from flow3r_ros.training.scenes.shards import training_clip, write_shards
 
-TINY = Budget(steps=2, pretraining_steps=1, clips_per_step=2, labelled=2, unlabelled=1, held_out=2)
+TINY = Budget(steps=2, pretraining_steps=1, clips_per_step=2, labelled=1, unlabelled=1, held_out=1)
 
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shards of two tiny clips."""
-    monkeypatch.setattr("flow3r_ros.training.scenes.shards._CLIPS_PER_SHARD", 2)
+    """Shards of two tiny clips of two frames."""
+    monkeypatch.setattr(scene_shards, "_CLIPS_PER_SHARD", 2)
+    monkeypatch.setattr(scene_shards, "training_clip", partial(training_clip, frames=2))
     monkeypatch.setitem(scene_shards.GRIDS, "small", ((56, 42),))
 
 
@@ -43,10 +46,12 @@ def test_rows_are_those_of_the_paper_plus_more_clips() -> None:
     }
 
 
-def test_unlabelled_clips_bring_flow_but_no_depth_or_poses_and_the_seed_chooses_them() -> None:
-    clips = [training_clip(seed, [(56, 42)], "photographs", frames=2)[0] for seed in range(6)]
-    budget = Budget(clips_per_step=4, labelled=2, unlabelled=4)
-    rows = {row.name: row for row in rows_of(4)}
+def test_unlabelled_clips_bring_flow_but_no_depth_or_poses_and_the_seed_chooses_them(
+    samples: list[Sample],
+) -> None:
+    clips = samples
+    budget = Budget(clips_per_step=4, labelled=2, unlabelled=2)
+    rows = {row.name: row for row in rows_of(2)}
     names = set()
     for seed in range(3):
         batch = _source(rows["flow-factored"], clips, seed, budget).batch(0)
@@ -65,11 +70,9 @@ def test_unlabelled_clips_bring_flow_but_no_depth_or_poses_and_the_seed_chooses_
     assert len(labelled) == 2
 
 
-def test_a_step_has_one_grid() -> None:
-    clips = [
-        training_clip(seed, [grid], "photographs", frames=2)[0]
-        for seed, grid in enumerate([(56, 42), (42, 56)] * 2)
-    ]
+def test_a_step_has_one_grid(samples: list[Sample]) -> None:
+    tall = [training_clip(seed, [(42, 56)], "photographs", frames=2)[0] for seed in range(2)]
+    clips = [samples[0], tall[0], samples[1], tall[1]]
     for step in range(8):
         batch = OneGrid(clips[:2], clips[2:], 3, seed=1).batch(step)
         assert len(batch) == 3
@@ -80,7 +83,7 @@ def test_a_step_has_one_grid() -> None:
 def test_too_few_clips_are_said_before_anything_is_trained(tmp_path: Path) -> None:
     list(write_shards(tmp_path / "data", 0, 1, "photographs", sizes=("small",)))
     small = tmp_path / "data" / "small"
-    with pytest.raises(TrainingError, match="needs 12 clips and some to pretrain on, there are 2"):
+    with pytest.raises(TrainingError, match="needs 11 clips and some to pretrain on, there are 2"):
         run_experiment(tmp_path / "out", [small, small], [1], TINY, "")
     assert not (tmp_path / "out").exists()
 
@@ -89,7 +92,7 @@ def test_too_few_clips_are_said_before_anything_is_trained(tmp_path: Path) -> No
 def test_one_command_renders_trains_and_writes_the_page_and_a_second_one_trains_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_TRAINING_SHARDS", 7)
+    monkeypatch.setattr(module, "_TRAINING_SHARDS", 6)
     monkeypatch.setattr(module, "_HELD_OUT_SHARDS", 1)
     monkeypatch.setattr("flow3r_ros.training.experiment.Budget", lambda steps: TINY)
     arguments = [

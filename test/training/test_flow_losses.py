@@ -15,7 +15,6 @@ from flow3r_ros.training.flow_losses import TrackingHead, projective_flow
 from flow3r_ros.training.losses import flow_loss
 from flow3r_ros.training.objective import NOT_FINITE, objective
 from flow3r_ros.training.sample import collate
-from flow3r_ros.training.scenes.shards import training_clip
 from test.training.clip_factory import scene
 
 PAIRS = torch.tensor([[[0, 1], [2, 0]]])
@@ -88,12 +87,11 @@ def test_the_tracking_head_learns_where_features_went():
 
 
 @pytest.mark.parametrize("kind", ["factored", "projective", "tracking"])
-def test_which_parts_flow_supervision_reaches(kind, tiny_settings):
+def test_which_parts_flow_supervision_reaches(kind, samples, tiny_settings):
     settings = tiny_settings(loss={"flow": 1.0, "flow_kind": kind})
     torch.manual_seed(1)
     network = initial_network(settings)
-    sample = training_clip(3, [(56, 42)], "photographs", frames=3)[0]
-    batch = collate([sample])
+    batch = collate(samples[3:])
     unlabelled = batch._replace(labelled=batch.labelled[:0])
     loss, terms = objective(
         network(batch.images, batch.pairs, batch.evidence), unlabelled, settings.loss

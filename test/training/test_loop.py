@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -123,12 +124,11 @@ def test_shards_give_back_what_was_rendered_and_train_end_to_end(
     monkeypatch.setattr(scene_shards, "_CLIPS_PER_SHARD", 2)
     monkeypatch.setitem(scene_shards.GRIDS, "small", (GRID,))
     monkeypatch.setitem(scene_shards.GRIDS, "full", ((112, 84),))
-    for _ in write_shards(tmp_path / "data", 3, 1, "photographs"):
-        pass
-    for _ in write_shards(tmp_path / "data" / "small" / "held_out", 4, 1, "held_out"):
-        pass
-    (tmp_path / "data" / "small" / "held_out" / "small" / "scenes_000004.safetensors").rename(
-        tmp_path / "data" / "small" / "held_out" / "scenes_000004.safetensors"
+    list(write_shards(tmp_path / "data", 3, 1, "photographs"))
+    held_out = tmp_path / "data" / "small" / "held_out"
+    list(write_shards(held_out, 4, 1, "held_out", sizes=("small",)))
+    (held_out / "small" / "scenes_000004.safetensors").rename(
+        held_out / "scenes_000004.safetensors"
     )
     rendered = training_clip(6, [(112, 84), GRID], "photographs")[1]
     stored = read_sample(tmp_path / "data" / "small" / "scenes_000003.safetensors", 0)
@@ -158,8 +158,8 @@ def test_missing_or_damaged_shards_are_named(tmp_path):
 def test_batches_depend_on_seed_and_step_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(scene_shards, "_CLIPS_PER_SHARD", 2)
     monkeypatch.setitem(scene_shards.GRIDS, "small", (GRID,))
-    monkeypatch.setitem(scene_shards.GRIDS, "full", (GRID,))
-    list(write_shards(tmp_path, 0, 2, "photographs"))
+    monkeypatch.setattr(scene_shards, "training_clip", partial(training_clip, frames=2))
+    list(write_shards(tmp_path, 0, 2, "photographs", sizes=("small",)))
     first, again = SceneShards([tmp_path / "small"], 1, 2), SceneShards([tmp_path / "small"], 1, 2)
     names = [[sample.name for sample in first.batch(step)] for step in range(6)]
     assert names == [[sample.name for sample in again.batch(step)] for step in range(6)]

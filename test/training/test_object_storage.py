@@ -4,6 +4,7 @@ killed in the middle; an object that is only half there."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from flow3r_ros.training.labels.cache import LabelCache
 from flow3r_ros.training.labels.labelling import LabelReport, label
 from flow3r_ros.training.loop import train
 from flow3r_ros.training.scenes import shards as scene_shards
-from flow3r_ros.training.scenes.shards import SceneShards, write_shards
+from flow3r_ros.training.scenes.shards import SceneShards, training_clip, write_shards
 from flow3r_ros.training.train_config import TrainSettings
 from test.cases.workshop import flow3r
 from test.object_store import ObjectStore, object_store
@@ -199,6 +200,7 @@ def test_a_connection_lost_in_training_keeps_the_run_here(
 
 def test_scene_shards_are_read_row_by_row(server: ObjectStore, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(scene_shards, "_CLIPS_PER_SHARD", 2)
+    monkeypatch.setattr(scene_shards, "training_clip", partial(training_clip, frames=2))
     monkeypatch.setitem(scene_shards.GRIDS, "small", ((56, 42),))
     list(write_shards(tmp_path, 0, 1, "photographs", sizes=("small",)))
     there = upload(tmp_path / "small", RemotePath("s3://fleet/scenes"))

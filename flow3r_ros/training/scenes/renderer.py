@@ -8,7 +8,7 @@ ground truth is exact at any resolution: `SceneClip.resized` casts again instead
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import cv2
 import numpy as np
@@ -30,8 +30,10 @@ from flow3r_ros.training.scenes.photometry import develop, random_photometry
 from flow3r_ros.training.scenes.shadows import shadows as shadows_of
 from flow3r_ros.training.scenes.shapes import Scene, cast_image, cast_rays, paint
 from flow3r_ros.training.scenes.textures import Split, texture_atlas
-from flow3r_ros.training.scenes.torch_renderer import TorchScene
 from flow3r_ros.types import Bool, Camera, Float32, Float64, UInt8
+
+if TYPE_CHECKING:
+    from flow3r_ros.training.scenes.torch_renderer import TorchScene
 
 _FILL = {"room": fill_room, "street": fill_street, "clutter": fill_clutter}
 _MOTIONS: dict[Layout, tuple[tuple[Motion, float], ...]] = {
@@ -82,7 +84,7 @@ class SceneClip:
         objects are followed.
         """
         if self.device is not None:
-            return TorchScene(self.scene, self.poses, self.camera, self.device).flow(
+            return _in_torch(self.scene, self.poses, self.camera, self.device).flow(
                 self.depth, self.primitive, source, target
             )
         points = rays_of(self.camera).astype(np.float64)
@@ -195,7 +197,7 @@ def render_clip(
             for frame, (pose, z, seen) in enumerate(parts)
         ]
     else:
-        painted = list(TorchScene(scene, poses, camera, device).paint(depth, primitive, atlas))
+        painted = list(_in_torch(scene, poses, camera, device).paint(depth, primitive, atlas))
     strength = (
         float(np.random.default_rng((seed, 29)).choice(SHADOWS)) if shadows is None else shadows
     )
@@ -233,9 +235,16 @@ def _cast(
 ) -> tuple[Float32, NDArray[np.int32]]:
     """Depth and primitive `[N, H, W]` of every frame."""
     if device is not None:
-        return TorchScene(scene, poses, camera, device).cast()
+        return _in_torch(scene, poses, camera, device).cast()
     cast = [cast_image(scene, frame, pose, camera) for frame, pose in enumerate(poses)]
     return np.stack([depth for depth, _ in cast]), np.stack([primitive for _, primitive in cast])
+
+
+def _in_torch(scene: Scene, poses: Float64, camera: Camera, device: str) -> TorchScene:
+    # whoever renders with numpy does not wait seconds for torch
+    from flow3r_ros.training.scenes.torch_renderer import TorchScene
+
+    return TorchScene(scene, poses, camera, device)
 
 
 def _random_camera(
