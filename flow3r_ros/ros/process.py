@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import rclpy
@@ -73,8 +74,8 @@ def main(
         target=_spin, args=(node, stop, failed), name="flow3r_executor", daemon=True
     )
     spinning.start()
-    while not stop.wait(HEAR_S):
-        pass
+    while not stop.is_set():  # not stop.wait: `hear` would wait for the lock that it holds
+        time.sleep(HEAR_S)
     spinning.join(GRACE_S)
     clean = node.stop(GRACE_S) and not spinning.is_alive()
     code = 1 if failed.is_set() else 0
