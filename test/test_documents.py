@@ -33,29 +33,18 @@ def metres(cell: str) -> float:
     return float(value) * UNITS[unit]
 
 
-def test_the_measured_table_says_of_others_what_the_results_say() -> None:
-    """Of the odometry before and the classical one: the README repeats docs/results.md."""
+def test_the_measured_table_says_what_the_results_say() -> None:
     ours = {row[0].partition(",")[0]: row for row in rows(text_of("README.md"))}
-    ate = [row for row in rows(text_of("docs/results.md")) if row[1:2] == ["ATE"]]
-    results = {row[0].partition(" (")[0]: row for row in ate}
+    page = rows(text_of("docs/results.md"))
+    starts = [index for index, row in enumerate(page) if row[1:2] == ["ATE"]]
+    results = {page[index][0].partition(" (")[0]: index for index in starts}
     for name, clip in CLIPS.items():
-        before, classical = (metres(cell) for cell in ours[name][2:4])
-        assert before == pytest.approx(float(results[clip][2]), rel=0.03)
-        assert classical == pytest.approx(float(results[clip][4]), rel=0.03)
+        ate, speed = page[results[clip]], page[results[clip] + 3]
+        assert speed[1] == "frames a second"
+        for cell, found in zip(ours[name][1:3], ate[2:4], strict=True):
+            assert metres(cell) == pytest.approx(float(found.strip("*")), rel=0.04), name
+        assert ours[name][3:5] == speed[2:4]
     assert '--8<-- "README.md:measured"' in text_of("docs/good_at.md"), "not a copy"
-
-
-def test_the_measured_table_says_of_us_what_the_page_of_the_weights_says() -> None:
-    ours = {row[0].partition(",")[0]: row for row in rows(text_of("README.md"))}
-    ate = {row[0]: row[1] for row in rows(text_of("docs/models.md")) if row[0].startswith("ATE")}
-    names = {
-        "demo clip": "ATE, demo clip (m)",
-        "7-Scenes RedKitchen": "ATE, RedKitchen whole / first 200 (m)",
-        "KITTI curve": "ATE, KITTI curve (m; scatters .12 to .23)",
-    }
-    for name, row in names.items():
-        measured = float(ate[row].partition(" / ")[0].strip("*"))
-        assert metres(ours[name][1]) == pytest.approx(measured, rel=0.03), name
 
 
 def test_the_manifest_says_of_the_network_what_the_results_say() -> None:

@@ -228,6 +228,8 @@ def _flow3r(*command: str) -> dict[str, Any]:
         text=True,
         check=False,
     )
+    if done.returncode < 0:
+        return {"error": f"ended by signal {-done.returncode}"}
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
     return dict(json.loads(done.stdout))
