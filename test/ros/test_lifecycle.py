@@ -63,7 +63,8 @@ def test_twenty_rounds_of_the_lifecycle_leak_nothing():
             sizes.append(process.rss_mb())
             threads.append(len(list(Path(f"/proc/{process.process.pid}/task").iterdir())))
         assert not client.node.get_publishers_info_by_topic(client.name("~/odometry"))
-        assert np.median(sizes[15:]) - np.median(sizes[5:10]) < 8.0, sizes
+        # freed pages come and go: what counts is whether the last rounds rise above the first
+        assert np.median(sizes[15:]) - max(sizes[2:10]) < 4.0, sizes
         assert threads[-1] <= threads[5] + 1, threads
         assert "Traceback" not in process.output()
 
