@@ -66,7 +66,8 @@ def fill_depth(
 @dataclass(frozen=True)
 class Completed:
     """Depth of every second pixel of an image, completed as by `fill_depth`: `log` of the depth
-    (NaN: unknown) and its `relative` sigma, `[h, w]`; `finer` gives that of every pixel."""
+    (NaN: unknown) and its `relative` sigma, `[h, w]`; `finer` gives that of every pixel, along the
+    `lines` `[h, w, 4]` (`_lines`) that surfaces follow."""
 
     log: Float32
     relative: Float32

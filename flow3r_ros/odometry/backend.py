@@ -26,7 +26,7 @@ from flow3r_ros.geometry.depth_map import DepthMap, unknown
 from flow3r_ros.odometry.corners import Reference
 from flow3r_ros.odometry.depth import from_network
 from flow3r_ros.odometry.inference import Answer, ask_network
-from flow3r_ros.odometry.keyframe_depth import MATCHED, Links, complete, match, measure
+from flow3r_ros.odometry.keyframe_depth import Links, complete, match, measure
 from flow3r_ros.odometry.keyframes import Ids, Keyframe, KeyframeMap, Points
 from flow3r_ros.odometry.mapping import adjust_map, find_again
 from flow3r_ros.odometry.relocalisation import Features, describe
@@ -274,7 +274,7 @@ class Backend:
         window = self._config.engine.window
         oldest = self._map.keyframes[-window:][0].id
         self._links = {pair: link for pair, link in self._links.items() if pair[0] >= oldest}
-        for keyframe in self._map.keyframes[: -max(window, MATCHED + 1)]:
+        for keyframe in self._map.keyframes[:-window]:
             if keyframe.view.frame.rgb.size:
                 empty = np.empty((0, 0, 3), np.uint8)
                 frame = replace(keyframe.view.frame, rgb=empty, ignored=None)

@@ -18,10 +18,6 @@ from flow3r_ros.geometry.triangulation import moving_mask
 from flow3r_ros.odometry.depth import bent_onto, carry, fit_to, fuse, of_points, triangulated
 from flow3r_ros.odometry.keyframes import Keyframe, KeyframeMap
 
-MATCHED = 1
-"""keyframes before it that a new one is densely matched with; a second one costs 45 ms and brought
-nothing (AbsRel .136 instead of .137 on RedKitchen's first 150 frames, the same ATE there and on
-KITTI): what older ones measured is carried on"""
 MIN_COMMON, MOST_COMMON = 20, 100
 """points that two keyframes must share for their places to lead the dense match (flow from nothing
 bridges some 30 pixels, a car is farther from keyframe to keyframe), and how many are enough"""
@@ -40,16 +36,18 @@ Links = dict[tuple[int, int], Correspondence]
 
 
 def match(matcher: Matcher, keyframe: Keyframe, others: Sequence[Keyframe]) -> Links:
-    """Dense matches of a keyframe with the last of the `others` that have its size, oldest
-    first."""
+    """The dense match of a keyframe with the last of the `others` (oldest first) that has its size;
+    empty where there is none, or it covers too little.
+
+    A second one costs 45 ms and brought nothing (AbsRel .136 instead of .137 on RedKitchen's first
+    150 frames, the same ATE there and on KITTI): what older ones measured is carried on.
+    """
     size = keyframe.view.gray.shape
-    earlier = [each for each in others if each.view.gray.shape == size][-MATCHED:]
-    links: Links = {}
-    for other in earlier:
-        link = matcher.flow(keyframe.view.picture, other.view.picture, _start(keyframe, other))
-        if link.share >= MIN_SHARE:
-            links[other.id, keyframe.id] = link.reversed()
-    return links
+    other = next((each for each in reversed(others) if each.view.gray.shape == size), None)
+    if other is None:
+        return {}
+    link = matcher.flow(keyframe.view.picture, other.view.picture, _start(keyframe, other))
+    return {(other.id, keyframe.id): link.reversed()} if link.share >= MIN_SHARE else {}
 
 
 def _start(keyframe: Keyframe, other: Keyframe) -> Correspondence | None:
@@ -68,20 +66,18 @@ def _start(keyframe: Keyframe, other: Keyframe) -> Correspondence | None:
 
 
 def measure(keyframe: Keyframe, links: Links, map_: KeyframeMap) -> None:
-    """Give a keyframe the depth that geometry knows of it (carried over from the keyframe matched
-    last, triangulated with each matched one, and at the map's points) and the pixels that move."""
+    """Give a keyframe the depth that geometry knows of it (carried over from the keyframe it is
+    matched with, triangulated with that, and at the map's points) and the pixels that move."""
     camera = keyframe.view.camera
     maps: list[DepthMap] = []
-    matched = [map_.find(older) for older, newer in sorted(links) if newer == keyframe.id]
-    for other in matched[::-1]:
+    matched = [older for older, newer in links if newer == keyframe.id]
+    if matched:
+        other = map_.find(matched[0])
         T = invert(keyframe.pose) @ other.pose
         link = keyframe.view.straightened_link(links[other.id, keyframe.id].reversed())
-        if not maps:
-            known = other.measured.where(~other.moving)
-            carried, _ = carry(known, invert(T), camera)
-            keyframe.moving = moving_mask(link, camera, T, carried.depth())
-            maps.append(carried)
-        maps.append(triangulated(link, camera, T))
+        carried, _ = carry(other.measured.where(~other.moving), invert(T), camera)
+        keyframe.moving = moving_mask(link, camera, T, carried.depth())
+        maps += [carried, triangulated(link, camera, T)]
     points = map_.seen_from(keyframe.ids, keyframe.pose)
     sure = (points.inverse > 0) & (points.sigma < POINT_SIGMA * points.inverse)
     maps.append(

@@ -114,8 +114,7 @@ class Tracker:
         depths do not agree on that."""
         if not sure_ones(reference, ~reference.held_back)[1]:
             return None
-        there = view.bent(project_points(reference.points, start, view.lens))
-        known = np.asarray(np.all(np.isfinite(there), axis=1))
+        there, known = _seen_at(reference, view, start)
         target = np.where(known[:, None], there, self._pixels).astype(np.float32)
         levels = 0 if self._missed_px < NEAR_PX else 1
         pixels, found = search(reference, view, start, target, levels)
@@ -152,8 +151,7 @@ class Tracker:
             followed &= returned & (np.linalg.norm(home - self._pixels, axis=1) < MAX_RETURN_PX)
             starts = [start, self._last, np.eye(4), *self._essential(guess, followed, view)]
             rough, sure = rough_pose(reference, guess, followed, starts, view, self.sigma_px)
-        there = view.bent(project_points(reference.points, rough, view.lens))
-        known = np.asarray(np.all(np.isfinite(there), axis=1))
+        there, known = _seen_at(reference, view, rough)
         target = np.where(known[:, None] & ~followed[:, None], there, guess).astype(np.float32)
         pixels, found = search(reference, view, rough, target, 1 if sure else 3)
         return posed(reference, pixels, found & known, rough, view, self.sigma_px, prior)
@@ -214,8 +212,7 @@ class Tracker:
     def look(self, view: View, reference: Reference, T_ref_cam: Float64) -> Tracked:
         """What the corners of some keyframe say about a frame that is thought to be at `T_ref_cam`
         `[4, 4]` in it; changes nothing."""
-        there = view.bent(project_points(reference.points, T_ref_cam, view.lens))
-        known = np.asarray(np.all(np.isfinite(there), axis=1))
+        there, known = _seen_at(reference, view, T_ref_cam)
         target = np.where(known[:, None], there, reference.pixels).astype(np.float32)
         pixels, found = search(reference, view, T_ref_cam, target, 3)
         distance = judge_camera_pose(
@@ -254,3 +251,9 @@ class Tracker:
             before.tracking, view.tracking, self._pixels[chosen], expected
         )
         return went, found
+
+
+def _seen_at(reference: Reference, view: View, T_ref_cam: Float64) -> tuple[Float64, Bool]:
+    """Where a view at `T_ref_cam` `[4, 4]` sees the corners, `[N, 2]` pixels, and which it can."""
+    there = view.bent(project_points(reference.points, T_ref_cam, view.lens))
+    return there, np.asarray(np.all(np.isfinite(there), axis=1))
