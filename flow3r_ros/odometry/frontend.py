@@ -29,6 +29,7 @@ from flow3r_ros.odometry.promotion import (
     promoted,
     seen_corners,
     seen_through,
+    urgent,
 )
 from flow3r_ros.odometry.relocalisation import Relocaliser
 from flow3r_ros.odometry.tracking import Tracker
@@ -63,6 +64,9 @@ depth is a guess from one picture"""
 GIVE_UP_AFTER = 20
 """frames without a believed pose, while pictures show something, after which a new segment
 begins"""
+KEYFRAMES_APART_NS = 390_000_000
+"""time of the camera before a keyframe that is not urgent waits for the one being built: the back
+end needs that long on two shared cores (4 frames of a 10 Hz camera whose stamps are not exact)"""
 REST_SPEED, REST_TURN = 0.02, 0.02
 """median depths and rad a second below which a camera is at rest"""
 
@@ -100,6 +104,7 @@ class FrontEnd:
         self._covariance, self._drift = lost(), Drift()
         self._place = self._motion.pose[:3, 3]
         self._next_id = self._since = self._unseen_informative = self.keyframes = 0
+        self._keyframe_ns = 0
         self._unseen_s = 0.0
         self.wants_join = False
         self._trouble = self._remark = self._misfit = ""
@@ -144,6 +149,11 @@ class FrontEnd:
         self.wants_join = False
         if tracked is not None:
             depth, came_from, verdict = examine(view, tracked, reference, predicted)
+            if not verdict.believed and informative(view.tracking):
+                anew = self._tracker.track_anew(view, predicted, prior)
+                if anew is not None:
+                    tracked = anew
+                    depth, came_from, verdict = examine(view, tracked, reference, predicted)
             if turn is not None and tracked.fit is not None and not self._verifier.unbelieved:
                 step = invert(self._motion.pose) @ reference.pose @ tracked.T_ref_cam
                 verdict = self.inertial.beside(verdict, turn, step[:3, :3], seconds)
@@ -211,7 +221,8 @@ class FrontEnd:
         wanted = state is TrackingState.TRACKING and self._wants_keyframe(
             tracked, reference, verdict.likeness
         )
-        self.wants_join = wanted and busy
+        waited = stamp - self._keyframe_ns >= KEYFRAMES_APART_NS
+        self.wants_join = wanted and busy and (waited or urgent(tracked, verdict.likeness))
         keyframe = wanted and not busy
         self.keyframes += keyframe
         return Settled(
@@ -313,7 +324,7 @@ class FrontEnd:
             )
             self._tracker.follow(provisional, np.eye(4))
         self._next_id += len(order.new_ids)
-        self._tracked, self._since = None, 0
+        self._tracked, self._since, self._keyframe_ns = None, 0, view.frame.stamp_ns
         return order
 
     def join(self, built: Built) -> None:

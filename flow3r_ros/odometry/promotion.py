@@ -22,6 +22,9 @@ FEW_CORNERS = 0.5
 KEYFRAME_LIKENESS = 0.35
 """correlation of the picture with the warped keyframe below which a new one is due: well before
 a pose is no longer believed (`verification.LIKENESS`)"""
+URGENT_CORNERS, URGENT_LIKENESS = 0.3, 0.28
+"""as FEW_CORNERS and KEYFRAME_LIKENESS, where the next keyframe no longer waits for the one before
+to be built in its own time"""
 MIN_GAP = 4
 """frames from one keyframe to the next, unless corners run out"""
 
@@ -37,6 +40,12 @@ def keyframe_due(
     turned = rotation_angle(T[:3, :3]) > np.radians(settings.keyframe_angle)
     differs = likeness < KEYFRAME_LIKENESS
     return bool(few or ((moved or turned or differs) and since >= MIN_GAP))
+
+
+def urgent(tracked: Tracked, likeness: float) -> bool:
+    """Whether the next frames may be lost without another keyframe."""
+    few = np.count_nonzero(tracked.agreed) < URGENT_CORNERS * len(tracked.agreed)
+    return bool(few or likeness < URGENT_LIKENESS)
 
 
 def first_order(view: View, pose: Float64, corners: int, sigma_px: float) -> Order:

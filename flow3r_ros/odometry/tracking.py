@@ -11,7 +11,7 @@ The tracker owns the followed corners (`corners.Reference`) and where they were 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,6 +52,15 @@ NEAR_PX = 2.0
 full picture alone: a patch bridges twice that"""
 
 
+@dataclass(frozen=True)
+class _Before:
+    """The frame before, where it saw the corners `[N, 2]`, and its pose in the keyframe."""
+
+    view: View | None
+    pixels: Float32
+    last: Float64
+
+
 class Tracker:
     """Follows the corners of one keyframe; `reference` is None until there is one, `noise_px` the
     measured 1-sigma of a corner's position."""
@@ -63,6 +72,7 @@ class Tracker:
         """Forget keyframe and corners."""
         self.reference: Reference | None = None
         self._before: View | None = None
+        self._untried: _Before | None = None
         self._pixels = np.empty((0, 2), np.float32)
         self._last = np.eye(4)
         self._expected: DepthPoints | None = None
@@ -97,12 +107,25 @@ class Tracker:
         """Corners and pose of a frame from `start` `[4, 4]`, its pose in the keyframe as motion
         predicts it. None without a keyframe of this size."""
         reference, before = self.reference, self._before
-        self._before = view
+        self._before, self._untried = view, None
         if reference is None or reference.view.tracking.shape != view.tracking.shape:
             return None
         tracked = self._expected_there(reference, view, start, prior)
         if tracked is None:
-            tracked = self._searched(reference, before, view, start, prior)
+            return self._took(self._searched(reference, before, view, start, prior))
+        self._untried = _Before(before, self._pixels, self._last)
+        return self._took(tracked)
+
+    def track_anew(self, view: View, start: Float64, prior: PosePrior | None) -> Tracked | None:
+        """As `track`, of the frame that was just tracked, searched from where its corners were in
+        the frame before whatever motion says; None where that is how it was found already."""
+        untried, self._untried = self._untried, None
+        if untried is None or self.reference is None:
+            return None
+        self._pixels, self._last = untried.pixels, untried.last
+        return self._took(self._searched(self.reference, untried.view, view, start, prior))
+
+    def _took(self, tracked: Tracked) -> Tracked:
         self._pixels, self._last = tracked.pixels, tracked.T_ref_cam
         self._measure(tracked)
         return tracked
