@@ -12,11 +12,12 @@ vehicle's steps longer all through a curve.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flow3r_ros.geometry.lie import hat, invert, rigidified, se3_exp
+from flow3r_ros.geometry.lie import invert, rigidified, se3_exp
 from flow3r_ros.odometry.views import rays_through, straightened
 from flow3r_ros.types import Camera, Float64
 
@@ -27,6 +28,7 @@ WRONG = 6.0
 BEHIND = 30.0
 """whitened residual of a point that a pose puts behind its camera"""
 
+_HOST, _TARGET, _LENS, _DEPTH, _OFF = slice(0, 6), slice(6, 12), slice(12, 14), 14, 15
 Index = NDArray[np.intp]
 
 
@@ -36,7 +38,8 @@ class Problem:
 
     `poses` float64 `[K, 4, 4]` camera-to-world, `free` bool `[K]`; points: `host` int `[P]`
     keyframe index, `rays` `[P, 3]`, `inverse` `[P]`, `prior` and `prior_sigma` `[P]`; observations:
-    `point` and `target` int `[E]` (never the point's own host), `observed` `[E, 2]` pixels,
+    `point` and `target` int `[E]` (never the point's own host; no pair twice; quickest where those of one
+    host and target follow each other), `observed` `[E, 2]` pixels,
     `weight` `[E]`; `focal` how long the lens is over the given one, `bend` its radial distortion
     beyond the given (`views.straightened`), and `lens_sigma` the 1-sigma of the logarithm of the
     one and of the other, about what is given; None: both stay as they are.
@@ -164,86 +167,84 @@ def _lens_prior(problem: Problem) -> tuple[float, Float64, Float64]:
     return cost, weight * sharp * off, weight * sharp**2
 
 
-def _by_lens(problem: Problem, through: Float64, by_focal: Float64) -> Float64:
-    """Derivative `[E, 2, 2]` of whitened residuals by the logarithm of the focal length, of which
-    `by_focal` `[E, 2]` is what the projection says, and by the radial distortion."""
-    if problem.lens_sigma is None:
-        return np.zeros((len(by_focal), 2, 2))
-    lens, rays = problem.lens, problem.rays[problem.point]
-    focal = np.array([lens.fx, lens.fy])
-    off = problem.observed - np.array([lens.cx, lens.cy])
-    squared = np.sum((off * problem.focal / focal) ** 2, axis=1, keepdims=True)
-    seen_squared = np.sum((problem.focal * rays[:, :2]) ** 2, axis=1, keepdims=True)
-    wider = rays * np.array([1.0, 1.0, 0.0])
-    by_host_focal = -np.einsum("eij,ej->ei", through, wider)  # a longer lens narrows rays
-    by_host_bend = np.einsum("eij,ej->ei", through, wider * seen_squared)
-    by_bend = by_host_bend - off * squared / problem.sigma_px
-    return np.stack([by_focal + by_host_focal, by_bend], axis=2)
+def _derivatives(
+    problem: Problem, residual: Float64, weight: Float64, q: Float64, relative: Float64
+) -> Float64:
+    """What each residual changes with, times the root of its weight: `[2, 16, E]` with a column of
+    _HOST (the pose of the point's keyframe), _TARGET (that of the observing one), _LENS, _DEPTH
+    (the inverse depth) and _OFF (the residual itself)."""
+    lens, rays = problem.lens, problem.rays[problem.point].T
+    inverse, root = problem.inverse[problem.point], np.sqrt(weight)
+    turn, shift = relative[:, :3, :3], relative[:, :3, 3].T
+    columns = np.zeros((2, 16, len(q)))
+    seen_squared = problem.focal**2 * (rays[0] ** 2 + rays[1] ** 2)
+    off = (problem.observed - np.array([lens.cx, lens.cy])).T
+    squared = (off[0] / lens.fx) ** 2 + (off[1] / lens.fy) ** 2
+    for axis, focal in enumerate((lens.fx, lens.fy)):
+        column = columns[axis]
+        gain, tilt = root * focal / (problem.sigma_px * q[:, 2]), q[:, axis] / q[:, 2]
+        x, y, z = (gain * (turn[:, axis, k] - tilt * turn[:, 2, k]) for k in range(3))
+        column[0], column[1], column[2] = inverse * x, inverse * y, inverse * z
+        column[3] = rays[1] * z - rays[2] * y
+        column[4] = rays[2] * x - rays[0] * z
+        column[5] = rays[0] * y - rays[1] * x
+        column[6 + axis], column[8] = -inverse * gain, inverse * gain * tilt
+        if problem.lens_sigma is not None:
+            wider = x * rays[0] + y * rays[1]  # a longer lens narrows rays
+            bent = root * off[axis] * squared * problem.focal**2 / problem.sigma_px
+            column[12] = gain * q[:, axis] - wider
+            column[13] = wider * seen_squared - bent
+        column[14] = gain * (shift[axis] - tilt * shift[2])
+        column[15] = root * residual[:, axis]
+        column[9:12] = gain * _turned(axis, tilt, q)
+    return columns
+
+
+def _turned(axis: int, tilt: Float64, q: Float64) -> Float64:
+    """Derivative `[3, E]` of x or y over z by a rotation of the camera that sees q, times z."""
+    if axis == 0:
+        return np.stack([tilt * q[:, 1], -tilt * q[:, 0] - q[:, 2], q[:, 1]])
+    return np.stack([q[:, 2] + tilt * q[:, 1], -tilt * q[:, 0], -q[:, 0]])
 
 
 def _normal_equations(problem: Problem) -> _System:
-    residual, weight, q, relative = _residuals(problem)
+    columns = _derivatives(problem, *_residuals(problem))
     host, point, target = problem.host[problem.point], problem.point, problem.target
-    inverse = problem.inverse[point][:, None, None]
-    lens = problem.lens
-    gain = np.array([lens.fx, lens.fy]) / (problem.sigma_px * q[:, 2:])
-    project = np.zeros((len(q), 2, 3))
-    project[:, 0, 0], project[:, 1, 1] = gain[:, 0], gain[:, 1]
-    project[:, :, 2] = -gain * q[:, :2] / q[:, 2:]
-    through = project @ relative[:, :3, :3]
-    by_host = np.concatenate([inverse * through, -through @ hat(problem.rays[point])], axis=2)
-    by_target = np.concatenate([-inverse * project, project @ hat(q)], axis=2)
-    by_inverse = np.einsum("eij,ej->ei", project, relative[:, :3, 3])
-    by_lens = _by_lens(problem, through, gain * q[:, :2])
-
-    order = np.cumsum(problem.free) - 1
     count, size = int(problem.free.sum()), len(problem.inverse)
-    poses, gradient = np.zeros((count, count, 6, 6)), np.zeros((count, 6))
-    coupling, with_lens = np.zeros((count, 6, size)), np.zeros((count, 6, 2))
-    weighted = weight[:, None, None]
-    for index, jacobian in ((host, by_host), (target, by_target)):
-        moves = problem.free[index]
-        mine, slot = jacobian[moves], order[index[moves]]
-        scaled = weighted[moves] * mine
-        _add(poses, (slot, slot), np.swapaxes(scaled, 1, 2) @ mine)
-        _add(gradient, (slot,), np.einsum("eij,ei->ej", scaled, residual[moves]))
-        _add(with_lens, (slot,), np.swapaxes(scaled, 1, 2) @ by_lens[moves])
-        shared = np.einsum("eij,ei->ej", scaled, by_inverse[moves])
-        _add(coupling.transpose(0, 2, 1), (slot, point[moves]), shared)
-    both = problem.free[host] & problem.free[target]
-    cross = np.swapaxes(weighted[both] * by_host[both], 1, 2) @ by_target[both]
-    _add(poses, (order[host[both]], order[target[both]]), cross)
-    _add(poses, (order[target[both]], order[host[both]]), np.swapaxes(cross, 1, 2))
+    slot = np.where(problem.free, np.cumsum(problem.free), 0)  # fixed ones share the first
+    firsts = np.flatnonzero(np.diff(host * len(slot) + target, prepend=-1))
+    rows = np.ascontiguousarray(columns.transpose(2, 0, 1)).reshape(-1, 16)
+    pairs = [rows[2 * first : 2 * end] for first, end in pairwise([*firsts, len(host)])]
+    products = np.stack([each.T @ each for each in pairs])
+    poses, gradient = np.zeros((count + 1, count + 1, 6, 6)), np.zeros((count + 1, 6))
+    with_lens, both = np.zeros((count + 1, 6, 2)), (slot[host[firsts]], slot[target[firsts]])
+    for here, mine in zip(both, (_HOST, _TARGET), strict=True):
+        np.add.at(gradient, here, products[:, mine, _OFF])
+        np.add.at(with_lens, here, products[:, mine, _LENS])
+        for there, theirs in zip(both, (_HOST, _TARGET), strict=True):
+            np.add.at(poses, (here, there), products[:, mine, theirs])
 
     off, slope = _off_prior(problem)
-    own = np.bincount(point, weight * np.sum(by_inverse**2, axis=1), size) + slope**2
-    seen = np.bincount(point, weight * np.sum(by_inverse * residual, axis=1), size)
-    pull = np.asarray(seen + slope * off, dtype=np.float64)
+    depth, residual = columns[:, _DEPTH], columns[:, _OFF]
+    own = np.bincount(point, np.sum(depth**2, axis=0), size) + slope**2
+    pull = np.bincount(point, np.sum(depth * residual, axis=0), size) + slope * off
+    shared = np.sum(columns[:, :_DEPTH] * depth[:, None], axis=0)
+    coupling = np.zeros((6 * (count + 1) + 2, size))
+    by_pose = coupling[:-2].reshape(count + 1, 6, size)
+    by_pose[slot[target], :, point] = shared[_TARGET].T
+    of_host = np.stack([np.bincount(point, row, size) for row in shared[_HOST]])
+    by_pose[slot[problem.host], :, np.arange(size)] += of_host.T
+    coupling[-2:] = [np.bincount(point, row, size) for row in shared[_LENS]]
+
     _, lens_pull, lens_information = _lens_prior(problem)
+    of_all = np.sum(products[:, _LENS], axis=0)
     whole = np.zeros((6 * count + 2, 6 * count + 2))
-    whole[:-2, :-2] = poses.transpose(0, 2, 1, 3).reshape(6 * count, 6 * count)
-    whole[:-2, -2:] = with_lens.reshape(6 * count, 2)
+    whole[:-2, :-2] = poses[1:, 1:].transpose(0, 2, 1, 3).reshape(6 * count, 6 * count)
+    whole[:-2, -2:] = with_lens[1:].reshape(6 * count, 2)
     whole[-2:, :-2] = whole[:-2, -2:].T
-    heavy = weighted * by_lens
-    whole[-2:, -2:] = np.einsum("eik,eil->kl", heavy, by_lens) + np.diag(lens_information)
-    lens_pull = lens_pull + np.einsum("eik,ei->k", heavy, residual)
-    pulls = np.append(gradient, lens_pull)
-    each = np.einsum("eik,ei->ke", heavy, by_inverse)
-    coupled = np.stack([np.bincount(point, row, size) for row in each])
-    return _System(whole, pulls, np.vstack([coupling.reshape(6 * count, size), coupled]), own, pull)
-
-
-def _add(into: Float64, where: tuple[Index, ...], values: Float64) -> None:
-    """`into[where] += values` where indices may repeat; sorted sums are ten times as fast as
-    `np.add.at`."""
-    if not len(values):
-        return
-    flat = np.ravel_multi_index(where, into.shape[: len(where)])
-    order = np.argsort(flat, kind="stable")
-    keys = flat[order]
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    sums = np.add.reduceat(values[order], starts, axis=0)
-    into[np.unravel_index(keys[starts], into.shape[: len(where)])] += sums
+    whole[-2:, -2:] = of_all[:, _LENS] + np.diag(lens_information)
+    pulls = np.append(gradient[1:], of_all[:, _OFF] + lens_pull)
+    return _System(whole, pulls, coupling[6:], own, np.asarray(pull, np.float64))
 
 
 def _schur(system: _System, damping: float) -> tuple[Float64, Float64, Float64]:

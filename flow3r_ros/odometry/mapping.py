@@ -33,6 +33,9 @@ MAX_SHIFT_PX = 25.0
 """pixels from its projection within which a point is found again"""
 LEAST_WAY = 0.02
 """median depths that keyframes must be away from the first one to say what the unit is"""
+PROBED, WORTHWHILE = 30, 0.05
+"""points of a pair of keyframes that are looked for first, and the share of them that must be found
+for the others to be worth the search: most pairs see the same points from too far apart"""
 OUTLIER = 4.0
 """whitened residual after an adjustment beyond which an observation is taken away"""
 LENS_SIGMA = (0.005, 0.02)
@@ -61,23 +64,41 @@ def find_again(map_: KeyframeMap, new: Keyframe) -> Search:
         for source, target in ((other, new), (new, other)):
             ids, pixels, expected = _visible(map_, source, target)
             asked += len(ids)
-            if not len(ids):
-                continue
-            T = invert(source.pose) @ target.pose
-            inverse = float(np.median(map_.seen_from(ids, source.pose).inverse))
-            where, good = find_patches(
-                source.view.tracking,
-                target.view.tracking,
-                plane_homography(T, inverse, source.view.lens),
-                pixels,
-                expected,
-                levels=2,
-                back=True,
-            )
-            good &= np.linalg.norm(where - expected, axis=1) < MAX_SHIFT_PX
-            found += int(np.count_nonzero(good))
-            target.observe(ids[good], where[good])
+            first = np.zeros(len(ids), np.bool_)
+            first[:: max(1, len(ids) // PROBED)] = True
+            seen = _search(map_, source, target, ids[first], pixels[first], expected[first])
+            found += seen
+            if seen >= WORTHWHILE * np.count_nonzero(first):
+                rest = ~first
+                found += _search(map_, source, target, ids[rest], pixels[rest], expected[rest])
     return Search(asked, found)
+
+
+def _search(
+    map_: KeyframeMap,
+    source: Keyframe,
+    target: Keyframe,
+    ids: Ids,
+    pixels: Float32,
+    expected: Float32,
+) -> int:
+    """How many points of one keyframe were found in another, which observes them."""
+    if not len(ids):
+        return 0
+    T = invert(source.pose) @ target.pose
+    inverse = float(np.median(map_.seen_from(ids, source.pose).inverse))
+    where, good = find_patches(
+        source.view.tracking,
+        target.view.tracking,
+        plane_homography(T, inverse, source.view.lens),
+        pixels,
+        expected,
+        levels=2,
+        back=True,
+    )
+    good &= np.linalg.norm(where - expected, axis=1) < MAX_SHIFT_PX
+    target.observe(ids[good], where[good])
+    return int(np.count_nonzero(good))
 
 
 def _candidates(map_: KeyframeMap, new: Keyframe) -> list[Keyframe]:
