@@ -19,10 +19,14 @@ from flow3r_ros.errors import ConfigError, Flow3rError
 
 LEAST = {"pydantic": (2, 0), "typer": (0, 12)}
 """oldest versions that work, as in pyproject.toml"""
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
+"""unless it says otherwise; numpy reads it when it is imported: on two cores the threads it has for
+large matrices took a seventh of the odometry's CPU, waiting for each other over small ones"""
 
 
 def flow3r() -> int:
     """`flow3r`: the command line; the exit code of the process."""
+    os.environ.update(ENVIRONMENT | os.environ)
     try:
         check_packages()
     except Flow3rError as error:
@@ -99,6 +103,7 @@ def _import(name: str) -> Any:
 
 
 def _run(name: str, arguments: Sequence[str] | None) -> int:
+    os.environ.update(ENVIRONMENT | os.environ)
     try:
         return program(name)(arguments)
     except Flow3rError as error:

@@ -159,11 +159,11 @@ class Runner:
                 self._back_off(smaller)
 
     def _in_sound_thread(self, function: Callable[[_In], _Out], argument: _In) -> _Out:
-        return (
-            function(argument)
-            if self._worker is None
-            else self._worker.submit(function, argument).result()
-        )
+        def compute() -> _Out:
+            torch.set_num_threads(torch.get_num_threads())  # OpenMP keeps the number by thread
+            return function(argument)
+
+        return compute() if self._worker is None else self._worker.submit(compute).result()
 
     def _leave_thread(self, error: BaseException) -> None:
         """oneDNN's code generator stays broken in a thread in which it once ran out of memory: go
