@@ -24,6 +24,7 @@ from flow3r_ros.odometry.motion import at_rest
 from flow3r_ros.odometry.output import Settled
 from flow3r_ros.odometry.promotion import (
     MIN_GAP,
+    as_place,
     first_order,
     keyframe_due,
     promoted,
@@ -101,6 +102,7 @@ class FrontEnd:
         self._relocaliser.clear()
         self._motion = at_rest(self._motion.pose, 0)
         self._tracked: Tracked | None = None
+        self._seen: View | None = None
         self._covariance, self._drift = lost(), Drift()
         self._place = self._motion.pose[:3, 3]
         self._next_id = self._since = self._unseen_informative = self.keyframes = 0
@@ -204,6 +206,7 @@ class FrontEnd:
         self._motion = at_rest(pose, stamp) if fresh else self._motion.through(pose, stamp)
         self._tracker.learn(tracked)
         self._tracked, self._unseen_informative, self._unseen_s = tracked, 0, 0.0
+        self._seen = view
         typical = reference.median_depth
         measured = (self._tracker.noise_px / self._tracker.sigma_px) ** 2
         off = beyond_noise(self._tracker.noise_px)
@@ -235,7 +238,11 @@ class FrontEnd:
         self, view: View, reference: Reference, verdict: Verdict, seconds: float, busy: bool
     ) -> Settled:
         """A frame whose tracked pose nothing confirms: remembered places are tried, else motion
-        goes on."""
+        goes on. The nearest places are the last frame and the keyframe being built."""
+        self.wants_join = busy
+        if self._tracked is not None and self._seen is not None:
+            last = as_place(self._seen, reference, self._tracked, self._motion.pose)
+            self._relocaliser.remember_latest(last)
         shows = informative(view.tracking)
         # corners that agree on another pose speak against a place that merely looks alike
         contested = verdict.agreement >= STRONG_AGREEMENT

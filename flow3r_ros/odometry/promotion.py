@@ -102,6 +102,19 @@ def promoted(
     return order, provisional
 
 
+def as_place(view: View, reference: Reference, tracked: Tracked, pose: Float64) -> Reference:
+    """A frame at `pose` `[4, 4]`, with the corners that it saw, as a place to come back to: what
+    `reference` knows, seen from there."""
+    seen = tracked.agreed
+    _, mine, theirs = np.intersect1d(reference.ids, tracked.ids[seen], return_indices=True)
+    T = invert(reference.pose) @ pose
+    depth, came_from = carry(reference.depth, T, view.camera)
+    return Reference(
+        view, pose, depth, seen_through(reference.moving, came_from), reference.ids[mine],
+        tracked.pixels[seen][theirs], _moved(reference.points.only(mine), T),
+    )  # fmt: skip
+
+
 def _moved(points: DepthPoints, T_ref_cam: Float64) -> DepthPoints:
     """Points of a keyframe in the optical frame of a camera that sees them."""
     T = invert(T_ref_cam)

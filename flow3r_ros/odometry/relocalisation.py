@@ -80,26 +80,31 @@ def describe(view: View) -> Features:
 
 
 class Relocaliser:
-    """The last `capacity` keyframes with their features; owns them."""
+    """The last `capacity` keyframes with their features, and the last frame before tracking broke;
+    owns them."""
 
     def __init__(self, capacity: int) -> None:
-        self._places: deque[tuple[Reference, Features]] = deque(maxlen=capacity)
+        self._keyframes: deque[tuple[Reference, Features]] = deque(maxlen=capacity)
+        self._latest: tuple[Reference, Features] | None = None
 
     def clear(self) -> None:
         """Forget every place."""
-        self._places.clear()
+        self._keyframes.clear()
+        self._latest = None
 
     def remember(self, reference: Reference, features: Features) -> None:
         """Keep a keyframe's place, without its full image, which would be half of its memory."""
-        frame = replace(reference.view.frame, rgb=np.empty((0, 0, 3), np.uint8), ignored=None)
-        kept = replace(reference, view=replace(reference.view, frame=frame))
-        self._places.append((kept, features))
+        self._keyframes.append((_without_image(reference), features))
+
+    def remember_latest(self, frame: Reference) -> None:
+        """Keep the last frame that was tracked, until the next one that is kept so."""
+        self._latest = _without_image(frame), describe(frame.view)
 
     def find(self, view: View) -> Found | None:
         """The remembered place that a view shows most likely; None where nothing is alike."""
         places = [
             place
-            for place in self._places
+            for place in (*self._keyframes, *([self._latest] if self._latest else []))
             if place[0].view.tracking.shape == view.tracking.shape and len(place[1].pixels)
         ]
         here = describe(view)
@@ -146,6 +151,11 @@ class Relocaliser:
             points.only(~used), observed[~used], view.lens, fit.T, MATCH_SIGMA
         )
         return Found(reference, fit, judged)
+
+
+def _without_image(reference: Reference) -> Reference:
+    frame = replace(reference.view.frame, rgb=np.empty((0, 0, 3), np.uint8), ignored=None)
+    return replace(reference, view=replace(reference.view, frame=frame))
 
 
 def _seen_through(reference: Reference, view: View) -> Reference:
