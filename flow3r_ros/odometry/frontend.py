@@ -68,8 +68,6 @@ begins"""
 KEYFRAMES_APART_NS = 390_000_000
 """time of the camera before a keyframe that is not urgent waits for the one being built: the back
 end needs that long on two shared cores (4 frames of a 10 Hz camera whose stamps are not exact)"""
-REST_SPEED, REST_TURN = 0.02, 0.02
-"""median depths and rad a second below which a camera is at rest"""
 
 
 class FrontEnd:
@@ -290,19 +288,15 @@ class FrontEnd:
 
     def repeat(self, view: View) -> tuple[TrackingState, str, Float64]:
         """State, reason and what nobody saw, `[6, 6]`, for a picture that came again."""
-        velocity, reference = self._motion.velocity * 1e9, self._tracker.reference
+        reference = self._tracker.reference
         typical = 1.0 if reference is None else reference.median_depth
-        moving = (
-            float(np.linalg.norm(velocity[:3])) > REST_SPEED * typical
-            or float(np.linalg.norm(velocity[3:])) > REST_TURN
-        )
         seconds = self._seconds_to(view)
         before, self._unseen_s = self._unseen_s, self._unseen_s + seconds
         grown = unseen(self._unseen_s, typical) - unseen(before, typical)
         self._motion = at_rest(self._motion.pose, view.frame.stamp_ns).moved_by(
             self._motion.velocity
         )
-        state = self._verifier.hold(moving)
+        state = self._verifier.hold(self._motion.moves(typical))
         return state, self._verifier.reason, grown
 
     def _seconds_to(self, view: View) -> float:
@@ -338,7 +332,8 @@ class FrontEnd:
         """Take in a keyframe that the back end has built."""
         reference, followed = built.reference, self._tracker.reference
         self._relocaliser.remember(reference, built.features)
-        wrong = misfit(built.focal, built.focal_sigma)
+        given = not reference.view.lens.estimated
+        wrong = misfit(built.focal, built.focal_sigma) if given else ""
         if wrong and not self._misfit:
             log.warning("%s", wrong)
             self._remark = wrong

@@ -43,6 +43,9 @@ LENS_SIGMA = (0.005, 0.02)
 beyond the given. Calibrations are off by about twice as much in the first, and so is what an
 adjustment says of it over what it claims (eight factory clips, where the truth is known: .98 to
 1.02)"""
+ASSUMED_SIGMA = (0.15, 0.001)
+"""the same of a camera that nobody calibrated: a straight lens, since a distortion and a focal
+length that are both free run away together where a camera drives straight on"""
 LENS_VIEWS = 5
 """keyframes without which the lens stays as it is"""
 SIGMA_FLOOR = 0.005
@@ -177,7 +180,7 @@ def adjust_map(map_: KeyframeMap, sigma_px: float) -> tuple[Adjusted, list[int]]
         sigma_px=sigma_px,
         focal=free[-1].view.focal,
         bend=free[-1].view.bend,
-        lens_sigma=LENS_SIGMA if len(views) >= LENS_VIEWS else None,
+        lens_sigma=_lens_sigma(views),
     )
     result = adjust(problem)
     if np.count_nonzero(~problem.free) < 2:
@@ -192,6 +195,12 @@ def adjust_map(map_: KeyframeMap, sigma_px: float) -> tuple[Adjusted, list[int]]
     for index, keyframe in enumerate(views):
         keyframe.forget(points.ids[problem.point[bad & (target == index)]])
     return result, [keyframe.id for keyframe in views if keyframe.id in free_ids]
+
+
+def _lens_sigma(views: list[Keyframe]) -> tuple[float, float] | None:
+    if len(views) < LENS_VIEWS:
+        return None
+    return ASSUMED_SIGMA if views[-1].view.lens.estimated else LENS_SIGMA
 
 
 def _at_scale_of(result: Adjusted, problem: Problem) -> Adjusted:

@@ -17,6 +17,8 @@ LEAST_SIGMA = 1e-3
 TOLD, LEAST_TOLD = 3.0, 0.01
 """sigmas and rad that a gyroscope's turn counts with in a pose: it says where to look, and must not
 pull what is then judged beside it"""
+REST_SPEED, REST_TURN = 0.02, 0.02
+"""median depths and rad a second below which a camera is at rest"""
 DAMPING = 0.8
 """share of the velocity kept from one unmeasured frame to the next"""
 
@@ -72,6 +74,11 @@ class Motion:
         return Motion(
             rigidified(self.predict(stamp_ns)), stamp_ns, DAMPING * self.velocity, known=False
         )
+
+    def moves(self, unit: float) -> bool:
+        """Whether this is more than rest; `unit` is the median depth."""
+        speed, turn = np.linalg.norm(self.velocity.reshape(2, 3), axis=1) * 1e9
+        return bool(speed > REST_SPEED * unit or turn > REST_TURN)
 
     def moved_by(self, velocity: Float64) -> Motion:
         """The same place with another velocity `[6]`."""
