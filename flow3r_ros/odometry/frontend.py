@@ -293,9 +293,7 @@ class FrontEnd:
         seconds = self._seconds_to(view)
         before, self._unseen_s = self._unseen_s, self._unseen_s + seconds
         grown = unseen(self._unseen_s, typical) - unseen(before, typical)
-        self._motion = at_rest(self._motion.pose, view.frame.stamp_ns).moved_by(
-            self._motion.velocity
-        )
+        self._motion = self._motion.standing(view.frame.stamp_ns)
         state = self._verifier.hold(self._motion.moves(typical))
         return state, self._verifier.reason, grown
 

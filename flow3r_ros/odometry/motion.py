@@ -80,9 +80,9 @@ class Motion:
         speed, turn = np.linalg.norm(self.velocity.reshape(2, 3), axis=1) * 1e9
         return bool(speed > REST_SPEED * unit or turn > REST_TURN)
 
-    def moved_by(self, velocity: Float64) -> Motion:
-        """The same place with another velocity `[6]`."""
-        return Motion(self.pose, self.stamp_ns, velocity)
+    def standing(self, stamp_ns: int) -> Motion:
+        """The same place and velocity at another stamp."""
+        return Motion(self.pose, stamp_ns, self.velocity)
 
     def moved_to(self, pose: Float64) -> Motion:
         """The same velocity at a pose that is known better now."""

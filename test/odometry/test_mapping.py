@@ -3,6 +3,8 @@ back without changing the unit."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -111,3 +113,21 @@ def test_outlying_observations_are_taken_away() -> None:
 
 def test_one_keyframe_has_nothing_to_adjust() -> None:
     assert adjust_map(map_at([0]), 0.5) is None
+
+
+def test_only_a_lens_that_nobody_calibrated_gives_way_easily() -> None:
+    """All of it is seen through a lens taken for 6 % too long; too little turns to be sure."""
+    longer = {}
+    for estimated in (False, True):
+        map_ = linked()
+        for keyframe in map_.keyframes:
+            lens = replace(keyframe.view.lens, estimated=estimated)
+            keyframe.view = replace(keyframe.view, lens=lens)
+        map_.refocus(1.06, 0.0, 0.0)
+        for keyframe in map_.keyframes:
+            keyframe.view = replace(keyframe.view, focal=1.0)
+        map_.focal = 1.0
+        adjust_map(map_, 0.5)
+        longer[estimated] = map_.focal
+    assert longer[True] < 0.97
+    assert abs(longer[True] - 1 / 1.06) < abs(longer[False] - 1 / 1.06)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flow3r_ros.geometry.lie import se3_exp
-from flow3r_ros.odometry.motion import DAMPING, at_rest
+from flow3r_ros.odometry.motion import DAMPING, Motion, at_rest
 
 TWIST = np.array([0.1, 0.02, -0.03, 0.01, 0.02, -0.01])
 
@@ -37,4 +37,19 @@ def test_a_stamp_that_does_not_advance_keeps_the_velocity() -> None:
     again = motion.through(se3_exp(2 * TWIST), 100)
     np.testing.assert_allclose(again.velocity, motion.velocity)
     np.testing.assert_allclose(motion.moved_to(np.eye(4)).velocity, motion.velocity)
-    assert not motion.moved_by(np.zeros(6)).velocity.any()
+
+
+def test_what_stands_keeps_its_velocity_for_later() -> None:
+    motion = Motion(np.eye(4), 0, np.array([1e-9, 0, 0, 0, 0, 0]))
+    later = motion.standing(500)
+    np.testing.assert_array_equal(later.pose, motion.pose)
+    np.testing.assert_array_equal(later.velocity, motion.velocity)
+    assert later.stamp_ns == 500
+
+
+def test_motion_is_told_from_rest_in_median_depths() -> None:
+    slow = Motion(np.eye(4), 0, np.array([0.1e-9, 0, 0, 0, 0, 0]))
+    assert slow.moves(1.0)
+    assert not slow.moves(10.0)
+    assert Motion(np.eye(4), 0, np.array([0, 0, 0, 0, 0.1e-9, 0])).moves(10.0)
+    assert not at_rest(np.eye(4), 0).moves(1.0)

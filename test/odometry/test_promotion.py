@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from flow3r_ros.odometry.promotion import new_corners
-from test.odometry.plane import BLACK, seen_at, view
+from flow3r_ros.odometry.promotion import as_place, new_corners, urgent
+from flow3r_ros.odometry.tracking import Tracker
+from test.odometry.plane import BLACK, SCENE, reference_at, relative, seen_at, view
 
 
 def test_new_corners_keep_away_from_those_taken() -> None:
@@ -18,3 +21,39 @@ def test_new_corners_keep_away_from_those_taken() -> None:
     assert apart.min() > 6
     assert len(new_corners(where, first, len(first))) == 0
     assert len(new_corners(view(BLACK), np.empty((0, 2), np.float32), 60)) == 0
+
+
+def test_a_frame_as_a_place_knows_the_corners_that_both_it_and_the_keyframe_know() -> None:
+    """The keyframe was built since the frame was tracked: it knows fewer corners now."""
+    tracker, reference = Tracker(), reference_at(0)
+    tracker.follow(reference, np.eye(4))
+    tracked = tracker.track(seen_at(6), np.eye(4))
+    assert tracked is not None
+    half = np.arange(len(reference.ids)) % 2 == 0
+    built = replace(
+        reference,
+        ids=reference.ids[half],
+        pixels=reference.pixels[half],
+        points=reference.points.only(half),
+    )
+    place = as_place(seen_at(6), built, tracked, SCENE.pose(6))
+    expected = np.intersect1d(tracked.ids[tracked.agreed], built.ids)
+    np.testing.assert_array_equal(place.ids, expected)
+    assert len(expected) > 30
+    seen = place.points.rays[:, :2] / place.points.rays[:, 2:]
+    lens = place.view.lens
+    where = seen * [lens.fx, lens.fy] + [lens.cx, lens.cy]
+    assert np.median(np.linalg.norm(where - place.pixels, axis=1)) < 0.3
+    back = Tracker().look(seen_at(10), place, relative(6, 10))
+    assert back.fit is not None
+    assert np.linalg.norm(back.T_ref_cam[:3, 3] - relative(6, 10)[:3, 3]) < 0.02
+
+
+def test_a_keyframe_is_urgent_where_corners_or_likeness_run_out() -> None:
+    tracker = Tracker()
+    tracker.follow(reference_at(0), np.eye(4))
+    tracked = tracker.track(seen_at(1), np.eye(4))
+    assert tracked is not None
+    assert not urgent(tracked, 0.9)
+    assert urgent(tracked, 0.1)
+    assert urgent(replace(tracked, agreed=np.zeros_like(tracked.agreed)), 0.9)

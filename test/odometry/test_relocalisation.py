@@ -92,3 +92,17 @@ def test_features_lie_in_the_tracking_image() -> None:
     assert (features.pixels >= 0).all()
     assert (features.pixels < [320, 240]).all()
     assert len(describe(view(BLACK)).pixels) == 0
+
+
+def test_the_last_tracked_frame_is_a_place_until_the_next_one() -> None:
+    relocaliser = remembering(0)
+    for moment in (20, 40):
+        relocaliser.remember_latest(reference_at(moment))
+    found = relocaliser.find(seen_at(42))
+    assert found is not None
+    assert found.reference.view.id == 40
+    assert found.reference.view.frame.rgb.size == 0
+    found = relocaliser.find(seen_at(21))
+    assert found is None or found.reference.view.id != 20
+    relocaliser.clear()
+    assert relocaliser.find(seen_at(42)) is None

@@ -135,3 +135,18 @@ def test_corners_learn_their_depth_from_the_widest_parallax() -> None:
     tracker.learn(tracker.look(seen_at(1), right, relative(0, 1)))
     assert tracker.parallax_px == parallax
     assert np.array_equal(tracker.reference.points.inverse[gave], learned.inverse[gave])
+
+
+def test_a_frame_is_searched_once_more_whatever_motion_says() -> None:
+    tracker = Tracker()
+    tracker.follow(reference_at(0), np.eye(4))
+    tracker.track(seen_at(2), relative(0, 2))
+    quick = tracker.track(seen_at(4), relative(0, 4))
+    assert quick is not None
+    anew = tracker.track_anew(seen_at(4), np.eye(4), None)
+    assert anew is not None
+    assert off(anew.T_ref_cam, 0, 4)[0] < 0.01
+    assert tracker.track_anew(seen_at(4), np.eye(4), None) is None
+    far = tracker.track(seen_at(9), np.eye(4))
+    assert far is not None
+    assert tracker.track_anew(seen_at(9), np.eye(4), None) is None, "it was searched already"
