@@ -17,6 +17,7 @@ from flow3r_ros.geometry.camera_pose import PosePrior
 from flow3r_ros.geometry.depth_map import DepthMap, unknown
 from flow3r_ros.geometry.lie import invert, rigidified
 from flow3r_ros.odometry.backend import Built, Order
+from flow3r_ros.odometry.corner_pose import MIN_CORNERS
 from flow3r_ros.odometry.corners import Reference, Tracked
 from flow3r_ros.odometry.focal import misfit
 from flow3r_ros.odometry.inertial import InertialUnit
@@ -238,9 +239,8 @@ class FrontEnd:
         """A frame whose tracked pose nothing confirms: remembered places are tried, else motion
         goes on. The nearest places are the last frame and the keyframe being built."""
         self.wants_join = busy
-        if self._tracked is not None and self._seen is not None:
-            last = as_place(self._seen, reference, self._tracked, self._motion.pose)
-            self._relocaliser.remember_latest(last)
+        if self._verifier.state is TrackingState.TRACKING:
+            self._remember_latest(reference)
         shows = informative(view.tracking)
         # corners that agree on another pose speak against a place that merely looks alike
         contested = verdict.agreement >= STRONG_AGREEMENT
@@ -267,6 +267,14 @@ class FrontEnd:
             seen_through(reference.moving, came_from), state, PoseSource.PREDICTED, verdict.reason,
             keyframes=self.keyframes,
         )  # fmt: skip
+
+    def _remember_latest(self, reference: Reference) -> None:
+        """The frame before, where enough of its corners spoke for its pose."""
+        if self._tracked is None or self._seen is None:
+            return
+        last = as_place(self._seen, reference, self._tracked, self._motion.pose)
+        if len(last.ids) >= MIN_CORNERS:
+            self._relocaliser.remember_latest(last)
 
     def _recognised(
         self, view: View

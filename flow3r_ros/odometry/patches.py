@@ -52,6 +52,8 @@ def find_patches(
 
     Returns positions `[N, 2]` and whether each was found.
     """
+    if not len(pixels):
+        return np.empty((0, 2), np.float32), np.zeros(0, np.bool_)
     height, width = target.shape
     size = (width, height)
     homography = _tangent(homography, width / 2, height / 2)

@@ -25,6 +25,9 @@ a pose is no longer believed (`verification.LIKENESS`)"""
 URGENT_CORNERS, URGENT_LIKENESS = 0.3, 0.28
 """as FEW_CORNERS and KEYFRAME_LIKENESS, where the next keyframe no longer waits for the one before
 to be built in its own time"""
+WEAKEST = 0.0005
+"""smallest eigenvalue of a corner over that of the strongest one: a picture that shows little, or
+is blurred, has few strong ones"""
 MIN_GAP = 4
 """frames from one keyframe to the next, unless corners run out"""
 
@@ -163,5 +166,5 @@ def new_corners(view: View, taken: Float32, count: int) -> Float32:
     for x, y in taken:
         cv2.circle(mask, (round(float(x)), round(float(y))), distance, 0, -1)
     mask[:WINDOW], mask[-WINDOW:], mask[:, :WINDOW], mask[:, -WINDOW:] = 0, 0, 0, 0
-    found = cv2.goodFeaturesToTrack(view.tracking, wanted, 0.005, distance, mask=mask, blockSize=5)
+    found = cv2.goodFeaturesToTrack(view.tracking, wanted, WEAKEST, distance, mask=mask, blockSize=5)
     return np.empty((0, 2), np.float32) if found is None else np.asarray(found, np.float32)[:, 0]
