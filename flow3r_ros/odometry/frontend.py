@@ -17,7 +17,6 @@ from flow3r_ros.geometry.camera_pose import PosePrior
 from flow3r_ros.geometry.depth_map import DepthMap, unknown
 from flow3r_ros.geometry.lie import invert, rigidified
 from flow3r_ros.odometry.backend import Built, Order
-from flow3r_ros.odometry.corner_pose import MIN_CORNERS
 from flow3r_ros.odometry.corners import Reference, Tracked
 from flow3r_ros.odometry.focal import misfit
 from flow3r_ros.odometry.inertial import InertialUnit
@@ -105,8 +104,7 @@ class FrontEnd:
         self._covariance, self._drift = lost(), Drift()
         self._place = self._motion.pose[:3, 3]
         self._next_id = self._since = self._unseen_informative = self.keyframes = 0
-        self._keyframe_ns = 0
-        self._unseen_s = 0.0
+        self._keyframe_ns, self._unseen_s = 0, 0.0
         self.wants_join = False
         self._trouble = self._remark = self._misfit = ""
 
@@ -204,8 +202,8 @@ class FrontEnd:
         state = self._verifier.accept(verdict)
         self._motion = at_rest(pose, stamp) if fresh else self._motion.through(pose, stamp)
         self._tracker.learn(tracked)
-        self._tracked, self._unseen_informative, self._unseen_s = tracked, 0, 0.0
-        self._seen = view
+        self._tracked, self._seen = tracked, view
+        self._unseen_informative, self._unseen_s = 0, 0.0
         typical = reference.median_depth
         measured = (self._tracker.noise_px / self._tracker.sigma_px) ** 2
         off = beyond_noise(self._tracker.noise_px)
@@ -239,8 +237,9 @@ class FrontEnd:
         """A frame whose tracked pose nothing confirms: remembered places are tried, else motion
         goes on. The nearest places are the last frame and the keyframe being built."""
         self.wants_join = busy
-        if self._verifier.state is TrackingState.TRACKING:
-            self._remember_latest(reference)
+        last = as_place(self._seen, reference, self._tracked, self._motion.pose)
+        if last is not None and self._verifier.state is TrackingState.TRACKING:
+            self._relocaliser.remember_latest(last)
         shows = informative(view.tracking)
         # corners that agree on another pose speak against a place that merely looks alike
         contested = verdict.agreement >= STRONG_AGREEMENT
@@ -267,14 +266,6 @@ class FrontEnd:
             seen_through(reference.moving, came_from), state, PoseSource.PREDICTED, verdict.reason,
             keyframes=self.keyframes,
         )  # fmt: skip
-
-    def _remember_latest(self, reference: Reference) -> None:
-        """The frame before, where enough of its corners spoke for its pose."""
-        if self._tracked is None or self._seen is None:
-            return
-        last = as_place(self._seen, reference, self._tracked, self._motion.pose)
-        if len(last.ids) >= MIN_CORNERS:
-            self._relocaliser.remember_latest(last)
 
     def _recognised(
         self, view: View

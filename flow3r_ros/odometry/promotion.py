@@ -11,6 +11,7 @@ from flow3r_ros.config import EngineSettings
 from flow3r_ros.geometry.camera_pose import DepthPoints
 from flow3r_ros.geometry.lie import invert, rotation_angle
 from flow3r_ros.odometry.backend import Order, starting_sigma
+from flow3r_ros.odometry.corner_pose import MIN_CORNERS
 from flow3r_ros.odometry.corners import Reference, Tracked
 from flow3r_ros.odometry.depth import carry
 from flow3r_ros.odometry.patches import WINDOW
@@ -105,11 +106,17 @@ def promoted(
     return order, provisional
 
 
-def as_place(view: View, reference: Reference, tracked: Tracked, pose: Float64) -> Reference:
+def as_place(
+    view: View | None, reference: Reference, tracked: Tracked | None, pose: Float64
+) -> Reference | None:
     """A frame at `pose` `[4, 4]`, with the corners that it saw, as a place to come back to: what
-    `reference` knows, seen from there."""
+    `reference` knows, seen from there. None where too few corners spoke for its pose."""
+    if view is None or tracked is None:
+        return None
     seen = tracked.agreed
     _, mine, theirs = np.intersect1d(reference.ids, tracked.ids[seen], return_indices=True)
+    if len(mine) < MIN_CORNERS:
+        return None
     T = invert(reference.pose) @ pose
     depth, came_from = carry(reference.depth, T, view.camera)
     return Reference(
@@ -166,5 +173,7 @@ def new_corners(view: View, taken: Float32, count: int) -> Float32:
     for x, y in taken:
         cv2.circle(mask, (round(float(x)), round(float(y))), distance, 0, -1)
     mask[:WINDOW], mask[-WINDOW:], mask[:, :WINDOW], mask[:, -WINDOW:] = 0, 0, 0, 0
-    found = cv2.goodFeaturesToTrack(view.tracking, wanted, WEAKEST, distance, mask=mask, blockSize=5)
+    found = cv2.goodFeaturesToTrack(
+        view.tracking, wanted, WEAKEST, distance, mask=mask, blockSize=5
+    )
     return np.empty((0, 2), np.float32) if found is None else np.asarray(found, np.float32)[:, 0]

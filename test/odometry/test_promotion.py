@@ -37,6 +37,7 @@ def test_a_frame_as_a_place_knows_the_corners_that_both_it_and_the_keyframe_know
         points=reference.points.only(half),
     )
     place = as_place(seen_at(6), built, tracked, SCENE.pose(6))
+    assert place is not None
     expected = np.intersect1d(tracked.ids[tracked.agreed], built.ids)
     np.testing.assert_array_equal(place.ids, expected)
     assert len(expected) > 30
@@ -47,6 +48,16 @@ def test_a_frame_as_a_place_knows_the_corners_that_both_it_and_the_keyframe_know
     back = Tracker().look(seen_at(10), place, relative(6, 10))
     assert back.fit is not None
     assert np.linalg.norm(back.T_ref_cam[:3, 3] - relative(6, 10)[:3, 3]) < 0.02
+
+
+def test_a_frame_whose_corners_went_astray_is_no_place() -> None:
+    tracker, reference = Tracker(), reference_at(0)
+    tracker.follow(reference, np.eye(4))
+    tracked = tracker.track(seen_at(6), np.eye(4))
+    assert tracked is not None
+    astray = replace(tracked, agreed=np.arange(len(tracked.ids)) < 5)
+    assert as_place(seen_at(6), reference, astray, SCENE.pose(6)) is None
+    assert as_place(seen_at(6), reference, None, SCENE.pose(6)) is None
 
 
 def test_a_keyframe_is_urgent_where_corners_or_likeness_run_out() -> None:
