@@ -250,7 +250,7 @@ class KeyframeGraph:
     def _step_sigma(self, before: MapKeyframe, keyframe: MapKeyframe, step: Float64) -> Float64:
         """1-sigma of what the odometry says of two neighbours, larger before it `is_settled`."""
         sigma = _sigma(STEP_TURN, STEP_SHIFT * before.median_depth, STEP_SCALE)
-        sigma = np.sqrt(self._store.steps(keyframe.key)) * sigma
+        sigma *= np.sqrt(self._store.steps(keyframe.key))
         if not self.is_settled(keyframe.key):
             shift = UNSETTLED * float(np.linalg.norm(step[:3, 3]))
             sigma = np.hypot(sigma, _sigma(shift / before.median_depth, shift, UNSETTLED))
