@@ -213,7 +213,7 @@ def _in_map(
     estimate: Estimate, state: MapState, shown: dict[int, int]
 ) -> list[tuple[int, int, Float64]]:
     """Stamp, frame id in the clip and pose in the map of an estimate, where it is tracked."""
-    T_map_odom = state.map_to_odom(1.0, np.zeros(3))
+    T_map_odom = state.map_to_odom(1.0, np.zeros(3), estimate.T_odom_cam[:3, 3])
     if estimate.tracking_state is not TrackingState.TRACKING or T_map_odom is None:
         return []
     id_ = shown.get(estimate.frame_id, estimate.frame_id)

@@ -37,12 +37,13 @@ class Loaded:
         if self.mapper is None:
             return status
         state, scale = self.mapper.state, self.engine.scale
+        centre = outcome.estimate.T_odom_cam[:3, 3]
         since = outcome.estimate.stamp_ns - (state.changed_ns or outcome.estimate.stamp_ns)
         return replace(
             status,
             loops_closed=state.closed,
             map_to_odom_age_s=1e-3 * age_ms + 1e-9 * since,
-            T_map_odom=state.map_to_odom(scale.factor, scale.offset),
+            T_map_odom=state.map_to_odom(scale.factor, scale.offset, centre),
         )
 
     def status(self, tally: Tally) -> RunStatus:

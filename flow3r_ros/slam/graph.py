@@ -18,6 +18,7 @@ import numpy as np
 
 from flow3r_ros.errors import ConfigError, install_extra
 from flow3r_ros.geometry.lie import invert, nearest_rotation, sim3, sim3_parts
+from flow3r_ros.slam.keyframe import MapKeyframe
 from flow3r_ros.slam.loops import Loop
 from flow3r_ros.slam.store import KeyframeStore
 from flow3r_ros.types import Float64
@@ -26,6 +27,13 @@ STEP_TURN, STEP_SHIFT, STEP_SCALE = 0.012, 0.012, 0.02
 """1-sigma a keyframe of the odometry's rotation (rad, each axis), translation (of the median depth)
 and log unit: on RedKitchen 10 keyframes turn wrong by 3.8 degrees in the median and go wrong by 5 %
 of the depth, on kitti_curve_51 by .8 degrees and 3 %"""
+SETTLED = 6
+"""keyframes of a segment after which its unit is settled: the first has its depth from the network
+alone, and those after it mend the unit as they go"""
+UNSETTLED = 0.4
+"""1-sigma of the logarithm of the unit of a step before: on kitti_curve_51 it changes by a factor
+of 1.2 to 1.5 with each of the first keyframes. What is taken for nearer or farther than it is moves
+too much or too little, or turns instead"""
 LOOP_TURN, LOOP_SHIFT, LOOP_SCALE = 0.02, 0.03, 0.1
 """1-sigma of a loop, likewise: those of RedKitchen turn wrong by 1.5 degrees and their unit is off
 by 8 % in the median"""
@@ -80,6 +88,12 @@ class KeyframeGraph:
     def island(self, key: int) -> int:
         """Number of the connected part of the map that a keyframe lies in: its oldest segment."""
         return self._island[self._store[key].segment]
+
+    def is_settled(self, key: int) -> bool:
+        """Whether the odometry knew its unit at a keyframe: its segment is the one that gives its
+        island the unit, or was no longer young."""
+        own = self._store[key].segment
+        return self._island[own] == own or self._store.age(key, SETTLED + 1) > SETTLED
 
     def add(self, key: int) -> None:
         """A keyframe has come into the store; that of a new segment lies where `odom` says."""
@@ -172,6 +186,8 @@ class KeyframeGraph:
         """Take in a loop with the outcome of `with_loop`."""
         here, there = self.island(loop.first), self.island(loop.second)
         oldest, other = min(here, there), max(here, there)
+        if oldest != other:
+            self._links = None  # which segment gives the unit has changed
         for segment, island in self._island.items():
             if island == other:
                 self._island[segment] = oldest
@@ -227,11 +243,18 @@ class KeyframeGraph:
                 if before is None:
                     continue
                 step = invert(before.T_odom_cam) @ keyframe.T_odom_cam
-                sigma = _sigma(STEP_TURN, STEP_SHIFT * before.median_depth, STEP_SCALE)
-                sigma = np.sqrt(self._store.steps(key)) * sigma
-                noise = gtsam.noiseModel.Diagonal.Sigmas(sigma)
+                noise = gtsam.noiseModel.Diagonal.Sigmas(self._step_sigma(before, keyframe, step))
                 self._links.add(self._between(before.key, key, step, noise))
         return self._links
+
+    def _step_sigma(self, before: MapKeyframe, keyframe: MapKeyframe, step: Float64) -> Float64:
+        """1-sigma of what the odometry says of two neighbours, larger before it `is_settled`."""
+        sigma = _sigma(STEP_TURN, STEP_SHIFT * before.median_depth, STEP_SCALE)
+        sigma *= np.sqrt(self._store.steps(keyframe.key))
+        if not self.is_settled(keyframe.key):
+            shift = UNSETTLED * float(np.linalg.norm(step[:3, 3]))
+            sigma = np.hypot(sigma, _sigma(shift / before.median_depth, shift, UNSETTLED))
+        return sigma
 
     def _loop_sigma(self, loop: Loop) -> Float64:
         depth = self._store[loop.first].median_depth

@@ -23,6 +23,7 @@ from flow3r_ros.geometry.camera_pose import (
     pose_without_depth,
 )
 from flow3r_ros.geometry.lie import invert, rotation_angle, sim3, sim3_parts
+from flow3r_ros.geometry.robust import weighted_median
 from flow3r_ros.odometry.corners import HELD_BACK
 from flow3r_ros.odometry.depth import carry
 from flow3r_ros.odometry.verification import confirmed, picture_likeness
@@ -121,7 +122,8 @@ def _relative(first: MapKeyframe, second: MapKeyframe) -> _Relative | str:
         return "no pose"
     T_first_second, inliers = there
     T_second_first, others = back
-    scale = _ratio_of_units(first, second, one[inliers & others], two[inliers & others])
+    both = inliers & others
+    scale = _ratio_of_units(first, second, one[both], two[both], T_first_second)
     if scale is None or not 1.0 / MAX_SCALE < scale < MAX_SCALE:
         return "units differ"
     S = sim3(scale, T_first_second[:3, :3], T_first_second[:3, 3])
@@ -176,19 +178,22 @@ def _pose(
 
 
 def _ratio_of_units(
-    first: MapKeyframe, second: MapKeyframe, one: NDArray[np.intp], two: NDArray[np.intp]
+    first: MapKeyframe,
+    second: MapKeyframe,
+    one: NDArray[np.intp],
+    two: NDArray[np.intp],
+    T_first_second: Float64,
 ) -> float | None:
-    """How many units of the first keyframe are one of the second: the ratio of the distances
-    between the same points; None with too few of them."""
+    """How many units of the first keyframe are one of the second: the ratio of the depths that both
+    give to points in the second, near ones above all, since a way is measured by them; None with
+    too few."""
     a, b = first.points_at(one), second.points_at(two)
     known = (a.sigma < UNKNOWN * a.inverse) & (b.sigma < UNKNOWN * b.inverse)
     if np.count_nonzero(known) < MIN_INLIERS:
         return None
-    p, q = (each.rays[known] / each.inverse[known][:, None] for each in (a, b))
-    p, q = (each - np.median(each, axis=0) for each in (p, q))
-    lengths = np.linalg.norm(q, axis=1)
-    far = lengths > np.quantile(lengths, 0.3)
-    return float(np.median(np.linalg.norm(p[far], axis=1) / lengths[far]))
+    points = a.rays[known] / a.inverse[known][:, None] - T_first_second[:3, 3]
+    ratio = points @ T_first_second[:3, 2] * b.inverse[known]
+    return weighted_median(ratio, np.sqrt(a.inverse[known] * b.inverse[known]))
 
 
 def _agree(S: Float64, other: Float64, typical: float) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 
 from flow3r_ros.config import SlamSettings
 from flow3r_ros.errors import ConfigError, InputError
-from flow3r_ros.geometry.lie import rigid, rigid_part
+from flow3r_ros.geometry.lie import rigid, sim3_parts
 from flow3r_ros.odometry.finished import Finished
 from flow3r_ros.slam.disk import load_map
 from flow3r_ros.slam.keyframe import MapKeyframe
@@ -33,7 +33,8 @@ from flow3r_ros.types import Float64
 log = logging.getLogger(__name__)
 
 REST_AFTER_LOOP = 1
-"""keyframes after one that closed a loop which look for none: they would say the same"""
+"""keyframes after one that closed a loop which look for none: they would say the same, where the
+map grows and the odometry is settled"""
 MAX_WAITING = 16
 """keyframes that wait for the map; a caller with more waits, or leaves them out (`live`)"""
 LOCAL = 40
@@ -90,21 +91,25 @@ class MapState:
     loops: tuple[tuple[int, int], ...] = ()
     localises: bool = False
 
-    def map_to_odom(self, factor: float, offset: Float64) -> Float64 | None:
+    def map_to_odom(self, factor: float, offset: Float64, centre: Float64) -> Float64 | None:
         """Pose `[4, 4]` of the optical world of `odom` in the map, output units, by the newest
         keyframe; None without one, and while a run that only localises is not found.
+
+        The way since that keyframe counts in the unit that the map gives it: where that differs
+        from the unit of `odom`, the edge moves with the camera, which lies right in the map.
 
         Args:
             factor: output units per odometry unit.
             offset: `[3]` output units, where the origin of the odometry's unit lies in `odom`.
+            centre: `[3]` output units, where the camera is in `odom`.
         """
         newest = next(reversed(self.located.values()), None)
         if newest is None or (self.localises and not newest.in_saved):
             return None
-        T = rigid_part(newest.in_run_units(factor))
-        R = T[:3, :3] @ newest.T_odom_cam[:3, :3].T
-        here = factor * newest.T_odom_cam[:3, 3] + offset
-        return rigid(R, factor * T[:3, 3] - R @ here)
+        scale, R, t = sim3_parts(newest.in_run_units(factor))
+        R = R @ newest.T_odom_cam[:3, :3].T
+        way = centre - offset - factor * newest.T_odom_cam[:3, 3]
+        return rigid(R, factor * t + scale * R @ way - R @ centre)
 
     def largest_part(self, factor: float = 1.0) -> dict[int, Float64]:
         """Sim(3) poses `[4, 4]` in the map, by frame id, of the keyframes of its largest connected
@@ -255,7 +260,7 @@ class Mapper:
             found = Search.NOTHING if self._rest else self.map.close_loop(keyframe.key)
             if found is Search.CLOSED:
                 self._changed_ns = keyframe.stamp_ns
-                self._rest = REST_AFTER_LOOP + 1
+                self._rest = REST_AFTER_LOOP + 1 if self._may_rest(keyframe.key) else 0
             elif found is Search.CONTRADICTED and self._localises:
                 self._cut_off(keyframe)
             self._stay_within()
@@ -277,6 +282,13 @@ class Mapper:
         self._keys[apart.frame_id] = apart.key
         self._changed_ns = apart.stamp_ns
         self.map.add(apart, {})
+        self.map.close_loop(apart.key)
+
+    def _may_rest(self, key: int) -> bool:
+        """Whether the odometry carries what the loop of a keyframe said to the next one as well as
+        another loop would."""
+        graph = self.map.graph
+        return not self._localises and graph is not None and graph.is_settled(key)
 
     def _stay_within(self) -> None:
         """Thin the map to its bound; while localising, forget old keyframes of this run."""

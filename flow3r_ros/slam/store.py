@@ -75,3 +75,14 @@ class KeyframeStore:
         """Keyframes of the odometry from the one before to this one: more than one where some were
         let go."""
         return self._steps[key]
+
+    def age(self, key: int, most: int) -> int:
+        """Keyframes that its segment had when it came, itself included, counted up to `most`."""
+        age, at = 0, self[key]
+        while age < most:
+            age += self._steps[at.key]
+            before = self.before(at.key)
+            if before is None:
+                break
+            at = before
+        return min(age, most)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from flow3r_ros.geometry.lie import invert, rotation_angle, sim3_parts
@@ -27,6 +29,17 @@ def test_a_place_seen_again_in_another_unit() -> None:
     assert np.linalg.norm(t - true[:3, 3]) < 0.1
     assert loop.inliers > 0.5 * loop.matches
     assert loop.likeness > 0.4
+
+
+def test_the_unit_is_that_of_near_points() -> None:
+    """A network's first depth puts what is far too near; a way is measured by what is near."""
+    second = keyframe(ROUND - 1, 90)
+    inverse = second.inverse.astype(np.float32)
+    near = np.nanmedian(inverse)
+    bent = np.where(inverse < near, near * (inverse / near) ** 0.5, inverse).astype(np.float16)
+    loop = verify(keyframe(1, 1), replace(second, inverse=bent), beside(1, 1))
+    assert isinstance(loop, Loop), loop
+    assert abs(np.log(sim3_parts(loop.S_first_second)[0])) < 0.02
 
 
 def test_other_places_are_refused() -> None:
