@@ -49,8 +49,8 @@ class DepthPoints:
     def __len__(self) -> int:
         return len(self.inverse)
 
-    def only(self, keep: NDArray[np.bool_]) -> DepthPoints:
-        """Some of them, by a mask `[N]`."""
+    def only(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> DepthPoints:
+        """Some of them, by a mask `[N]` or by index."""
         return DepthPoints(self.rays[keep], self.inverse[keep], self.sigma[keep])
 
 

@@ -43,7 +43,7 @@ LENS_SIGMA = (0.005, 0.02)
 beyond the given. Calibrations are off by about twice as much in the first, and so is what an
 adjustment says of it over what it claims (eight factory clips, where the truth is known: .98 to
 1.02)"""
-ASSUMED_SIGMA = (0.15, 0.001)
+ASSUMED_SIGMA = (0.1, 0.001)
 """the same of a camera that nobody calibrated: a straight lens, since a distortion and a focal
 length that are both free run away together where a camera drives straight on"""
 LENS_VIEWS = 5
