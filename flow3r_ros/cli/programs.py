@@ -23,6 +23,8 @@ LEAST = {"pydantic": (2, 0), "typer": (0, 12)}
 
 def flow3r() -> int:
     """`flow3r`: the command line; the exit code of the process."""
+    if sys.argv[1:2] == ["node"]:
+        _end_quietly_on_signals()
     try:
         check_packages()
     except Flow3rError as error:
@@ -36,8 +38,7 @@ def node(arguments: Sequence[str] | None = None) -> int:
 
     A signal while the packages load ends it, with 0 as later on: nothing has begun yet.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os._exit(0))
+    _end_quietly_on_signals()
     code = _run("flow3r_ros.ros.process", arguments)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -86,6 +87,11 @@ def module(name: str) -> Any:
             "install/setup.bash, or run make setup in a checkout",
         ) from error
     return _import(name)
+
+
+def _end_quietly_on_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))
 
 
 def _import(name: str) -> Any:
