@@ -46,7 +46,8 @@ def main(
     line on stderr says why).
 
     The executor spins in a thread of its own, so that this one always hears signals, also while a
-    model is loading.
+    model is loading. While DDS comes up nothing of Python runs, and it can wait for minutes for a
+    lock in shared memory whose owner was killed: until then SIGTERM does what it does by itself.
     """
     stop, failed = threading.Event(), threading.Event()
 
@@ -55,6 +56,7 @@ def main(
         stop.set()
 
     _on_signals(hear)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _bound_malloc_arenas()
     use_large_messages()
     try:
@@ -69,6 +71,7 @@ def main(
             rclpy.shutdown(uninstall_handlers=False)
         _on_signals(signal.SIG_IGN)
         return 1
+    signal.signal(signal.SIGTERM, hear)
     library_log = logging.getLogger("flow3r_ros")
     library_log.addHandler(ToRosLog(node.say))
     library_log.propagate = False

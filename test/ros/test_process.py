@@ -114,6 +114,26 @@ def test_a_signal_while_the_model_is_loading():
         assert "Traceback" not in process.output()
 
 
+STUCK = """
+import ctypes, sys
+from flow3r_ros.ros.process import main
+class Stuck:
+    def __init__(self, load):
+        print("coming up", flush=True)
+        ctypes.PyDLL(None).sleep(1000)  # without Python, as DDS waits for a dead owner's lock
+sys.exit(main([sys.executable], kind=Stuck))
+"""
+
+
+def test_a_node_that_dds_keeps_waiting_ends_on_sigterm():
+    with (
+        NodeProcess(fresh_domain(), program=("-c", STUCK)) as process,
+        Client(fresh_domain()) as client,
+    ):
+        client.wait(lambda: "coming up" in process.output(), 30.0, "the creation of the node")
+        assert process.stop(signal.SIGTERM) == -signal.SIGTERM
+
+
 def test_the_program_of_the_command_line_takes_the_shipped_parameters():
     domain = fresh_domain()
     command = ("-m", "flow3r_ros.cli.main", "node")
