@@ -63,9 +63,7 @@ class Flow3r(nn.Module):
         self.evidence_embedding = (
             None if config.evidence is None else EvidenceEmbedding(width, patch, config.evidence)
         )
-        self.register_token = nn.Parameter(
-            torch.randn(1, 1, config.decoder.registers, width) * 1e-6
-        )
+        self.register_token = nn.Parameter(torch.empty(1, 1, config.decoder.registers, width))
         self.decoder = nn.ModuleList(Block(config.decoder) for _ in range(config.decoder.blocks))
         self.point_decoder = HeadDecoder(2 * width, config.point_decoder)
         same = config.conf_decoder == config.point_decoder
@@ -89,8 +87,15 @@ class Flow3r(nn.Module):
             if config.evidence is None
             else EvidenceSkip(config.evidence, 3 if config.fine_head is None else MAPS)
         )
+        if not self.register_token.is_meta:
+            self._draw_weights()
+
+    def _draw_weights(self) -> None:
+        """Weights that training starts from. On `meta`, where a file's take their place, torch
+        would import its compiler to draw none."""
+        nn.init.normal_(self.register_token, std=1e-6)
         initialise_encoder(self.encoder)
-        if config.initialisation == "scratch":
+        if self.config.initialisation == "scratch":
             initialise_from_scratch(self)
             self._start_at_prior()
 
