@@ -194,8 +194,10 @@ class NodeSettings(Settings):
         description="raw: sensor_msgs/Image on `image`; compressed: CompressedImage on "
         "`image/compressed`, below what `image` is remapped to",
     )
-    odom_frame: str = Field("odom", description="parent of the published tf edge")
-    map_frame: str = Field("map", description="parent of odom_frame when slam.enabled")
+    odom_frame: str = Field("odom", min_length=1, description="parent of the published tf edge")
+    map_frame: str = Field(
+        "map", min_length=1, description="parent of odom_frame when slam.enabled"
+    )
     base_frame: str = Field(
         "",
         description="child of the published tf edge; empty = the camera itself; otherwise static "

@@ -36,8 +36,8 @@ WARM_UP, START_S = 10, 300.0
 """estimates before anything counts, and the longest wait for a node's first word"""
 SETTLE_S, WINDOW_S = 2.0, 8.0
 """before a window of the rate table, and its length"""
-MEMORY_RATE = 30.0
-"""of the camera: the node takes what it can"""
+MEMORY_RATE = 10.0
+"""of the camera while memory is watched: two shared cores keep up with it"""
 MINUTES, HOUR = 3, 60
 """of the memory curve, and when `thorough`"""
 SAMPLE_S = 10.0

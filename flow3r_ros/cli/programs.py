@@ -27,6 +27,8 @@ large matrices took a seventh of the odometry's CPU, waiting for each other over
 def flow3r() -> int:
     """`flow3r`: the command line; the exit code of the process."""
     os.environ.update(ENVIRONMENT | os.environ)
+    if sys.argv[1:2] == ["node"]:
+        _end_quietly_on_signals()
     try:
         check_packages()
     except Flow3rError as error:
@@ -40,8 +42,7 @@ def node(arguments: Sequence[str] | None = None) -> int:
 
     A signal while the packages load ends it, with 0 as later on: nothing has begun yet.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os._exit(0))
+    _end_quietly_on_signals()
     code = _run("flow3r_ros.ros.process", arguments)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -90,6 +91,11 @@ def module(name: str) -> Any:
             "install/setup.bash, or run make setup in a checkout",
         ) from error
     return _import(name)
+
+
+def _end_quietly_on_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))
 
 
 def _import(name: str) -> Any:

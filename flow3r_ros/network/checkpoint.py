@@ -18,7 +18,6 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from flow3r_ros.errors import ModelError, OutputError, printable
 from flow3r_ros.network.catalog import (
@@ -40,9 +39,6 @@ from flow3r_ros.network.model import Flow3r
 from flow3r_ros.paths import OutputFolder, readable
 
 logger = logging.getLogger(__name__)
-
-FILLS = ("normal_", "uniform_", "erfinv_")
-"""what puts random numbers into a tensor"""
 
 
 def load_model(
@@ -103,7 +99,7 @@ def build(config: Flow3rConfig, weights: Mapping[str, Tensor], origin: Path) -> 
 
     Raises ModelError naming `origin` when keys or shapes differ or values are not finite.
     """
-    with torch.device("meta"), _Unfilled():
+    with torch.device("meta"):
         model = Flow3r(config)
     expected = model.state_dict()
     missing = sorted(expected.keys() - weights.keys())
@@ -307,14 +303,3 @@ def _state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:160]
-
-
-class _Unfilled(TorchFunctionMode):
-    """Random numbers are left out: tensors on the meta device have no values, and to draw some for
-    them loads torch's compiler, which takes seconds."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        named = kwargs or {}
-        if getattr(func, "__name__", "") in FILLS:
-            return args[0] if args else named["tensor"]
-        return func(*args, **named)

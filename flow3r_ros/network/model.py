@@ -87,10 +87,12 @@ class Flow3r(nn.Module):
             if config.evidence is None
             else EvidenceSkip(config.evidence, 3 if config.fine_head is None else MAPS)
         )
-        if not self.register_token.is_meta:  # else weights that are read come in its place
-            self._initialise()
+        if not self.register_token.is_meta:
+            self._draw_weights()
 
-    def _initialise(self) -> None:
+    def _draw_weights(self) -> None:
+        """Weights that training starts from. On `meta`, where a file's take their place, torch
+        would import its compiler to draw none."""
         nn.init.normal_(self.register_token, std=1e-6)
         initialise_encoder(self.encoder)
         if self.config.initialisation == "scratch":

@@ -39,9 +39,10 @@ class Problem:
     `poses` float64 `[K, 4, 4]` camera-to-world, `free` bool `[K]`; points: `host` int `[P]`
     keyframe index, `rays` `[P, 3]`, `inverse` `[P]`, `prior` and `prior_sigma` `[P]`; observations:
     `point` and `target` int `[E]` (never the point's own host, no pair twice; quickest where those
-    of one host and target follow each other), `observed` `[E, 2]` pixels, `weight` `[E]`; `focal` how long the lens is over the given one, `bend` its radial distortion
-    beyond the given (`views.straightened`), and `lens_sigma` the 1-sigma of the logarithm of the
-    one and of the other, about what is given; None: both stay as they are.
+    of one host and target follow each other), `observed` `[E, 2]` pixels, `weight` `[E]`; `focal`
+    how long the lens is over the given one, `bend` its radial distortion beyond the given
+    (`views.straightened`), and `lens_sigma` the 1-sigma of the logarithm of the one and of the
+    other, about what is given; None: both stay as they are.
     """
 
     poses: Float64

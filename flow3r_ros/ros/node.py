@@ -85,11 +85,11 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and open the output topics."""
-        return self._transition("configure", self._configure)
+        return self._transition("configure", self._configure, undo=self._free)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the inference thread and subscribe."""
-        return self._transition("activate", self._activate)
+        return self._transition("activate", self._activate, undo=self._deactivate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and end the inference thread."""
@@ -123,14 +123,16 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
             publishers.stop()
         return ended
 
-    def _transition(self, name: str, work: Callable[[], None]) -> TransitionCallbackReturn:
+    def _transition(
+        self, name: str, work: Callable[[], None], undo: Callable[[], None] = lambda: None
+    ) -> TransitionCallbackReturn:
+        """Do the work of a transition; where it fails, say why and `undo` the part that is done."""
         try:
             work()
-        except Flow3rError as error:
-            self.get_logger().error(f"cannot {name}: {error}")
-            return FAILURE
         except Exception as error:
-            self.get_logger().error(f"cannot {name}: {type(error).__name__}: {error}")
+            kind = "" if isinstance(error, Flow3rError) else f"{type(error).__name__}: "
+            self.get_logger().error(f"cannot {name}: {kind}{error}")
+            undo()
             return FAILURE
         return SUCCESS
 
@@ -236,6 +238,7 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
             self._loaded.free()
         self._publishers_out = self._loaded = None
         gc.collect()  # parts of an engine know each other; their threads and memory go now
+        heap.give_back()
 
     def _shut_down(self) -> None:
         self._deactivate()

@@ -44,6 +44,8 @@ def declare_parameters(node: Node) -> Config:
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             given = node._parameter_overrides[dotted].value
             expected = f"{type(field.default).__name__}{_range_in_words(field)}"
+            if type(given) is int and isinstance(field.default, float):
+                expected += f"; write {given}.0"
             raise ConfigError(
                 f"parameter {dotted}: {given!r} is not allowed, expected {expected}",
                 "see docs/parameters.md",

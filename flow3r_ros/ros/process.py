@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import rclpy
-from rclpy.exceptions import InvalidHandle
+from rclpy.exceptions import InvalidHandle, ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
@@ -45,7 +46,8 @@ def main(
     line on stderr says why).
 
     The executor spins in a thread of its own, so that this one always hears signals, also while a
-    model is loading.
+    model is loading. While DDS comes up nothing of Python runs, and it can wait for minutes for a
+    lock in shared memory whose owner was killed: until then SIGTERM does what it does by itself.
     """
     stop, failed = threading.Event(), threading.Event()
 
@@ -54,19 +56,22 @@ def main(
         stop.set()
 
     _on_signals(hear)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _bound_malloc_arenas()
     use_large_messages()
-    rclpy.init(
-        args=sys.argv if arguments is None else list(arguments),
-        signal_handler_options=SignalHandlerOptions.NO,
-    )
     try:
+        rclpy.init(
+            args=sys.argv if arguments is None else list(arguments),
+            signal_handler_options=SignalHandlerOptions.NO,
+        )
         node = kind(load_engine)
-    except Flow3rError as error:
-        sys.stderr.write(f"flow3r: {error}\n")
-        rclpy.shutdown(uninstall_handlers=False)
+    except (Flow3rError, ParameterException, RuntimeError) as error:  # the last: of rcl
+        sys.stderr.write(f"flow3r: {_in_one_line(error)}\n")
+        if rclpy.ok():
+            rclpy.shutdown(uninstall_handlers=False)
         _on_signals(signal.SIG_IGN)
         return 1
+    signal.signal(signal.SIGTERM, hear)
     library_log = logging.getLogger("flow3r_ros")
     library_log.addHandler(ToRosLog(node.say))
     library_log.propagate = False
@@ -86,6 +91,14 @@ def main(
     rclpy.try_shutdown()
     _on_signals(signal.SIG_IGN)  # also while the interpreter ends
     return code
+
+
+def _in_one_line(error: Exception) -> str:
+    """Why the node could not start; ROS says it with lines of its own sources behind."""
+    if isinstance(error, Flow3rError):
+        return str(error)
+    what = re.sub(r",? at /[^\s,]+", "", str(error)).replace("\n", " ")
+    return f"{type(error).__name__}: {what}; look at what stands after --ros-args"
 
 
 def _on_signals(handler: Callable[..., None] | signal.Handlers) -> None:

@@ -26,6 +26,8 @@ from flow3r_ros.wire.transforms import stamp_ns
 PERIOD_S = 1.0
 CLOCK_PATIENCE = 3
 """reports for which the simulated clock may stand at zero before that is said"""
+TWIN_PATIENCE = 30
+"""reports for which another node may have our name: one that was killed is announced for 20 s"""
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 """never stands, whatever `use_sim_time` says"""
 START_CLOCK = (
@@ -50,7 +52,7 @@ class Reporting:
     def __init__(self, node: Node, config: Config, say: Once, parts: Callable[[], Parts]) -> None:
         self._node, self._config, self._say, self._parts = node, config, say, parts
         self.health = Health()
-        self._clock_stood = 0
+        self._clock_stood = self._twin_seen = 0
         self._publisher = node.create_publisher(
             class_of("diagnostic_msgs/msg/DiagnosticArray"),
             "/diagnostics",
@@ -100,6 +102,7 @@ class Reporting:
         if self._clock_stood >= CLOCK_PATIENCE:
             self._say("clock", f"{NO_CLOCK}: {START_CLOCK}")
         self._remark_on_stamps()
+        self._remark_on_twins()
         if self.health.gaps.share >= MISSING_SHARE:
             self._say("gaps", self._missing_in_words())
 
@@ -116,6 +119,17 @@ class Reporting:
                 "stamps behind",
                 f"image stamps lie {behind_ns * 1e-9:.3f} s behind this node's clock: whoever asks "
                 f"tf for the present finds nothing; {SYNCHRONISE}",
+            )
+
+    def _remark_on_twins(self) -> None:
+        topic = self._node.resolve_topic_name("~/odometry")
+        self._twin_seen = self._twin_seen + 1 if self._node.count_publishers(topic) > 1 else 0
+        if self._twin_seen >= TWIN_PATIENCE:
+            self._say(
+                "twin",
+                f"{topic} has another publisher: two nodes have one name, and their outputs and "
+                "services mix; give one another name (-r __node:=NAME, in a launch file name:=) or "
+                "namespace",
             )
 
     def _missing_in_words(self) -> str:

@@ -40,17 +40,24 @@ def test_without_our_messages(program: str) -> None:
 
 
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
-def test_a_signal_while_the_node_is_loading_ends_it_quietly(number: str) -> None:
-    """As Ctrl-C right after `ros2 launch`: torch alone takes seconds."""
+@pytest.mark.parametrize(
+    ("call", "loading"),
+    [("node(['program'])", "flow3r_ros.ros.process"), ("flow3r()", "flow3r_ros.cli.main")],
+)
+def test_a_signal_while_the_node_is_loading_ends_it_quietly(
+    number: str, call: str, loading: str
+) -> None:
+    """As Ctrl-C right after `ros2 launch` or `flow3r node`: the imports alone take seconds."""
     code = f"""
 import os, signal, sys
 class Signalled:
     def find_spec(self, name, *_):
-        if name == "flow3r_ros.ros.process":
+        if name == "{loading}":
             os.kill(os.getpid(), signal.{number})
 sys.meta_path.insert(0, Signalled())
+sys.argv = ["flow3r", "node"]
 from flow3r_ros.cli import programs
-sys.exit(programs.node(["program"]))
+sys.exit(programs.{call})
 """
     pytest.importorskip("rclpy", reason="rclpy is not installed")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

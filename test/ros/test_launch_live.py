@@ -168,7 +168,7 @@ def test_the_edges_of_two_robots_stay_apart(tmp_path: Path) -> None:
 
 BAG = """#!/bin/sh
 [ "$1" = bag ] || exec {ros2} "$@"
-[ "$2" = record ] && exec sleep 600
+[ "$2" = record ] && echo recorded "$@" && exec sleep 600
 echo played "$@"
 [ "$3" != broken ]
 """
@@ -182,12 +182,19 @@ def test_a_replay_plays_once_the_node_is_active_and_ends_with_the_bag(
     ros2 = tmp_path / "ros2"
     ros2.write_text(BAG.format(ros2=shutil.which("ros2")))
     ros2.chmod(0o755)
-    arguments = (f"bag:={bag}", "linger:=0.5", f"record:={tmp_path / 'out'}")
+    arguments = (
+        *(f"bag:={bag}", "linger:=0.5", f"record:={tmp_path / 'out'}"),
+        *("namespace:=robot", "name:=eye"),
+    )
     with launched(fresh_domain(), "replay.launch.py", *arguments, path=str(tmp_path)) as run:
         assert run.ended() == code
         output = run.output()
         assert output.index("licence of its weights") < output.index(f"played bag play {bag}")
         assert "process has finished cleanly" in output
+        recorded = re.search(r"recorded bag record (.*)", output)
+        assert recorded is not None
+        assert "--use-sim-time" in recorded[1], "on the bag's time"
+        assert "--regex (/robot/eye/.*)|" in recorded[1]
         assert ("ros2 bag play ended with exit code 1" in output) == (code == 1)
 
 

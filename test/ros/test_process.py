@@ -18,14 +18,41 @@ from test.ros.harness import (
 
 
 @pytest.mark.parametrize(
-    "argument", ["engine.window:=100", "engine.window:=many", "node.map_period:=0.0"]
+    ("argument", "words"),
+    [
+        ("engine.window:=100", "engine.window"),
+        ("engine.window:=many", "engine.window"),
+        ("node.map_period:=0.0", "node.map_period"),
+        ("scale.factor:=2", "write 2.0"),
+        ("node.odom_frame:=''", "at least 1 character"),
+        ("autostart:=7", "'autostart' to '7'"),
+        ("use_sim_time:=perhaps", "'use_sim_time' to 'perhaps'"),
+    ],
 )
-def test_a_wrong_value_at_start_is_one_line_and_exit_1(argument):
-    with NodeProcess(fresh_domain(), "-p", argument) as process:
+def test_a_wrong_value_at_start_is_one_line_and_exit_1(argument, words):
+    _one_line(words, "-p", argument)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--params-file", "/nowhere.yaml"), "Error opening YAML file"),
+        (("-r", "__ns:=bad!name"), "bad!name"),
+        (("--unheard-of",), "--unheard-of"),
+    ],
+)
+def test_arguments_that_ros_refuses_are_one_line_and_exit_1(arguments, words):
+    _one_line(words, *arguments)
+
+
+def _one_line(words, *arguments):
+    """The node does not start, and says so in one line with these words."""
+    with NodeProcess(fresh_domain(), *arguments) as process:
         assert process.ended() == 1
         lines = [line for line in process.output().splitlines() if line.startswith("flow3r: ")]
         assert len(lines) == 1
-        assert argument.split(":=")[0] in lines[0]
+        assert words in lines[0]
+        assert ".c:" not in lines[0], "no lines of other people's sources"
         assert "Traceback" not in process.output()
 
 
@@ -85,6 +112,26 @@ def test_a_signal_while_the_model_is_loading():
         client.wait(lambda: "flow3r" in client.node.get_node_names(), 30.0, "the node")
         assert process.stop() in (0, 1)
         assert "Traceback" not in process.output()
+
+
+STUCK = """
+import ctypes, sys
+from flow3r_ros.ros.process import main
+class Stuck:
+    def __init__(self, load):
+        print("coming up", flush=True)
+        ctypes.PyDLL(None).sleep(1000)  # without Python, as DDS waits for a dead owner's lock
+sys.exit(main([sys.executable], kind=Stuck))
+"""
+
+
+def test_a_node_that_dds_keeps_waiting_ends_on_sigterm():
+    with (
+        NodeProcess(fresh_domain(), program=("-c", STUCK)) as process,
+        Client(fresh_domain()) as client,
+    ):
+        client.wait(lambda: "coming up" in process.output(), 30.0, "the creation of the node")
+        assert process.stop(signal.SIGTERM) == -signal.SIGTERM
 
 
 def test_the_program_of_the_command_line_takes_the_shipped_parameters():

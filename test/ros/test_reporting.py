@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,11 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
 from flow3r_ros.config import Config
-from flow3r_ros.ros.messages import make
+from flow3r_ros.ros.messages import class_of, make
 from flow3r_ros.ros.once import Once
 from flow3r_ros.ros.reporting import Reporting
 from flow3r_ros.wire.transforms import header_of
-from test.ros.harness import fresh_domain
+from test.ros.harness import PATIENCE, fresh_domain
 
 NOW_NS = 1_700_000_000_000_000_000
 
@@ -44,3 +45,34 @@ def test_stamps_far_from_the_clock_are_said_once_with_the_offset(
     assert words in said[0]
     executor.shutdown()
     rclpy.shutdown(context=context)
+
+
+@pytest.mark.parametrize(("names", "times"), [(("flow3r", "flow3r"), 1), (("flow3r", "other"), 0)])
+def test_a_second_node_of_the_same_name_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, names: tuple[str, str], times: int
+) -> None:
+    monkeypatch.setattr("flow3r_ros.ros.reporting.TWIN_PATIENCE", 2)
+    domain, said = fresh_domain(), []
+    contexts = Context(), Context()
+    logger: Any = SimpleNamespace(warning=said.append)
+    for context in contexts:
+        rclpy.init(context=context, domain_id=domain)
+    nodes = [
+        rclpy.create_node(name, context=context)
+        for name, context in zip(names, contexts, strict=True)
+    ]
+    for node in nodes:
+        node.create_publisher(class_of("nav_msgs/msg/Odometry"), "~/odometry", 1)
+    executor = SingleThreadedExecutor(context=contexts[1])
+    executor.add_node(nodes[1])
+    Reporting(nodes[1], Config(), Once(logger), lambda: ("active", None, None, None))
+    end = time.monotonic() + (5.0 if times == 0 else 10.0 * PATIENCE)
+    while time.monotonic() < end and (times == 0 or not said):
+        executor.spin_once(1.0)
+    for _ in range(2):
+        executor.spin_once()
+    assert len(said) == times, said
+    assert not said or "two nodes have one name" in said[0]
+    executor.shutdown()
+    for context in contexts:
+        rclpy.shutdown(context=context)
