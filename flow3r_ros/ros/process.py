@@ -46,8 +46,8 @@ def main(
     line on stderr says why).
 
     The executor spins in a thread of its own, so that this one always hears signals, also while a
-    model is loading. While DDS comes up nothing of Python runs, and it can wait for minutes for a
-    lock in shared memory whose owner was killed: until then SIGTERM does what it does by itself.
+    model is loading. While DDS comes up nothing of Python runs, and twice it did not for minutes
+    (nodes had been killed before): until then SIGTERM does what it does by itself.
     """
     stop, failed = threading.Event(), threading.Event()
 
