@@ -27,10 +27,10 @@ from flow3r_ros.odometry.promotion import (
     as_place,
     first_order,
     keyframe_due,
+    patience_ns,
     promoted,
     seen_corners,
     seen_through,
-    urgent,
 )
 from flow3r_ros.odometry.relocalisation import Relocaliser
 from flow3r_ros.odometry.tracking import Tracker
@@ -65,9 +65,6 @@ depth is a guess from one picture"""
 GIVE_UP_AFTER = 20
 """frames without a believed pose, while pictures show something, after which a new segment
 begins"""
-KEYFRAMES_APART_NS = 390_000_000
-"""time of the camera before a keyframe that is not urgent waits for the one being built: the back
-end needs that long on two shared cores (4 frames of a 10 Hz camera whose stamps are not exact)"""
 
 
 class FrontEnd:
@@ -221,8 +218,8 @@ class FrontEnd:
         wanted = state is TrackingState.TRACKING and self._wants_keyframe(
             tracked, reference, verdict.likeness
         )
-        waited = stamp - self._keyframe_ns >= KEYFRAMES_APART_NS
-        self.wants_join = wanted and busy and (waited or urgent(tracked, verdict.likeness))
+        patience = patience_ns(tracked, verdict.likeness)
+        self.wants_join = wanted and busy and stamp - self._keyframe_ns >= patience
         keyframe = wanted and not busy
         self.keyframes += keyframe
         return Settled(

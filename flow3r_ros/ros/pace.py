@@ -3,6 +3,10 @@
 An engine whose step takes 2.4 periods of the camera takes every second or third image, at the rate
 that it can keep, instead of whichever is there when it is free: the motion between two of them is
 as small as it can be, and each is fresh. A node that nobody listens to takes a few a second.
+
+What counts is the usual step. The odd long one, which takes a keyframe in, costs the same however
+many images are taken, and to take fewer because of it makes every step one of these: from too far
+apart, each image is a keyframe. What arrives meanwhile waits for its turn, a few images of it.
 """
 
 from __future__ import annotations
@@ -13,9 +17,12 @@ from collections.abc import Callable
 
 REMEMBERED = 31
 """steps, and times between arrivals, that the time of a step and the period are taken from: a
-second of camera, with two or three of the longer steps that take a keyframe in"""
+second of camera"""
 ENOUGH = 8
 """fewer than these say nothing yet"""
+APART_S, WAITING = 0.1, 5
+"""images that arrive during a long step are kept so far apart, and so many at most: as many usual
+steps later the node is up to date again"""
 
 
 class Pace:
@@ -45,6 +52,12 @@ class Pace:
             self._between.append(at - self._arrived)
         self._arrived = at
 
+    def keeps(self, newest: float, before: float, waiting: int) -> bool:
+        """Whether the newest of the images that wait, `waiting` of them, stays when another one
+        arrives; `before` is when the one before it, or the last that was taken, was received."""
+        quick = bool(self._steps) and self._step() < APART_S
+        return quick and not self.idle and waiting < WAITING and newest - before >= APART_S
+
     def stepped(self, received_at: float, seconds: float) -> None:
         """The image received at `received_at` was taken; its step lasted `seconds`."""
         self._steps.append(seconds)
@@ -66,9 +79,13 @@ class Pace:
             return 0.0
         return sorted(self._between)[len(self._between) // 2]
 
+    def _step(self) -> float:
+        """Median time of a step."""
+        return sorted(self._steps)[len(self._steps) // 2]
+
     def _apart(self, period: float) -> float:
         """Time between two images to take that the steps fit in; 0 where they fit between any."""
         if period <= 0 or len(self._steps) < ENOUGH:
             return 0.0
-        step = sum(self._steps) / len(self._steps)
+        step = self._step()
         return step if step > period else 0.0

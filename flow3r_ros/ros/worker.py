@@ -1,13 +1,14 @@
-"""The inference thread of the node: a latest-wins slot in front of the engine, every received image
-accounted for.
+"""The inference thread of the node: the latest image, or after a long step a few, wait in front of
+the engine; every received image is accounted for.
 
-Callbacks put images into the slot as they came and return at once; one thread decodes those that it
+Callbacks put images there as they came and return at once; one thread decodes those that it
 takes, steps the engine and hands the estimates on. Whatever else must touch the engine (reset, a
 snapshot of the map) runs in that same thread between two steps, so it never races inference.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter, OrderedDict, deque
@@ -70,7 +71,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Image:
-    """An image in the slot: `decode` makes its frame, given `frame_id`; `epoch` counts resets."""
+    """An image that waits: `decode` makes its frame, given `frame_id`; `epoch` counts resets."""
 
     decode: Callable[[int], Frame]
     frame_id: int
@@ -102,7 +103,8 @@ class Worker:
         self._complain = complain
         self._pace = Pace(most)
         self._wake = threading.Condition()
-        self._slot: _Image | None = None
+        self._waiting: deque[_Image] = deque()
+        self._taken_at = -math.inf
         self._jobs: deque[Callable[[], None]] = deque()
         self._received_at: OrderedDict[int, float] = OrderedDict()
         self._tally = Tally()
@@ -114,7 +116,7 @@ class Worker:
 
     def put(self, decode: Callable[[int], Frame], received_at: float) -> None:
         """Count an image as received and leave it for the next step; an older one still waiting is
-        dropped: `busy`, or `idle` where fewer images are wanted.
+        dropped (`busy`, or `idle` where fewer images are wanted) unless `Pace` keeps it.
 
         `decode` is called in the inference thread if the image is taken; it gets the frame's id,
         unique for the life of this worker, and may raise FrameError, which counts the image as
@@ -123,9 +125,13 @@ class Worker:
         with self._wake:
             self._pace.arrived(received_at)
             self._tally.received += 1
-            if self._slot is not None:
-                self._tally.drops["idle" if self._pace.idle else "busy"] += 1
-            self._slot = _Image(decode, self._next_id, received_at, self._epoch)
+            if self._waiting:
+                count, newest = len(self._waiting), self._waiting[-1].received_at
+                before = self._waiting[-2].received_at if count > 1 else self._taken_at
+                if not self._pace.keeps(newest, before, count):
+                    self._waiting.pop()
+                    self._tally.drops["idle" if self._pace.idle else "busy"] += 1
+            self._waiting.append(_Image(decode, self._next_id, received_at, self._epoch))
             self._next_id += 1
             self._wake.notify()
 
@@ -146,11 +152,11 @@ class Worker:
         return future
 
     def reset(self) -> None:
-        """Forget the frame in the slot, the engine's state and the tally; only from a job that was
+        """Forget the images that wait, the engine's state and the tally; only from a job that was
         posted."""
         with self._wake:
             self._epoch += 1
-            self._slot = None
+            self._waiting.clear()
             self._received_at.clear()
             self._tally = Tally()
         self._segment = 0
@@ -187,12 +193,13 @@ class Worker:
             while self._running:
                 if self._jobs:
                     return self._jobs.popleft()
-                image, wait = self._slot, None
-                if image is not None:
+                wait = None
+                if self._waiting:
+                    image = self._waiting[0]
                     wait = self._pace.wait(image.received_at, time.monotonic())
-                    if not wait:
-                        self._slot = None
-                        return image
+                    if not wait or len(self._waiting) > 1:
+                        self._taken_at = image.received_at
+                        return self._waiting.popleft()
                 self._wake.wait(wait)
         return None
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from flow3r_ros.odometry.promotion import as_place, new_corners, urgent
+from flow3r_ros.odometry.promotion import as_place, new_corners, patience_ns
 from flow3r_ros.odometry.tracking import Tracker
 from test.odometry.plane import BLACK, SCENE, reference_at, relative, seen_at, view
 
@@ -60,11 +60,13 @@ def test_a_frame_whose_corners_went_astray_is_no_place() -> None:
     assert as_place(seen_at(6), reference, None, SCENE.pose(6)) is None
 
 
-def test_a_keyframe_is_urgent_where_corners_or_likeness_run_out() -> None:
+def test_a_keyframe_waits_the_longer_the_more_is_still_seen() -> None:
     tracker = Tracker()
     tracker.follow(reference_at(0), np.eye(4))
     tracked = tracker.track(seen_at(1), np.eye(4))
     assert tracked is not None
-    assert not urgent(tracked, 0.9)
-    assert urgent(tracked, 0.1)
-    assert urgent(replace(tracked, agreed=np.zeros_like(tracked.agreed)), 0.9)
+    count = len(tracked.agreed)
+    seen = [replace(tracked, agreed=np.arange(count) < share * count) for share in (0.2, 0.5, 0.9)]
+    none, some, long = (patience_ns(each, 0.9) for each in seen)
+    assert none == 0 < some < long
+    assert patience_ns(seen[-1], 0.1) == 0, "the picture looks too different"

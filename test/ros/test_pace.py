@@ -59,3 +59,28 @@ def test_the_last_image_of_a_burst_is_taken_in_the_end():
     wait = pace.wait(39 * 0.03 + 0.001, 39 * 0.03 + 0.002)
     assert 0 < wait < 0.2
     assert pace.wait(39 * 0.03 + 0.001, 39 * 0.03 + 0.003 + wait) == 0.0
+
+
+def test_what_arrives_during_a_long_step_is_kept_evenly_where_steps_are_quick() -> None:
+    most = 0.0
+    pace = Pace(lambda: most)
+    assert not pace.keeps(0.2, 0.0, 1), "how long a step takes is not known yet"
+    for index in range(20):
+        pace.stepped(index * 0.033, 0.03 if index % 5 else 0.6)
+    assert pace.keeps(0.2, 0.1, 1)
+    assert not pace.keeps(0.2, 0.15, 1)
+    assert not pace.keeps(0.2, 0.1, 5)
+    most = 5.0
+    assert not pace.keeps(0.2, 0.1, 1), "fewer images are wanted anyway"
+    slow = Pace(lambda: 0.0)
+    for index in range(20):
+        slow.stepped(index * 0.3, 0.3)
+    assert not slow.keeps(0.2, 0.1, 1), "it would never be up to date"
+
+
+def test_the_odd_long_step_does_not_thin_what_comes_after_it() -> None:
+    pace = Pace(lambda: 0.0)
+    for index in range(40):
+        pace.arrived(index * 0.05)
+        pace.stepped(index * 0.05, 0.03 if index % 8 else 0.6)
+    assert pace.wait(40 * 0.05, 40 * 0.05 + 0.001) == 0.0

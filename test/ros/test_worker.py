@@ -154,6 +154,23 @@ def test_the_latest_frame_wins_and_the_others_are_counted(make_session):
     assert all(outcome.latency_ms >= outcome.engine_ms > 0 for outcome in session.outcomes)
 
 
+def test_a_long_step_leaves_a_few_images_to_be_taken_after_it(make_session):
+    session = make_session()
+    session.put(100)
+    session.settle()
+    session.put_and_hold(101)
+    begun = time.monotonic()
+    for index in range(1, 41):  # as a camera of 30 Hz, without waiting for it
+        frame = Frame(0, 101 + index, PIXELS)
+        session.worker.put(lambda id_, f=frame: replace(f, id=id_), begun + index * 0.033)
+    session.release()
+    taken = [outcome.estimate.stamp_ns - 101 for outcome in session.outcomes[2:]]
+    assert taken[-1] == 40, "the newest is always taken"
+    assert len(taken) == 5
+    assert set(np.diff(taken[:-1])) <= {3, 4}, "a tenth of a second apart"
+    assert session.worker.tally().drops == {"busy": 35}
+
+
 def test_images_that_are_not_taken_are_not_decoded(make_session):
     session = make_session()
     session.put_and_hold(100)
