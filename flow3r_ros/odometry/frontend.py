@@ -199,7 +199,7 @@ class FrontEnd:
         state = self._verifier.accept(verdict)
         self._motion = at_rest(pose, stamp) if fresh else self._motion.through(pose, stamp)
         self._tracker.learn(tracked)
-        self._tracked, self._seen = tracked, view
+        earlier, self._tracked, self._seen = self._tracked, tracked, view
         self._unseen_informative, self._unseen_s = 0, 0.0
         typical = reference.median_depth
         measured = (self._tracker.noise_px / self._tracker.sigma_px) ** 2
@@ -218,7 +218,7 @@ class FrontEnd:
         wanted = state is TrackingState.TRACKING and self._wants_keyframe(
             tracked, reference, verdict.likeness
         )
-        patience = patience_ns(tracked, verdict.likeness)
+        patience = patience_ns(tracked, earlier, verdict.likeness)
         self.wants_join = wanted and busy and stamp - self._keyframe_ns >= patience
         keyframe = wanted and not busy
         self.keyframes += keyframe

@@ -51,10 +51,13 @@ def keyframe_due(
     return bool(few or ((moved or turned or differs) and since >= MIN_GAP))
 
 
-def patience_ns(tracked: Tracked, likeness: float) -> int:
+def patience_ns(tracked: Tracked, before: Tracked | None, likeness: float) -> int:
     """How long after the keyframe before, by the camera's clock, a keyframe that is due waits for
-    that one to be built in its own time: the more is still seen, the longer."""
+    that one to be built in its own time: the more the next frame will see, the longer. `before` is
+    the frame before, None: it was that keyframe."""
     share = float(np.mean(tracked.agreed))
+    last = 1.0 if before is None else float(np.mean(before.agreed))
+    share -= max(last - share, 0.0)
     if share < URGENT_CORNERS or likeness < URGENT_LIKENESS:
         return 0
     return int(PATIENCE_NS * (share - URGENT_CORNERS))

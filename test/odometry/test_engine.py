@@ -252,7 +252,7 @@ def test_a_long_run_remembers_no_more_than_it_may() -> None:
             engine.step(frame)
         engine.finish()
         assert len(engine._back._map) <= 20
-        assert len(engine._front._relocaliser._places) <= 20
+        assert len(engine._front._relocaliser._keyframes) <= 20
         hosts = {each.id for each in engine._back._map.keyframes}
         assert set(engine._back._map.points.hosts.tolist()) <= hosts
         assert engine.map is not None

@@ -59,7 +59,7 @@ def test_live_settings_stay_the_same_objects() -> None:
 
 
 def test_windows_have_as_many_keyframes_as_the_model_says() -> None:
-    network = Network(range(60))
+    network = Network(range(90))
     network.frames_per_window = 6
-    estimates, _ = stepped(network, frames_of(range(60)), settings(engine__keyframe_distance=0.03))
+    estimates, _ = stepped(network, frames_of(range(90)), settings(engine__keyframe_distance=0.03))
     assert max(len(each.window) for each in estimates) == 6

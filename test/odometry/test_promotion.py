@@ -67,6 +67,8 @@ def test_a_keyframe_waits_the_longer_the_more_is_still_seen() -> None:
     assert tracked is not None
     count = len(tracked.agreed)
     seen = [replace(tracked, agreed=np.arange(count) < share * count) for share in (0.2, 0.5, 0.9)]
-    none, some, long = (patience_ns(each, 0.9) for each in seen)
+    none, some, long = (patience_ns(each, each, 0.9) for each in seen)
     assert none == 0 < some < long
-    assert patience_ns(seen[-1], 0.1) == 0, "the picture looks too different"
+    assert patience_ns(seen[-1], seen[-1], 0.1) == 0, "the picture looks too different"
+    assert patience_ns(seen[1], seen[-1], 0.9) == 0, "at this pace the next frame sees too little"
+    assert patience_ns(seen[1], None, 0.9) == 0
