@@ -195,9 +195,7 @@ class NodeSettings(Settings):
         "`image/compressed`, below what `image` is remapped to",
     )
     odom_frame: str = Field("odom", min_length=1, description="parent of the published tf edge")
-    map_frame: str = Field(
-        "map", min_length=1, description="parent of odom_frame when slam.enabled"
-    )
+    map_frame: str = Field("map", min_length=1, description="parent of odom_frame (slam.enabled)")
     base_frame: str = Field(
         "",
         description="child of the published tf edge; empty = the camera itself; otherwise static "

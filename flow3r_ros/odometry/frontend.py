@@ -62,6 +62,9 @@ log = logging.getLogger(__name__)
 START_PARALLAX_PX = 4.0
 """pixels of parallax after which a segment's second keyframe is due: with one keyframe alone dense
 depth is a guess from one picture"""
+YOUNG = 5
+"""keyframes of a segment before the next one may wait for the one being built: so few measure
+little of the depth"""
 GIVE_UP_AFTER = 20
 """frames without a believed pose, while pictures show something, after which a new segment
 begins"""
@@ -218,7 +221,8 @@ class FrontEnd:
         wanted = state is TrackingState.TRACKING and self._wants_keyframe(
             tracked, reference, verdict.likeness
         )
-        patience = patience_ns(tracked, earlier, verdict.likeness)
+        young = self.keyframes < YOUNG
+        patience = 0 if young else patience_ns(tracked, earlier, verdict.likeness)
         self.wants_join = wanted and busy and stamp - self._keyframe_ns >= patience
         keyframe = wanted and not busy
         self.keyframes += keyframe
