@@ -19,8 +19,8 @@ from test.odometry.plane import Network, bytes_of, frames_of, settings
 
 PERIOD_NS, READING_NS = 100_000_000, 5_000_000
 DOWN = np.array([0.0, 1.0, 0.0])
-ORDER = [*range(21), *[7, 20, 33, 20] * 2]
-"""pictures of a clip: a walk, then turns to and fro by 22 degrees from one picture to the next"""
+ORDER = [*range(21), *[9, 20, 31, 20] * 2]
+"""pictures of a clip: a walk, then turns to and fro by 19 degrees from one picture to the next"""
 
 
 def readings(frames: Sequence[Frame], poses: Float64) -> list[Inertial]:
