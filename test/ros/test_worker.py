@@ -65,7 +65,7 @@ class GatedEngine:
         self.resets = 0
         self.segments = [Segment(0, 0, "start")]
 
-    def step(self, frame: Frame) -> list[Estimate]:
+    def step(self, frame: Frame, depth: bool = True) -> list[Estimate]:
         assert self.busy.acquire(blocking=False)
         try:
             self.entered.set()
