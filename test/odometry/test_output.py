@@ -58,6 +58,18 @@ def test_depth_that_is_not_sure_enough_is_nan_in_image_and_cloud_alike() -> None
     assert np.isnan(Output(load_config(None, {})).publish(lost_frame, {}, True).depth).all()
 
 
+def test_depth_that_nobody_asked_for_is_not_there_and_changes_nothing_else() -> None:
+    output = thrice()
+    asked, unasked = (output.publish(settled(5), {}, wanted) for wanted in (True, False))
+    assert not unasked.has_depth
+    assert np.isnan(unasked.depth).all()
+    assert not unasked.confidence.any()
+    assert np.array_equal(asked.T_odom_cam, unasked.T_odom_cam)
+    keyframe = output.publish(settled(6, keyframe=True), {}, False)
+    assert keyframe.has_depth
+    assert np.isfinite(keyframe.depth).any(), "the map is made of keyframes"
+
+
 def test_lost_is_huge_in_every_unit_and_depth_unverified() -> None:
     state = TrackingState.LOST
     lost_one = settled(5, state=state, covariance=lost(), velocity=None)
