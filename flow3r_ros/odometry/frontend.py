@@ -53,6 +53,7 @@ from flow3r_ros.odometry.verification import (
     informative,
     judge,
     recognised,
+    sure_by_features,
 )
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Float32, Float64, PoseSource, TrackingState
@@ -279,6 +280,8 @@ class FrontEnd:
         tracked = self._tracker.look(view, place, fit.T)
         depth, came_from, verdict = examine(view, tracked, place, None)
         if not verdict.believed:  # the corners look too different from there; the features do not
+            if not sure_by_features(fit, place.median_depth, verdict.likeness):
+                return None
             tracked = replace(tracked, T_ref_cam=fit.T, fit=fit)
             depth, came_from = place.seen_from(view, fit.T)
             verdict = replace(verdict, believed=True, reason="")
