@@ -238,9 +238,7 @@ class Engine:
         for view in held:
             yield self._advance(with_camera(view, camera, self.config.tracking.depth_width), {})
 
-    def _advance(
-        self, view: View, stages: dict[str, float], with_depth: bool = True
-    ) -> Estimate:
+    def _advance(self, view: View, stages: dict[str, float], with_depth: bool = True) -> Estimate:
         """One frame through the front end, and a keyframe to the back end where one is wanted."""
         again = self._previous is not None and same_picture(view.gray, self._previous.gray)
         if again and informative(view.tracking):  # two black pictures are no repetition

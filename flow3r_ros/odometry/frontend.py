@@ -64,11 +64,9 @@ START_PARALLAX_PX = 4.0
 """pixels of parallax after which a segment's second keyframe is due: with one keyframe alone dense
 depth is a guess from one picture"""
 YOUNG = 5
-"""keyframes of a segment before the next one may wait for the one being built: so few measure
-little of the depth"""
+"""keyframes of a segment before one may wait for another: so few measure little of the depth"""
 GIVE_UP_AFTER = 20
-"""frames without a believed pose, while pictures show something, after which a new segment
-begins"""
+"""frames that show something without a believed pose, after which a new segment begins"""
 
 
 class FrontEnd:
@@ -94,8 +92,8 @@ class FrontEnd:
         self._covariance = np.zeros((6, 6))
 
     def begin_segment(self) -> None:
-        """Forget what is followed and remembered; the next frame is the first of a new world, at
-        the latest pose: `odom` never jumps, but where it is there nobody knows any more."""
+        """Forget what is followed and remembered; the next frame begins a new world at the latest
+        pose: `odom` never jumps, but where it is there nobody knows any more."""
         self._tracker.reset()
         self._verifier.reset()
         self._relocaliser.clear()
@@ -127,7 +125,7 @@ class FrontEnd:
 
     @property
     def waits_for_first(self) -> bool:
-        """Whether there is no keyframe to go on from before the first one is built."""
+        """Whether there is no keyframe to go on from yet."""
         return self._tracker.reference is None
 
     # --- one frame --------------------------------------------------------------------------------
@@ -279,7 +277,7 @@ class FrontEnd:
         place, fit = found.reference, found.fit
         tracked = self._tracker.look(view, place, fit.T)
         depth, came_from, verdict = examine(view, tracked, place, None)
-        if not verdict.believed:  # the corners look too different from there; the features do not
+        if not verdict.believed:  # the corners look too different from there; the features may not
             if not sure_by_features(fit, place.median_depth, verdict.likeness):
                 return None
             tracked = replace(tracked, T_ref_cam=fit.T, fit=fit)
@@ -315,9 +313,8 @@ class FrontEnd:
     def order(self, view: View) -> Order:
         """The keyframe of a frame that was just settled; the front end goes on from it at once,
         with what it knows."""
-        reference, tracked, sigma_px = (
-            self._tracker.reference, self._tracked, self._tracker.judged_px,
-        )  # fmt: skip
+        reference, tracked = self._tracker.reference, self._tracked
+        sigma_px = self._tracker.judged_px
         if reference is None or tracked is None:
             order = first_order(view, self._motion.pose, self._corners, sigma_px)
         else:

@@ -21,6 +21,7 @@ from flow3r_ros.odometry.views import View
 from flow3r_ros.types import (
     Bool,
     Estimate,
+    Float32,
     Float64,
     PoseSource,
     ScaleState,
