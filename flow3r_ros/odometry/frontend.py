@@ -201,7 +201,8 @@ class FrontEnd:
         state = self._verifier.accept(verdict)
         self._motion = at_rest(pose, stamp) if fresh else self._motion.through(pose, stamp)
         self._tracker.learn(tracked)
-        earlier, self._tracked, self._seen = self._tracked, tracked, view
+        earlier, self._tracked = self._tracked, tracked
+        self._seen = view if state is TrackingState.TRACKING else None
         self._unseen_informative, self._unseen_s = 0, 0.0
         typical = reference.median_depth
         measured = (self._tracker.noise_px / self._tracker.sigma_px) ** 2
@@ -213,10 +214,9 @@ class FrontEnd:
         self._covariance = handed_on(self._covariance, self._place - before) + step + more
         if fresh:  # the keyframe knows where it is; only the pose before this one did not
             step = step + unseen(seconds, typical)
+        reason, self._remark = self._remark or self._verifier.reason, ""
         if self._trouble:
             state, reason, self._trouble = TrackingState.DEGRADED, self._trouble, ""
-        else:
-            reason, self._remark = self._remark or self._verifier.reason, ""
         wanted = state is TrackingState.TRACKING and self._wants_keyframe(
             tracked, reference, verdict.likeness
         )
@@ -238,7 +238,7 @@ class FrontEnd:
         goes on. The nearest places are the last frame and the keyframe being built."""
         self.wants_join = busy
         last = as_place(self._seen, reference, self._tracked, self._motion.pose)
-        if last is not None and self._verifier.state is TrackingState.TRACKING:
+        if last is not None:
             self._relocaliser.remember_latest(last)
         shows = informative(view.tracking)
         # corners that agree on another pose speak against a place that merely looks alike
