@@ -18,6 +18,9 @@ MAX_RETURN_PX = 1.0
 FOLLOW_WINDOW, FOLLOW_LEVELS = 21, 4
 """pixels of a patch's side and pyramid levels for following from frame to frame: a tenth of the
 picture's width is bridged"""
+ANOTHER_EXPOSURE = 25.0
+"""grey levels between the means of two pictures from which on their tones are matched, not gain and
+offset alone"""
 _FOLLOW_TERM = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.05)
 _TERM = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.02)
 
@@ -107,6 +110,15 @@ def _search(
     return np.asarray(moved, np.float32)[:, 0], found
 
 
+def _tones(ours: UInt8, theirs: UInt8) -> UInt8:
+    """Grey level `[256]` of another picture that as many of its pixels are below as of ours: what
+    a camera saturates, or a curve bends, gain and offset do not tell."""
+    below = [
+        np.cumsum(np.bincount(each.ravel(), minlength=256)) / each.size for each in (ours, theirs)
+    ]
+    return np.searchsorted(below[1], below[0] - 1e-9).clip(0, 255).astype(np.uint8)
+
+
 def like(template: UInt8, picture: UInt8) -> UInt8:
     """The template with the brightness and contrast of the picture: another exposure is no other
     place."""
@@ -117,4 +129,6 @@ def like(template: UInt8, picture: UInt8) -> UInt8:
     shift = float(mean_b[0, 0]) - gain * float(mean_a[0, 0])
     if abs(gain - 1.0) < 0.03 and abs(shift) < 2.0:
         return template
+    if abs(mean_b[0, 0] - mean_a[0, 0]) > ANOTHER_EXPOSURE:
+        return np.asarray(cv2.LUT(template, _tones(template[::4, ::4], picture[::4, ::4])))
     return np.asarray(cv2.convertScaleAbs(template, alpha=gain, beta=shift), np.uint8)
