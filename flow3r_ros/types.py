@@ -233,6 +233,8 @@ class Estimate:
     """covariance `[6, 6]` of `twist`; all zero: the twist is not known"""
     keyframes: int = 0
     """keyframes that are remembered"""
+    has_depth: bool = True
+    """whether the depth was asked for; all of it is NaN where it was not"""
 
     def points(self) -> Float32:
         """Back-project the depth through `camera`: float32 `[h, w, 3]`, optical frame, NaN where

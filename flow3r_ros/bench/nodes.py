@@ -69,7 +69,7 @@ class CannedEngine:
             scale_sigma=float("inf"),
         )
 
-    def step(self, frame: Frame) -> list[Estimate]:
+    def step(self, frame: Frame, depth: bool = True) -> list[Estimate]:
         """The canned estimate under the frame's stamp."""
         return [replace(self._estimate, frame_id=frame.id, stamp_ns=frame.stamp_ns)]
 

@@ -162,7 +162,8 @@ def splices(clip: Sequence[Frame], other: Sequence[Frame], seed: int = 0) -> lis
     for network in ("nan", "garbage", "yesterday"):
         name = f"network: {network}"
         made.append(replace(_splice(clip, name, may, before, during, after), network=network))
-    clean = _splice(clip, "clean", Expect.NOTHING, _shots(clip, 0, len(clip)), [], [])
+    whole, span = _shots(clip, 0, len(clip)), (len(clip), len(clip))
+    clean = _gathered("clean", Expect.NOTHING, list(clip), whole, span, None)
     wrong = _wrong_intrinsics(clean)
     return [clean, *made, *([wrong] if wrong else [])]
 

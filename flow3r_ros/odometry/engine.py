@@ -130,17 +130,18 @@ class Engine:
         have one."""
         return None if self._input.given is not None else self._input.assumed
 
-    def step(self, frame: Frame) -> list[Estimate]:
+    def step(self, frame: Frame, depth: bool = True) -> list[Estimate]:
         """Take the next frame; returns the estimates that are ready, oldest first (usually one, for
-        this frame).
+        this frame). `depth` is whether that of the frame is asked for: its completion takes a third
+        of the time, and nothing else depends on it.
 
         At the start of a stream without a camera frames wait until the focal length is settled
         (`odometry.focal`). Raises CameraError for impossible intrinsics; bad frames do not raise,
         they are counted in `drops`.
         """
-        return list(self.feed(frame))
+        return list(self.feed(frame, depth))
 
-    def feed(self, frame: Frame) -> Iterator[Estimate]:
+    def feed(self, frame: Frame, depth: bool = True) -> Iterator[Estimate]:
         """As `step`, one estimate at a time; must be used up before the next call."""
         self.frames_in += 1
         begun = perf_counter()
@@ -161,7 +162,7 @@ class Engine:
             if len(self._held) >= HELD:
                 yield from self._release()
         else:
-            yield self._advance(view, stages)
+            yield self._advance(view, stages, depth)
 
     def finish(self) -> list[Estimate]:
         """Estimates of frames still on their way, and the last keyframe taken in; the engine can go
@@ -237,7 +238,7 @@ class Engine:
         for view in held:
             yield self._advance(with_camera(view, camera, self.config.tracking.depth_width), {})
 
-    def _advance(self, view: View, stages: dict[str, float]) -> Estimate:
+    def _advance(self, view: View, stages: dict[str, float], with_depth: bool = True) -> Estimate:
         """One frame through the front end, and a keyframe to the back end where one is wanted."""
         again = self._previous is not None and same_picture(view.gray, self._previous.gray)
         if again and informative(view.tracking):  # two black pictures are no repetition
@@ -265,16 +266,17 @@ class Engine:
             if self._front.waits_for_first:
                 self._join(stages)
                 if self._front.waits_for_first:  # the back end failed: the next frame is asked
-                    return self._output.publish(settled.without_keyframe(FAILED), stages)
+                    failed = settled.without_keyframe(FAILED)
+                    return self._output.publish(failed, stages, with_depth)
                 settled = self._front.first(view)
-        elif self.config.engine.network == "every_frame" and settled.state.has_pose:
+        elif with_depth and self.config.engine.network == "every_frame" and settled.state.has_pose:
             depth, moving = self._back.look(view, settled.pose)
             settled = settled.with_depth(depth.every_second(), moving[::2, ::2])
         built, self._built = self._built, None
         if built is not None:
             stages |= built.stage_ms
             settled = settled.joined(built.seam, built.window)
-        return self._output.publish(settled, stages)
+        return self._output.publish(settled, stages, with_depth)
 
     def _join(self, stages: dict[str, float] | None = None) -> None:
         """Take in the keyframe that the back end has built; waits for it where it is not ready."""

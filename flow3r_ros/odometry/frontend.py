@@ -53,6 +53,7 @@ from flow3r_ros.odometry.verification import (
     informative,
     judge,
     recognised,
+    sure_by_features,
 )
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Float32, Float64, PoseSource, TrackingState
@@ -63,11 +64,9 @@ START_PARALLAX_PX = 4.0
 """pixels of parallax after which a segment's second keyframe is due: with one keyframe alone dense
 depth is a guess from one picture"""
 YOUNG = 5
-"""keyframes of a segment before the next one may wait for the one being built: so few measure
-little of the depth"""
+"""keyframes of a segment before one may wait for another: so few measure little of the depth"""
 GIVE_UP_AFTER = 20
-"""frames without a believed pose, while pictures show something, after which a new segment
-begins"""
+"""frames that show something without a believed pose, after which a new segment begins"""
 
 
 class FrontEnd:
@@ -93,8 +92,8 @@ class FrontEnd:
         self._covariance = np.zeros((6, 6))
 
     def begin_segment(self) -> None:
-        """Forget what is followed and remembered; the next frame is the first of a new world, at
-        the latest pose: `odom` never jumps, but where it is there nobody knows any more."""
+        """Forget what is followed and remembered; the next frame begins a new world at the latest
+        pose: `odom` never jumps, but where it is there nobody knows any more."""
         self._tracker.reset()
         self._verifier.reset()
         self._relocaliser.clear()
@@ -126,7 +125,7 @@ class FrontEnd:
 
     @property
     def waits_for_first(self) -> bool:
-        """Whether there is no keyframe to go on from before the first one is built."""
+        """Whether there is no keyframe to go on from yet."""
         return self._tracker.reference is None
 
     # --- one frame --------------------------------------------------------------------------------
@@ -202,7 +201,8 @@ class FrontEnd:
         state = self._verifier.accept(verdict)
         self._motion = at_rest(pose, stamp) if fresh else self._motion.through(pose, stamp)
         self._tracker.learn(tracked)
-        earlier, self._tracked, self._seen = self._tracked, tracked, view
+        earlier, self._tracked = self._tracked, tracked
+        self._seen = view if state is TrackingState.TRACKING else None
         self._unseen_informative, self._unseen_s = 0, 0.0
         typical = reference.median_depth
         measured = (self._tracker.noise_px / self._tracker.sigma_px) ** 2
@@ -214,10 +214,9 @@ class FrontEnd:
         self._covariance = handed_on(self._covariance, self._place - before) + step + more
         if fresh:  # the keyframe knows where it is; only the pose before this one did not
             step = step + unseen(seconds, typical)
+        reason, self._remark = self._remark or self._verifier.reason, ""
         if self._trouble:
             state, reason, self._trouble = TrackingState.DEGRADED, self._trouble, ""
-        else:
-            reason, self._remark = self._remark or self._verifier.reason, ""
         wanted = state is TrackingState.TRACKING and self._wants_keyframe(
             tracked, reference, verdict.likeness
         )
@@ -239,7 +238,7 @@ class FrontEnd:
         goes on. The nearest places are the last frame and the keyframe being built."""
         self.wants_join = busy
         last = as_place(self._seen, reference, self._tracked, self._motion.pose)
-        if last is not None and self._verifier.state is TrackingState.TRACKING:
+        if last is not None:
             self._relocaliser.remember_latest(last)
         shows = informative(view.tracking)
         # corners that agree on another pose speak against a place that merely looks alike
@@ -278,7 +277,9 @@ class FrontEnd:
         place, fit = found.reference, found.fit
         tracked = self._tracker.look(view, place, fit.T)
         depth, came_from, verdict = examine(view, tracked, place, None)
-        if not verdict.believed:  # the corners look too different from there; the features do not
+        if not verdict.believed:  # the corners look too different from there; the features may not
+            if not sure_by_features(fit, place.median_depth, verdict.likeness):
+                return None
             tracked = replace(tracked, T_ref_cam=fit.T, fit=fit)
             depth, came_from = place.seen_from(view, fit.T)
             verdict = replace(verdict, believed=True, reason="")
@@ -312,9 +313,8 @@ class FrontEnd:
     def order(self, view: View) -> Order:
         """The keyframe of a frame that was just settled; the front end goes on from it at once,
         with what it knows."""
-        reference, tracked, sigma_px = (
-            self._tracker.reference, self._tracked, self._tracker.judged_px,
-        )  # fmt: skip
+        reference, tracked = self._tracker.reference, self._tracked
+        sigma_px = self._tracker.judged_px
         if reference is None or tracked is None:
             order = first_order(view, self._motion.pose, self._corners, sigma_px)
         else:

@@ -21,6 +21,7 @@ from flow3r_ros.odometry.views import View
 from flow3r_ros.types import (
     Bool,
     Estimate,
+    Float32,
     Float64,
     PoseSource,
     ScaleState,
@@ -110,22 +111,19 @@ class Output:
         self._depth.reset()
         self.scale.restart_span(stamp_ns)
 
-    def publish(self, settled: Settled, stage_ms: dict[str, float]) -> Estimate:
-        """Estimate of one settled frame; keyframes feed the map."""
-        view, pose = settled.view, settled.pose if settled.state.has_pose else None
+    def publish(self, settled: Settled, stage_ms: dict[str, float], with_depth: bool) -> Estimate:
+        """Estimate of one settled frame; keyframes feed the map, and have their depth even where
+        nobody asked for it."""
+        view = settled.view
         settling = perf_counter()
-        settled_depth = self._depth.settle(view, pose, settled.depth, settled.moving)
-        settled_depth = view.seen(settled_depth)
+        with_depth = with_depth or settled.keyframe
+        depth, confidence = self._depth_of(settled) if with_depth else _no_depth(view)
+        if with_depth:
+            stage_ms = {**stage_ms, "frame depth": 1e3 * (perf_counter() - settling)}
         height, width = view.gray.shape
         moving = settled.moving.repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
-        depth, confidence = settled_depth.depth(), settled_depth.confidence()
-        if settled.state not in (TrackingState.TRACKING, TrackingState.INITIALIZING):
-            confidence = confidence * np.float32(UNVERIFIED_CONFIDENCE)
-        stage_ms = {**stage_ms, "frame depth": 1e3 * (perf_counter() - settling)}
-        known = np.isfinite(depth)
-        typical = float(np.median(depth[known][::7])) if known.any() else 1.0
         if settled.state.has_pose:
-            self.scale.observe_pose(view.frame.stamp_ns, settled.pose, typical)
+            self.scale.observe_pose(view.frame.stamp_ns, settled.pose, _typical(settled.depth))
         if settled.keyframe:
             self.scale.keyframe_added()
             self.scale.observe_ground(depth, view.camera)
@@ -160,11 +158,21 @@ class Output:
             twist=velocity * np.array([factor] * 3 + [1.0] * 3),
             twist_covariance=(turn.T @ settled.step @ turn) * units * per_second,
             keyframes=settled.keyframes,
+            has_depth=with_depth,
         )
         estimate = self._count(estimate)
         if settled.keyframe and settled.state is TrackingState.TRACKING:
             self._feed_map(estimate)
         return estimate
+
+    def _depth_of(self, settled: Settled) -> tuple[Float32, Float32]:
+        """Depth in odometry units and confidence of a frame, `[h, w]` each."""
+        view, pose = settled.view, settled.pose if settled.state.has_pose else None
+        map_ = view.seen(self._depth.settle(view, pose, settled.depth, settled.moving))
+        confidence = map_.confidence()
+        if settled.state not in (TrackingState.TRACKING, TrackingState.INITIALIZING):
+            confidence = confidence * np.float32(UNVERIFIED_CONFIDENCE)
+        return map_.depth(), confidence
 
     def repeat(
         self, view: View, state: TrackingState, reason: str, unseen: Float64
@@ -211,3 +219,14 @@ class Output:
         self.tracking_states[estimate.tracking_state.value] += 1
         self.pose_sources[estimate.pose_source.value] += 1
         return self._last
+
+
+def _no_depth(view: View) -> tuple[Float32, Float32]:
+    shape = view.gray.shape
+    return np.full(shape, _NAN), np.zeros(shape, np.float32)
+
+
+def _typical(depth: DepthMap) -> float:
+    """Median depth, odometry units; 1 where none is known."""
+    known = depth.inverse[np.isfinite(depth.inverse) & (depth.inverse > 0)]
+    return 1.0 / float(np.median(known[::7])) if len(known) else 1.0

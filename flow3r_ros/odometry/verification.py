@@ -16,10 +16,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from flow3r_ros.geometry.camera_pose import PoseFit
 from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.flow import sample
 from flow3r_ros.geometry.lie import invert, rotation_angle
 from flow3r_ros.odometry.corners import Reference, Tracked
+from flow3r_ros.odometry.uncertainty import of_information
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Bool, Float32, Float64, TrackingState, UInt8
 
@@ -46,6 +48,11 @@ EXPLAINED, FEW, EXPLAINED_BY_FEW = 0.6, 12, 0.75
 of the held-back ones speak: half of them can agree on a wrong one, since depths are hardly known.
 Chosen on nerf_fox_50, whose two wrong places, off by 46 and 18 degrees, explain .52 and .70 with 8
 and 9 witnesses, and on the returns of KITTI after a fault"""
+OPEN_SHIFT, OPEN_TURN = 0.01, np.radians(0.5)
+"""1-sigma of a place that its features leave open, median depths and rad, below which the picture
+need not look alike there. Where a highway (carnd_highway) or a street (camvid_0016E5_15hz) was
+taken for another piece of it, .018 to .08 were open and the likeness was .24 or less; right places
+have one or the other"""
 MIN_PIXELS = 200
 """textured pixels that must be seen by both for a comparison of pictures"""
 MIN_DETAIL = 1.2
@@ -168,6 +175,14 @@ def recognised(judged: Float64, explained: float) -> bool:
     it, `judged` `[M]` in sigmas, and the share of the others that it explains."""
     few = int(np.count_nonzero(judged < WITHIN)) < FEW
     return confirmed(judged) and explained >= (EXPLAINED_BY_FEW if few else EXPLAINED)
+
+
+def sure_by_features(fit: PoseFit, median_depth: float, likeness: float) -> bool:
+    """Whether a pose that features gave and the corners do not confirm is believed: it is settled
+    by them, or the picture looks as much like the keyframe there as after a jump."""
+    variance = np.diag(of_information(fit.information))
+    shift, turn = np.sqrt(variance[:3].sum()) / median_depth, np.sqrt(variance[3:].sum())
+    return bool(likeness >= JUMP_LIKENESS or (shift < OPEN_SHIFT and turn < OPEN_TURN))
 
 
 def informative(gray: UInt8) -> bool:

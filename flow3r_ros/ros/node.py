@@ -165,8 +165,9 @@ class Flow3rNode(LifecycleNode):  # type: ignore[misc]
                 self._publishers_out.flow_wanted, self._publishers_out.deliver_flow
             )
         self._worker = Worker(
-            self._loaded.engine, self._publishers_out.deliver, self._complain, self._most_images
-        )
+            self._loaded.engine, self._publishers_out.deliver, self._complain, self._most_images,
+            self._publishers_out.depth_wanted,
+        )  # fmt: skip
         settings = self.config.node
         self._framing = Framing(
             settings,

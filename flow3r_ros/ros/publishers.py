@@ -30,6 +30,8 @@ from flow3r_ros.wire.outputs import TOPICS, Outputs, RunStatus
 LIGHT = frozenset({"~/odometry", "~/pose", "~/status", "~/path", "/tf"})
 APART = frozenset({"~/map", "~/flow"})
 """not of one estimate"""
+DEPTH = frozenset({"~/depth/image", "~/confidence", "~/points", "~/obstacles"})
+"""made of a frame's depth"""
 WAITING = 64
 """outcomes kept for the publishing thread; beyond that the oldest give way"""
 MapPoints = tuple[Float32, UInt8, Float32]
@@ -90,6 +92,10 @@ class Publishers:
     def flow_wanted(self) -> bool:
         """Whether anybody listens to the flow."""
         return bool(self._publishers["~/flow"].get_subscription_count())
+
+    def depth_wanted(self) -> bool:
+        """Whether anybody listens to a topic that is made of depth."""
+        return any(self._publishers[topic].get_subscription_count() for topic in DEPTH)
 
     def restart(self) -> None:
         """Forget path and last pose; queued in order with the outcomes."""
@@ -180,6 +186,7 @@ class Publishers:
             for topic, publisher in self._publishers.items()
             if (newest or topic in LIGHT)
             and topic not in APART
+            and (outcome.estimate.has_depth or topic not in DEPTH)
             and publisher.get_subscription_count()
         }
         why = why_no_obstacles(outcome.estimate, self._config.node.base_frame)

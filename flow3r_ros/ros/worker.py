@@ -36,8 +36,8 @@ class Odometer(Protocol):
         """Segments of the trajectory so far."""
         ...
 
-    def step(self, frame: Frame) -> list[Estimate]:
-        """Take one frame, return what became known."""
+    def step(self, frame: Frame, depth: bool = True) -> list[Estimate]:
+        """Take one frame, with its depth or without; return what became known."""
         ...
 
     def reset(self) -> None:
@@ -89,6 +89,7 @@ class Worker:
             reason before the first outcome of a new segment.
         most: images a second to estimate at most, 0: all that the engine can take; asked at every
             image.
+        depth: whether anybody wants depth; asked at every image.
     """
 
     def __init__(
@@ -97,11 +98,13 @@ class Worker:
         deliver: Callable[[Outcome], None],
         complain: Callable[[str, str], None],
         most: Callable[[], float] = lambda: 0.0,
+        depth: Callable[[], bool] = lambda: True,
     ) -> None:
         self._engine = engine
         self._deliver = deliver
         self._complain = complain
         self._pace = Pace(most)
+        self._depth = depth
         self._wake = threading.Condition()
         self._waiting: deque[_Image] = deque()
         self._taken_at = -math.inf
@@ -208,7 +211,7 @@ class Worker:
         try:
             frame = image.decode(image.frame_id)
             self._remember(image)
-            estimates = self._engine.step(frame)
+            estimates = self._engine.step(frame, self._depth())
         except FrameError as error:
             self._count_drop(error.reason, str(error), image.epoch)
             return

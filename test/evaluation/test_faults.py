@@ -95,6 +95,12 @@ def test_every_fault_of_the_issue_is_there(cases: dict[str, Splice], clip: list[
     assert np.var(cases["3 blurred frames"].frames[32].rgb) < 0.5 * np.var(clip[32].rgb)
 
 
+def test_the_control_keeps_its_stamps_so_that_truth_is_found_at_any_pace(clip: list[Frame]) -> None:
+    uneven = [replace(f, stamp_ns=f.stamp_ns + 10**8 * (f.id // 3)) for f in clip]
+    control = splices(uneven, clip)[0]
+    assert [f.stamp_ns for f in control.frames] == [f.stamp_ns for f in uneven]
+
+
 def test_without_intrinsics_none_are_wrong_and_short_clips_are_refused(clip: list[Frame]) -> None:
     bare = [replace(frame, camera=None) for frame in clip]
     assert all(case.expect is not Expect.SAID for case in splices(bare, clip))

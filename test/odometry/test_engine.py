@@ -68,6 +68,19 @@ def test_step_feed_and_a_slow_network_give_the_same_bytes(name: str) -> None:
         assert any(e.pose_source is PoseSource.RELOCALISED for e in quick)
 
 
+def test_poses_do_not_depend_on_who_asks_for_depth() -> None:
+    frames = frames_of(WALK)
+    asked, _ = stepped(Network(WALK), frames)
+    with Engine(Network(WALK), settings()) as engine:
+        unasked = [e for frame in frames for e in engine.step(frame, depth=frame.id >= 30)]
+    assert [e.has_depth for e in unasked] == [e.keyframe or e.frame_id >= 30 for e in unasked]
+    for one, other in zip(asked, unasked, strict=True):
+        assert one.T_odom_cam.tobytes() == other.T_odom_cam.tobytes()
+        assert one.covariance.tobytes() == other.covariance.tobytes()
+    last, same = asked[-1].depth, unasked[-1].depth
+    np.testing.assert_allclose(last, same, rtol=0.02, err_msg="steadied over fewer frames")
+
+
 def test_a_walk_is_tracked_where_it_goes() -> None:
     estimates, engine = stepped(Network(WALK), frames_of(WALK))
     assert [e.frame_id for e in estimates] == WALK

@@ -7,7 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from flow3r_ros.odometry.patches import find_patches, follow_patches, like, plane_homography
+from flow3r_ros.odometry.patches import (
+    SATURATED,
+    find_patches,
+    follow_patches,
+    like,
+    plane_homography,
+)
 from test.odometry.plane import CAMERA, relative, seen_at
 
 HOMOGRAPHY = np.array([[1.02, 0.03, 6.3], [-0.025, 0.99, -3.4], [1e-5, -2e-5, 1.0]])
@@ -88,3 +94,11 @@ def test_a_template_takes_the_exposure_of_the_picture() -> None:
     dark = cv2.convertScaleAbs(gray, alpha=0.5)
     assert abs(like(gray, dark).mean() - dark.mean()) < 1.0
     assert like(gray, gray) is gray
+
+
+def test_a_template_takes_on_the_tones_of_a_picture_that_saturates() -> None:
+    seen = seen_at(3).tracking
+    brighter = cv2.convertScaleAbs(seen, alpha=2.5)
+    assert np.mean(brighter == 255) > np.mean(seen == 255) + SATURATED
+    error = np.abs(like(seen, brighter).astype(int) - brighter)
+    assert np.percentile(error, 95) <= 3

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from flow3r_ros.geometry.camera_pose import PoseFit
 from flow3r_ros.geometry.lie import se3_exp
 from flow3r_ros.odometry.input import same_picture
 from flow3r_ros.odometry.tracking import Tracker
@@ -17,6 +18,7 @@ from flow3r_ros.odometry.verification import (
     judge,
     picture_likeness,
     recognised,
+    sure_by_features,
 )
 from flow3r_ros.odometry.views import View
 from flow3r_ros.types import Float64, TrackingState, UInt8
@@ -138,6 +140,24 @@ def test_a_repeated_picture_is_the_same_one_and_the_next_is_not() -> None:
     assert same_picture(gray, noisy)
     assert not same_picture(gray, seen_at(2).gray)
     assert not same_picture(gray, gray[::2])
+
+
+@pytest.mark.parametrize(
+    ("shift", "turn", "likeness", "believed"),
+    [
+        (0.002, 0.002, np.nan, True),  # settled: the picture may have changed
+        (0.05, 0.002, np.nan, False),
+        (0.002, 0.05, 0.2, False),
+        (0.05, 0.05, 0.6, True),  # open, but the picture looks alike
+    ],
+)
+def test_features_alone_must_settle_the_pose_or_the_picture_look_alike(
+    shift: float, turn: float, likeness: float, believed: bool
+) -> None:
+    depth = 5.0
+    sigma = np.array([depth * shift] * 3 + [turn] * 3) / np.sqrt(3)
+    fit = PoseFit(np.eye(4), np.diag(1 / sigma**2), np.zeros((20, 2)), 1.0)
+    assert sure_by_features(fit, depth, likeness) is believed
 
 
 def test_a_recognised_place_needs_witnesses() -> None:

@@ -65,7 +65,7 @@ class GatedEngine:
         self.resets = 0
         self.segments = [Segment(0, 0, "start")]
 
-    def step(self, frame: Frame) -> list[Estimate]:
+    def step(self, frame: Frame, depth: bool = True) -> list[Estimate]:
         assert self.busy.acquire(blocking=False)
         try:
             self.entered.set()
@@ -82,7 +82,7 @@ class GatedEngine:
                     *self.segments[:1],
                     Segment(frame.id, frame.id, "time jumped back"),
                 ]
-            return [replace(estimate_of(frame), segment=segment)]
+            return [replace(estimate_of(frame), segment=segment, has_depth=depth)]
         finally:
             self.busy.release()
 
@@ -94,13 +94,18 @@ class GatedEngine:
 
 
 class Session:
-    def __init__(self, most: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(
+        self,
+        most: Callable[[], float] = lambda: 0.0,
+        depth: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.engine = GatedEngine()
         self.outcomes: list[Outcome] = []
         self.complaints: list[str] = []
         self.worker = Worker(
-            self.engine, self.outcomes.append, lambda key, text: self.complaints.append(key), most
-        )
+            self.engine, self.outcomes.append, lambda key, text: self.complaints.append(key), most,
+            depth,
+        )  # fmt: skip
 
     def put(self, stamp: int) -> None:
         self.worker.put(lambda id_: Frame(id_, stamp, PIXELS), time.monotonic())
@@ -197,6 +202,15 @@ def test_who_wants_fewer_images_gets_the_newest_of_them(make_session):
     assert time.monotonic() - begun > 0.3
     assert [outcome.estimate.stamp_ns for outcome in session.outcomes] == [100, 105]
     assert session.worker.tally().drops == {"idle": 4}
+
+
+def test_depth_is_asked_for_while_somebody_wants_it(make_session):
+    wanted = iter((False, True, False))
+    session = make_session(depth=lambda: next(wanted))
+    for stamp in (100, 101, 102):
+        session.put(stamp)
+        session.settle()
+    assert [outcome.estimate.has_depth for outcome in session.outcomes] == [False, True, False]
 
 
 def test_every_reason_is_counted(make_session):
