@@ -25,6 +25,8 @@ from test.ros.harness import (
         ("node.map_period:=0.0", "node.map_period"),
         ("scale.factor:=2", "write 2.0"),
         ("node.odom_frame:=''", "at least 1 character"),
+        ("obstacles.min_height:=3.0", "obstacles.min_height (3.0) must be less than obstacles.max"),
+        ("node.base_frame:=odom", "node.odom_frame and node.base_frame are both 'odom'"),
         ("autostart:=7", "'autostart' to '7'"),
         ("use_sim_time:=perhaps", "'use_sim_time' to 'perhaps'"),
     ],
