@@ -97,6 +97,12 @@ def test_parameters_from_yaml_and_at_run_time(tmp_path):
         client.wait(
             lambda: client.play(1, period=0.1) and _kept(client) == 0, 15.0, "an empty cloud"
         )
+        assert _set(client, "node.tf_predict", double_value=0.1) == (True, "")
+        client.wait(
+            lambda: client.play(1, period=0.1) and "carried 0.1 s ahead" in process.output(),
+            15.0,
+            "a word about an edge that is a prediction",
+        )
         refused, reason = _set(client, "depth.min_confidence", double_value=1.5)
         assert not refused
         assert reason
