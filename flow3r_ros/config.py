@@ -11,22 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from flow3r_ros.errors import ConfigError
 from flow3r_ros.mappings import first_fault, read_mapping, set_dotted, unwrap_ros
+from flow3r_ros.setting_checks import contradiction, zero_or_from
 
 RUNTIME: dict[str, Any] = {"runtime": True}
-
-
-def _zero_or_from(least: int) -> AfterValidator:
-    def check(value: int) -> int:
-        if 0 < value < least:
-            raise ValueError(f"must be 0 (the model's own) or at least {least}")
-        return value
-
-    return AfterValidator(check)
 
 
 class Settings(BaseModel):
@@ -65,7 +57,7 @@ class EngineSettings(Settings):
         description="how often the network is asked: keyframes for a CPU; every_frame where a GPU "
         "answers within the time of a frame, for denser depth",
     )
-    window: Annotated[int, _zero_or_from(2)] = Field(
+    window: Annotated[int, zero_or_from(2)] = Field(
         0,
         ge=0,
         le=64,
@@ -98,7 +90,7 @@ class TrackingSettings(Settings):
         True,
         description="let a sensor_msgs/Imu whose frame /tf_static knows help with turns and level",
     )
-    depth_width: Annotated[int, _zero_or_from(112)] = Field(
+    depth_width: Annotated[int, zero_or_from(112)] = Field(
         0,
         ge=0,
         le=1280,
@@ -311,6 +303,12 @@ class Config(Settings):
     slam: SlamSettings = SlamSettings()
     node: NodeSettings = NodeSettings()
     obstacles: ObstacleSettings = ObstacleSettings()
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Config:
+        if fault := contradiction(self):
+            raise ValueError(fault)
+        return self
 
 
 def load_config(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Config:

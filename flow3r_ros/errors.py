@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
-from importlib.metadata import PackageNotFoundError, requires
 
 
 def printable(text: object) -> str:
@@ -44,14 +43,11 @@ def install_extra(extra: str) -> str:
     """The command that brings the packages of an optional extra of ours. It names them one by one,
     so it works in a checkout, beside a wheel and in a colcon workspace: our own name is on no
     index."""
-    try:
-        wanted = [
-            requirement.partition(";")[0].strip()
-            for requirement in requires("flow3r_ros") or ()
-            if f'extra == "{extra}"' in requirement
-        ]
-    except PackageNotFoundError:
-        wanted = []
+    wanted = [
+        requirement.partition(";")[0].strip()
+        for requirement in _requirements()
+        if f'extra == "{extra}"' in requirement
+    ]
     return (
         f"pip install {shlex.join(wanted)}" if wanted else f"pip install '.[{extra}]' in a checkout"
     )
@@ -61,16 +57,22 @@ def install_module(module: str) -> str:
     """The command that brings a module that is missing: with it the rest of the extra it is of."""
     names = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}
     package = names.get(module, module)
-    try:
-        known = requires("flow3r_ros") or ()
-    except PackageNotFoundError:
-        known = ()
-    for requirement in known:
+    for requirement in _requirements():
         if re.match(r"[\w.-]+", requirement)[0] == package:  # type: ignore[index]
             extra = re.search(r'extra == "(\w+)"', requirement)
             if extra is None or extra[1] != "dev":
                 return install_extra(extra[1]) if extra else f"pip install {package}"
     return f"pip install {package}"
+
+
+def _requirements() -> list[str]:
+    """What our package needs, as pip knows it; nothing where we are not installed."""
+    from importlib.metadata import PackageNotFoundError, requires  # as slow as the rest of a start
+
+    try:
+        return requires("flow3r_ros") or []
+    except PackageNotFoundError:
+        return []
 
 
 class Flow3rError(Exception):

@@ -83,7 +83,8 @@ def first_fault(error: ValidationError) -> str:
     given = first["input"]
     plain = isinstance(given, (bool, int, float, str)) and first["type"] != "extra_forbidden"
     got = repr(given if not isinstance(given, str) else given[:80]) if plain else ""
-    return f"{key}: " * bool(key) + first["msg"] + f", got {got[:100]}" * plain
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{key}: " * bool(key) + said + f", got {got[:100]}" * plain
 
 
 def unwrap_ros(tree: dict[str, Any]) -> dict[str, Any]:

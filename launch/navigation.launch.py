@@ -23,7 +23,11 @@ ARGUMENTS = {
     "costmap": ("true", "start nav2_costmap_2d and its lifecycle manager"),
     "sensor_frame": ("camera_optical_frame", "frame of the camera, where the costmap's rays begin"),
 }
-NEEDED = {"robot_localization": "ekf", "nav2_costmap_2d": "costmap"}
+NEEDED = {
+    "robot_localization": "ekf",
+    "nav2_costmap_2d": "costmap",
+    "nav2_lifecycle_manager": "costmap",
+}
 """package -> the argument that wants it"""
 
 
@@ -87,6 +91,7 @@ def _nodes(context: LaunchContext) -> list:
                 name="lifecycle_manager_costmap",
                 parameters=[_recipe("nav2_costmap.yaml"), time],
                 output="screen",
+                on_exit=launching.on_exit("lifecycle_manager", "shutdown"),
             ),
         ]
     return nodes

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "flow3r_ros"
 
 ARROWS = """\
-types errors config mappings paths storage <- every room
+types errors config setting_checks mappings paths storage <- every room
 geometry <- network odometry wire slam bags datasets report offline evaluation training ros
 odometry <- slam report offline evaluation ros
 slam <- offline evaluation ros
@@ -48,7 +48,7 @@ ONLY_IN: dict[str, set[str]] = {
 }
 """third-party packages that belong to some rooms alone (bench, cli and library see everything)"""
 FREE = {"bench", "cli", "library"}
-EVERYWHERE = {"types", "errors", "config", "mappings", "paths", "storage"}
+EVERYWHERE = {"types", "errors", "config", "setting_checks", "mappings", "paths", "storage"}
 LIGHT = ("geometry", "odometry", "wire", "bags", "datasets", "offline", "report", "evaluation")
 """rooms that import without torch and ROS"""
 

@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from flow3r_ros.errors import ConfigError, Flow3rError
@@ -56,6 +55,8 @@ def example_consumer(arguments: Sequence[str] | None = None) -> int:
 
 def check_packages() -> None:
     """Raise ConfigError where a Python package is missing, or older than `LEAST`."""
+    from importlib.metadata import PackageNotFoundError, version  # slow; signals are heard by now
+
     for name, least in LEAST.items():
         try:
             found = version(name)

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from flow3r_ros.config import Config, is_runtime, walk
+from flow3r_ros.setting_checks import AT_MOST, BELOW
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,6 +34,12 @@ def allowed(field: FieldInfo) -> str:
     return ", ".join(bounds + patterns)
 
 
+def orders() -> str:
+    """Which settings lie in which order, in words."""
+    less = [f"`{low}` is less than `{high}`" for low, high in BELOW]
+    return ", ".join(less + [f"`{low}` is at most `{high}`" for low, high in AT_MOST])
+
+
 def render_markdown() -> str:
     """The table of docs/parameters.md."""
     lines = [
@@ -44,6 +51,9 @@ def render_markdown() -> str:
         "FILE` of every command reads.",
         "Parameters marked *live* may change while the node runs, the others until it is "
         "configured.",
+        "",
+        f"Settings that contradict each other are refused with both names and the cure, at the "
+        f"start and when they are set: {orders()}; frames of tf have different names.",
     ]
     last = ""
     for group, name, field in walk():

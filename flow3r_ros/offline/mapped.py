@@ -20,7 +20,7 @@ from flow3r_ros.report.record import RunRecord
 from flow3r_ros.slam.disk import write_map
 from flow3r_ros.slam.frames import FrameTrack
 from flow3r_ros.slam.loops import Loop
-from flow3r_ros.slam.mapper import Mapper, wants_map
+from flow3r_ros.slam.mapper import Mapper
 from flow3r_ros.slam.picture_matches import require_pycolmap
 from flow3r_ros.slam.pictures import FramePictures, RefineView
 from flow3r_ros.slam.refine import NOTHING, Refined, refine
@@ -217,7 +217,7 @@ def _in_words(result: Refined, views: int) -> dict[str, Any]:
 def map_of_run(settings: SlamSettings, refine: bool, quiet: bool) -> Iterator[MapOfRun | None]:
     """The map of a run, where the settings or `refine` want one; asks for what it needs before the
     run. Raises ConfigError where that is not installed."""
-    if not (wants_map(settings) or refine):
+    if not (settings.enabled or refine):
         yield None
         return
     if refine:

@@ -9,7 +9,7 @@ from flow3r_ros.config import Config
 from flow3r_ros.odometry.engine import Engine
 from flow3r_ros.ros.flow_tap import FlowTap
 from flow3r_ros.ros.worker import Outcome, Tally
-from flow3r_ros.slam.mapper import Mapper, wants_map
+from flow3r_ros.slam.mapper import Mapper
 from flow3r_ros.types import Predictor
 from flow3r_ros.wire.outputs import RunStatus
 
@@ -79,7 +79,7 @@ class MappedEngine(Engine):
 
 def engine_of(predictor: Predictor, config: Config) -> tuple[Engine, Mapper | None]:
     """The engine of a node, and the mapper of its keyframes where the settings want a map."""
-    if not wants_map(config.slam):
+    if not config.slam.enabled:
         return Engine(predictor, config), None
     engine = MappedEngine(predictor, config)
     return engine, engine.mapper

@@ -24,7 +24,7 @@ from rclpy.parameter import Parameter
 
 from flow3r_ros.config import Config, is_runtime, walk
 from flow3r_ros.errors import ConfigError
-from flow3r_ros.mappings import first_fault
+from flow3r_ros.mappings import first_fault, set_dotted
 
 LARGEST_INTEGER = 2**63 - 1
 OURS_BESIDE_THE_TREE = ("autostart", "use_sim_time", "start_type_description_service")
@@ -70,8 +70,9 @@ def unknown_overrides(node: Node) -> list[str]:
 def apply_changes(
     config: Config, parameters: list[Parameter], unconfigured: bool
 ) -> SetParametersResult:
-    """Try the changes on a copy and, when every one is valid, make them in `config`; otherwise
-    refuse with the reason, for instance that a setting is fixed once the node is configured."""
+    """Try the changes on a copy and, when each is valid and none contradicts another setting, make
+    them in `config`; otherwise refuse with the reason, for instance that a setting is fixed once
+    the node is configured."""
     changes = [parameter for parameter in parameters if _is_setting(parameter.name)]
     fixed = {f"{group}.{name}" for group, name, field in walk() if not is_runtime(field)}
     for parameter in changes:
@@ -81,19 +82,17 @@ def apply_changes(
                 "(ros2 lifecycle set NODE deactivate, then cleanup)"
             )
             return SetParametersResult(successful=False, reason=reason)
-    trial = config.model_copy(deep=True)
+    tree = config.model_dump()
+    for parameter in changes:
+        set_dotted(tree, parameter.name, parameter.value)
     try:
-        _assign(trial, changes)
+        changed = Config.model_validate(tree)
     except ValidationError as error:
         return SetParametersResult(successful=False, reason=first_fault(error))
-    _assign(config, changes)
-    return SetParametersResult(successful=True)
-
-
-def _assign(config: Config, parameters: list[Parameter]) -> None:
-    for parameter in parameters:
+    for parameter in changes:
         group, name = parameter.name.split(".")
-        setattr(getattr(config, group), name, parameter.value)
+        setattr(getattr(config, group), name, getattr(getattr(changed, group), name))
+    return SetParametersResult(successful=True)
 
 
 def _is_setting(dotted: str) -> bool:

@@ -46,8 +46,7 @@ def main(
     line on stderr says why).
 
     The executor spins in a thread of its own, so that this one always hears signals, also while a
-    model is loading. While DDS comes up nothing of Python runs, and twice it did not for minutes
-    (nodes had been killed before): until then SIGTERM does what it does by itself.
+    model is loading. Until DDS is up, `_bound_the_start` bounds what a signal waits for.
     """
     stop, failed = threading.Event(), threading.Event()
 
@@ -55,8 +54,7 @@ def main(
         _on_signals(signal.SIG_IGN)  # the end is bounded, and a second Ctrl-C must not cut it short
         stop.set()
 
-    _on_signals(hear)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _bound_the_start()
     _bound_malloc_arenas()
     use_large_messages()
     try:
@@ -71,7 +69,9 @@ def main(
             rclpy.shutdown(uninstall_handlers=False)
         _on_signals(signal.SIG_IGN)
         return 1
-    signal.signal(signal.SIGTERM, hear)
+    _on_signals(hear)
+    if signal.alarm(0):
+        stop.set()
     library_log = logging.getLogger("flow3r_ros")
     library_log.addHandler(ToRosLog(node.say))
     library_log.propagate = False
@@ -104,6 +104,22 @@ def _in_one_line(error: Exception) -> str:
 def _on_signals(handler: Callable[..., None] | signal.Handlers) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handler)
+
+
+def _bound_the_start() -> None:
+    """Let a signal end the process though DDS does not come up: while rclpy waits for it no Python
+    runs, no handler either, and twice it waited for minutes (nodes had been killed before).
+
+    SIGTERM does what it does by itself. SIGINT calls alarm(2) of the C library, which takes the
+    signal's number for seconds: two seconds later SIGALRM ends the process, unless DDS is up by
+    then and `main` calls it off and ends as always.
+    """
+    library = ctypes.CDLL(None)
+    library.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    library.signal.restype = ctypes.c_void_p
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    library.signal(signal.SIGINT, ctypes.cast(library.alarm, ctypes.c_void_p))
 
 
 def _bound_malloc_arenas() -> None:

@@ -189,6 +189,13 @@ class Publishers:
             and (outcome.estimate.has_depth or topic not in DEPTH)
             and publisher.get_subscription_count()
         }
+        ahead = self._config.node.tf_predict
+        if ahead:
+            self._say(
+                f"tf_predict {ahead:g}",
+                f"the tf edge is carried {ahead:g} s ahead by the measured velocity "
+                "(node.tf_predict)",
+            )
         why = why_no_obstacles(outcome.estimate, self._config.node.base_frame)
         if "~/obstacles" in wanted and why:
             self._say("obstacles", f"~/obstacles is not published: {why}")
@@ -216,12 +223,6 @@ class Publishers:
                     "/tf_static: nothing is published until then",
                 )
                 return None
-        if settings.tf_predict:
-            self._say(
-                "tf_predict",
-                f"the tf edge is carried {settings.tf_predict:g} s ahead by the measured velocity "
-                "(node.tf_predict)",
-            )
         self._outputs = Outputs(
             make, settings, self._worth_showing, extrinsics, self._config.obstacles
         )

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from flow3r_ros.config import SlamSettings
-from flow3r_ros.errors import ConfigError, InputError
+from flow3r_ros.errors import InputError
 from flow3r_ros.geometry.lie import rigid, sim3_parts
 from flow3r_ros.odometry.finished import Finished
 from flow3r_ros.slam.disk import load_map
@@ -44,16 +44,6 @@ KEPT = (
     "_changed_ns", "busy_s",
 )  # fmt: skip
 """what a run that is gone on with needs to know again"""
-
-
-def wants_map(settings: SlamSettings) -> bool:
-    """Whether the settings of `slam` want a map. Raises ConfigError where they contradict each
-    other."""
-    if settings.map and not settings.enabled:
-        raise ConfigError("slam.map is set, slam.enabled is not", "set slam.enabled: true")
-    if settings.mode == "localisation" and not settings.map:
-        raise ConfigError("slam.mode is localisation without a map", "name one in slam.map")
-    return settings.enabled
 
 
 @dataclass(frozen=True)

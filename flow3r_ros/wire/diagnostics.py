@@ -18,6 +18,12 @@ TYPE = "diagnostic_msgs/msg/DiagnosticArray"
 PERIOD_NS = 1_000_000_000
 """time between two messages: of the clock in the node, of the stamps in a replay"""
 _OK, _WARN, _ERROR = 0, 1, 2
+FOR_A_FILTER = {
+    ScaleState.RELATIVE: ", scale relative: no metres, a filter may fuse rates of turn alone",
+    ScaleState.ANCHORED: ", scale anchored: metres as far as scale.factor is right",
+    ScaleState.METRIC: "",
+}
+"""what one unit is worth to who reads the odometry, behind the tracking state"""
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,4 @@ def _verdict(process: ProcessFigures, estimate: Estimate | None) -> tuple[int, s
         return (_ERROR if process.severe else _WARN), process.trouble
     if estimate.tracking_state is TrackingState.DEGRADED:
         return _WARN, f"tracking degraded{why}"
-    if estimate.scale_state is ScaleState.METRIC:
-        return _OK, estimate.tracking_state.value
-    return _OK, f"{estimate.tracking_state.value}, scale {estimate.scale_state.value}"
+    return _OK, estimate.tracking_state.value + FOR_A_FILTER[estimate.scale_state]

@@ -42,7 +42,12 @@ def test_without_our_messages(program: str) -> None:
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize(
     ("call", "loading"),
-    [("node(['program'])", "flow3r_ros.ros.process"), ("flow3r()", "flow3r_ros.cli.main")],
+    [
+        ("node(['program'])", "flow3r_ros.ros.process"),
+        ("node(['program'])", "importlib.metadata"),
+        ("flow3r()", "flow3r_ros.cli.main"),
+        ("flow3r()", "importlib.metadata"),
+    ],
 )
 def test_a_signal_while_the_node_is_loading_ends_it_quietly(
     number: str, call: str, loading: str

@@ -48,6 +48,12 @@ def test_drops_and_age_have_a_level(age_s, dropped, estimated, level, words):
     assert (said.level, words in said.message) == (level, True), said.message
 
 
+def test_the_text_says_what_a_relative_scale_is_worth():
+    assert status(0.05, 1, 99).message == (
+        "tracking, scale relative: no metres, a filter may fuse rates of turn alone"
+    )
+
+
 def test_a_recording_on_another_clock_is_no_late_result():
     assert status(4e7, 0, 30, behind_s=4e7).level == OK
     values = {pair.key: pair.value for pair in status(0.2, 0, 30, behind_s=0.2).values}

@@ -22,17 +22,16 @@ def _change_state(client: Client, transition: int) -> bool:
     return client.call("lifecycle_msgs/srv/ChangeState", "~/change_state", request).success
 
 
-def _set(client: Client, name: str, **value: object) -> tuple[bool, str]:
+def _parameter(name: str, **value: object) -> object:
     kinds = {"bool_value": 1, "integer_value": 2, "double_value": 3, "string_value": 4}
     (field, content), *_ = value.items()
+    held = make("rcl_interfaces/msg/ParameterValue", type=kinds[field], **{field: content})
+    return make("rcl_interfaces/msg/Parameter", name=name, value=held)
+
+
+def _set(client: Client, name: str, **value: object) -> tuple[bool, str]:
     request = class_of("rcl_interfaces/srv/SetParameters").Request()
-    request.parameters = [
-        make(
-            "rcl_interfaces/msg/Parameter",
-            name=name,
-            value=make("rcl_interfaces/msg/ParameterValue", type=kinds[field], **{field: content}),
-        )
-    ]
+    request.parameters = [_parameter(name, **value)]
     result = client.call("rcl_interfaces/srv/SetParameters", "~/set_parameters", request).results[0]
     return result.successful, result.reason
 
@@ -98,11 +97,35 @@ def test_parameters_from_yaml_and_at_run_time(tmp_path):
         client.wait(
             lambda: client.play(1, period=0.1) and _kept(client) == 0, 15.0, "an empty cloud"
         )
+        assert _set(client, "node.tf_predict", double_value=0.1) == (True, "")
+        client.wait(
+            lambda: client.play(1, period=0.1) and "carried 0.1 s ahead" in process.output(),
+            15.0,
+            "a word about an edge that is a prediction",
+        )
         refused, reason = _set(client, "depth.min_confidence", double_value=1.5)
         assert not refused
         assert reason
         refused, reason = _set(client, "cloud.edge_ratio", double_value=0.0)
         assert (refused, "greater than 0" in reason) == (False, True)
+        for name, value, words in (
+            (
+                "obstacles.min_height",
+                2.5,
+                "min_height (2.5) must be less than obstacles.max_height",
+            ),
+            ("node.age_warn", 2.0, "node.age_warn (2.0) must be less than node.age_error (2.0)"),
+        ):
+            refused, reason = _set(client, name, double_value=value)
+            assert (refused, words in reason) == (False, True)
+        both = {"node.age_warn": 3.0, "node.age_error": 4.0}
+        request = class_of("rcl_interfaces/srv/SetParametersAtomically").Request(
+            parameters=[_parameter(name, double_value=value) for name, value in both.items()]
+        )
+        answer = client.call(
+            "rcl_interfaces/srv/SetParametersAtomically", "~/set_parameters_atomically", request
+        )
+        assert answer.result.successful, "together they are in order"
         refused, reason = _set(client, "engine.window", integer_value=8)
         assert (refused, "engine.window is read at configure" in reason) == (False, True)
         assert "'spelled' does not exist" in process.output()

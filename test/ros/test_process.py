@@ -25,6 +25,8 @@ from test.ros.harness import (
         ("node.map_period:=0.0", "node.map_period"),
         ("scale.factor:=2", "write 2.0"),
         ("node.odom_frame:=''", "at least 1 character"),
+        ("obstacles.min_height:=3.0", "obstacles.min_height (3.0) must be less than obstacles.max"),
+        ("node.base_frame:=odom", "node.odom_frame and node.base_frame are both 'odom'"),
         ("autostart:=7", "'autostart' to '7'"),
         ("use_sim_time:=perhaps", "'use_sim_time' to 'perhaps'"),
     ],
@@ -115,23 +117,42 @@ def test_a_signal_while_the_model_is_loading():
 
 
 STUCK = """
-import ctypes, sys
+import ctypes, os, signal, sys
+from flow3r_ros.ros.node import Flow3rNode
 from flow3r_ros.ros.process import main
-class Stuck:
+from test.ros.plane_node import load
+class Stuck(Flow3rNode):
     def __init__(self, load):
+        if {signalled}:
+            os.kill(os.getpid(), signal.SIGINT)
         print("coming up", flush=True)
-        ctypes.PyDLL(None).sleep(1000)  # without Python, as DDS waits for a dead owner's lock
-sys.exit(main([sys.executable], kind=Stuck))
+        library, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
+        for _ in range({locks}):  # the second time it waits, without Python, as DDS does
+            library.pthread_mutex_lock(mutex)
+        super().__init__(load)
+sys.exit(main([sys.executable], lambda config: load(config, 0.0), Stuck))
 """
 
 
-def test_a_node_that_dds_keeps_waiting_ends_on_sigterm():
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, -signal.SIGALRM)],
+)
+def test_a_node_that_dds_keeps_waiting_ends_on_a_signal(number, code):
+    program = ("-c", STUCK.format(locks=2, signalled=False))
     with (
-        NodeProcess(fresh_domain(), program=("-c", STUCK)) as process,
+        NodeProcess(fresh_domain(), program=program) as process,
         Client(fresh_domain()) as client,
     ):
         client.wait(lambda: "coming up" in process.output(), 30.0, "the creation of the node")
-        assert process.stop(signal.SIGTERM) == -signal.SIGTERM
+        assert process.stop(number) == code
+
+
+def test_a_signal_while_dds_comes_up_ends_the_process_cleanly():
+    program = ("-c", STUCK.format(locks=1, signalled=True))
+    with NodeProcess(fresh_domain(), program=program) as process:
+        assert process.ended() == 0
+        assert "Traceback" not in process.output()
 
 
 def test_the_program_of_the_command_line_takes_the_shipped_parameters():

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from flow3r_ros.config import SlamSettings
-from flow3r_ros.errors import ConfigError, InputError, OutputError
+from flow3r_ros.errors import InputError, OutputError
 from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.geometry.lie import (
     invert,
@@ -31,7 +31,7 @@ from flow3r_ros.odometry.input import view_of
 from flow3r_ros.odometry.relocalisation import describe
 from flow3r_ros.slam.disk import describe_map, load_map, save_map
 from flow3r_ros.slam.export import cloud, write_colmap
-from flow3r_ros.slam.mapper import Mapper, wants_map
+from flow3r_ros.slam.mapper import Mapper
 from flow3r_ros.slam.merge import merged, refined
 from flow3r_ros.slam.saved import SavedMap
 from flow3r_ros.types import Frame
@@ -300,11 +300,7 @@ def test_elsewhere_a_run_is_not_found(folder: Path) -> None:
     assert not any(each.in_saved for each in state.located.values())
 
 
-def test_settings_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"slam\.enabled"):
-        wants_map(SlamSettings(map="somewhere"))
-    with pytest.raises(ConfigError, match=r"slam\.map"):
-        wants_map(SlamSettings(enabled=True, mode="localisation"))
+def test_a_map_that_is_not_there_is_refused() -> None:
     with pytest.raises(InputError, match="is no map"):
         Mapper(SlamSettings(enabled=True, map="/nonexistent"))
 
