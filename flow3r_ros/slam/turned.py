@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from flow3r_ros.geometry.camera import scaled
 from flow3r_ros.geometry.camera_pose import fit_camera_pose
@@ -40,7 +41,8 @@ def verify_turned(
     """`loops.verify` through the focal length that the matches themselves speak for, of the first
     keyframe and of its `neighbours`; in a word why there is no loop."""
     pair = _Pair.of(first, second)
-    if pair is None:
+    same_size = first.lens.width == second.lens.width and first.lens.height == second.lens.height
+    if pair is None or not same_size:
         return NO_TURN
     lengths = LENSES * float(np.sqrt(first.lens.fx * second.lens.fx))
     turn = min((pair.turn(length) for length in lengths), key=lambda each: each.cost)
@@ -77,12 +79,12 @@ class _Turn:
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two keyframes whose features `rows` `[2, N]` match: at pixels `first` and `second` `[N, 2]`;
-    `seed` `[N]` those that lie on one homography."""
+    """Two keyframes and the `rows` `[N]` of their features that match, which lie at pixels `first`
+    and `second` `[N, 2]`; `seed` `[N]` those that lie on one homography."""
 
     one: MapKeyframe
     two: MapKeyframe
-    rows: tuple[np.ndarray, np.ndarray]
+    rows: tuple[NDArray[np.intp], NDArray[np.intp]]
     first: Float64
     second: Float64
     seed: Bool

@@ -49,9 +49,7 @@ def told(
             np.ascontiguousarray(each[:, ::-1]) for each in (tracking, rgb, inverse)
         )
     assert view.frame.camera is not None
-    frame = replace(
-        view.frame, rgb=rgb, stamp_ns=id_ * SECOND_NS, camera=wrong(view.frame.camera)
-    )
+    frame = replace(view.frame, rgb=rgb, stamp_ns=id_ * SECOND_NS, camera=wrong(view.frame.camera))
     view = replace(
         view, frame=frame, tracking=tracking, lens=wrong(view.lens), camera=wrong(view.camera)
     )
