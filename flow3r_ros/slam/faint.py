@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from flow3r_ros.odometry.views import View
-from flow3r_ros.types import Float32, UInt8
+from flow3r_ros.types import Float32
 
 SIZE = 0.7
 """of the tracking image's, at which features are looked for: at half of it a door with scratches
@@ -20,7 +20,7 @@ FEATURES, CONTRAST = 800, 0.01
 for"""
 
 
-def describe_faint(view: View) -> tuple[Float32, UInt8]:
+def describe_faint(view: View) -> tuple[Float32, Float32]:
     """SIFT features of a view: pixels `[N, 2]` of its tracking image, descriptors `[N, 128]`; some
     40 ms."""
     gray = view.tracking
@@ -34,6 +34,6 @@ def describe_faint(view: View) -> tuple[Float32, UInt8]:
     keypoints, found = sift.detectAndCompute(small, mask)
     ratio = np.array([gray.shape[1] / size[0], gray.shape[0] / size[1]], np.float32)
     pixels = np.array([point.pt for point in keypoints], np.float32).reshape(-1, 2)
-    descriptors = np.empty((0, 128)) if found is None else np.clip(np.rint(found), 0, 255)
+    descriptors = np.empty((0, 128), np.float32) if found is None else np.asarray(found, np.float32)
     half = np.float32(0.5)
-    return (pixels + half) * ratio - half, descriptors.astype(np.uint8)
+    return np.asarray((pixels + half) * ratio - half), descriptors
