@@ -19,6 +19,7 @@ from flow3r_ros.geometry.camera_pose import DepthPoints
 from flow3r_ros.geometry.depth_map import DepthMap
 from flow3r_ros.odometry.finished import Finished
 from flow3r_ros.odometry.views import rays_of
+from flow3r_ros.slam.faint import describe_faint
 from flow3r_ros.types import Camera, Float32, Float64, UInt8
 
 JPEG_QUALITY = 95
@@ -36,7 +37,8 @@ class MapKeyframe:
     `key` counts the keyframes of the map and never repeats; `frame_id` and `stamp_ns` are those of
     its frame; `segment` the piece of trajectory whose unit and origin it shares. `picture` is the
     rectified image as JPEG with the pinhole `camera`; `pixels` float32 `[N, 2]` of its SIFT
-    features in a picture with the pinhole `lens`, `descriptors` uint8 `[N, 128]`; `inverse`,
+    features in a picture with the pinhole `lens`, `descriptors` uint8 `[N, 128]` (more of them
+    where the lens is a guess: `slam.faint`); `inverse`,
     `sigma` float16 `[h, w]` inverse depth and 1-sigma over the whole image, NaN where unknown.
     `T_odom_cam` `[4, 4]` is its pose as the odometry told it last, in odometry units.
     """
@@ -60,6 +62,9 @@ class MapKeyframe:
         reference, features = finished.reference, finished.features
         view, depth = reference.view, reference.depth
         assert view.frame.camera is not None
+        pixels, descriptors = features.pixels, features.descriptors
+        if view.lens.estimated:
+            pixels, descriptors = describe_faint(view)
         known = ~reference.moving & (depth.inverse > 0) & np.isfinite(depth.sigma)
         half = np.finfo(np.float16)
         inverse = np.where(known, np.clip(depth.inverse, half.tiny, half.max), np.nan)
@@ -74,8 +79,8 @@ class MapKeyframe:
             camera=view.frame.camera,
             picture=jpeg.tobytes(),
             lens=view.lens,
-            pixels=view.straightened(features.pixels).astype(np.float32),
-            descriptors=np.clip(np.rint(features.descriptors), 0, 255).astype(np.uint8),
+            pixels=view.straightened(pixels).astype(np.float32),
+            descriptors=np.clip(np.rint(descriptors), 0, 255).astype(np.uint8),
             inverse=inverse.astype(np.float16),
             sigma=sigma.astype(np.float16),
             T_odom_cam=reference.pose.copy(),

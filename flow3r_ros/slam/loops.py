@@ -22,7 +22,7 @@ from flow3r_ros.geometry.camera_pose import (
     judge_camera_pose,
     pose_without_depth,
 )
-from flow3r_ros.geometry.lie import invert, rotation_angle, sim3, sim3_parts
+from flow3r_ros.geometry.lie import invert, rigid_part, rotation_angle, sim3, sim3_parts
 from flow3r_ros.geometry.robust import weighted_median
 from flow3r_ros.odometry.corners import HELD_BACK
 from flow3r_ros.odometry.depth import carry
@@ -87,18 +87,23 @@ class _Relative:
 
 
 def verify(
-    first: MapKeyframe, second: MapKeyframe, neighbours: Sequence[tuple[MapKeyframe, Float64]]
+    first: MapKeyframe,
+    second: MapKeyframe,
+    neighbours: Sequence[tuple[MapKeyframe, Float64]],
+    start: Float64 | None = None,
 ) -> Loop | str:
     """The loop between two keyframes, or in a word why there is none.
 
     Args:
         neighbours: keyframes beside the first one, each with its Sim(3) pose `[4, 4]` in the first
             one; one of them must confirm the loop.
+        start: pose `[4, 4]` of the second one in the first near which theirs is looked for; by
+            default anywhere.
     """
-    found = _relative(first, second)
+    found = _relative(first, second, start)
     if isinstance(found, str):
         return found
-    disagreement = _confirmed(first, second, found.S, neighbours)
+    disagreement = _confirmed(first, second, found.S, neighbours, start is not None)
     if isinstance(disagreement, str):
         return disagreement
     likeness = _likeness(first, second, found.S)
@@ -109,15 +114,17 @@ def verify(
     )
 
 
-def _relative(first: MapKeyframe, second: MapKeyframe) -> _Relative | str:
+def _relative(
+    first: MapKeyframe, second: MapKeyframe, start: Float64 | None = None
+) -> _Relative | str:
     """How two keyframes lie to each other by both of their depths."""
     if not (first.knows_depth and second.knows_depth):
         return "no depth"
     one, two = match(first.descriptors, second.descriptors)
     if len(one) < MIN_MATCHES:
         return "few matches"
-    there = _pose(first, second, one, two)
-    back = _pose(second, first, two, one)
+    there = _pose(first, second, one, two, start)
+    back = _pose(second, first, two, one, None if start is None else invert(start))
     if there is None or back is None:
         return "no pose"
     T_first_second, inliers = there
@@ -156,17 +163,24 @@ def match(first: UInt8, second: UInt8) -> tuple[NDArray[np.intp], NDArray[np.int
 
 
 def _pose(
-    reference: MapKeyframe, other: MapKeyframe, there: NDArray[np.intp], here: NDArray[np.intp]
+    reference: MapKeyframe,
+    other: MapKeyframe,
+    there: NDArray[np.intp],
+    here: NDArray[np.intp],
+    start: Float64 | None,
 ) -> tuple[Float64, NDArray[np.bool_]] | None:
     """Pose `[4, 4]` of `other` in `reference` by the depth of the latter, and the matches it
     explains; None where it explains too few, or the matches held back from it speak against it."""
     points, observed = reference.points_at(there), other.pixels[here].astype(np.float64)
     used = np.arange(len(there)) % HELD_BACK != 0
-    starts = [np.eye(4), pose_without_depth(points.only(used), observed[used], other.lens)]
+    known = points.only(used)
+    starts = [start]
+    if start is None:
+        starts = [np.eye(4), pose_without_depth(known, observed[used], other.lens)]
     fits = [
-        fit_camera_pose(points.only(used), observed[used], other.lens, start, MATCH_SIGMA, 15)
-        for start in starts
-        if start is not None
+        fit_camera_pose(known, observed[used], other.lens, each, MATCH_SIGMA, 15)
+        for each in starts
+        if each is not None
     ]
     fit = max(fits, key=lambda each: each.inliers)
     distance = judge_camera_pose(points, observed, other.lens, fit.T, MATCH_SIGMA)
@@ -209,11 +223,14 @@ def _confirmed(
     second: MapKeyframe,
     S: Float64,
     neighbours: Sequence[tuple[MapKeyframe, Float64]],
+    near: bool,
 ) -> float | str:
-    """Rad by which the neighbour that agrees best disagrees; else why none confirms the loop."""
+    """Rad by which the neighbour that agrees best disagrees; else why none confirms the loop.
+    `near`: its answer is looked for near what the first one says."""
     answers = []
     for neighbour, S_first_neighbour in neighbours:
-        found = _relative(neighbour, second)
+        start = rigid_part(invert(S_first_neighbour) @ S) if near else None
+        found = _relative(neighbour, second, start)
         if not isinstance(found, str):
             answers.append(S_first_neighbour @ found.S)
     if not answers:

@@ -16,6 +16,7 @@ from flow3r_ros.slam.places import Places
 from flow3r_ros.slam.saved import SavedMap
 from flow3r_ros.slam.store import KeyframeStore
 from flow3r_ros.slam.thinning import most_redundant
+from flow3r_ros.slam.turned import NO_TURN, verify_turned
 from flow3r_ros.types import Float64
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class SlamMap:
                 for each in beside
                 if each is not None
             ]
-            loop = verify(self.store[other], keyframe, neighbours)
+            loop = self._verified(other, key, neighbours)
             reason = loop if isinstance(loop, str) else self._taken(loop, graph)
             if not reason:
                 self.closed += 1
@@ -118,6 +119,19 @@ class SlamMap:
             ):
                 outcome = Search.CONTRADICTED
         return outcome
+
+    def _verified(
+        self, other: int, key: int, neighbours: list[tuple[MapKeyframe, Float64]]
+    ) -> Loop | str:
+        """The loop between two keyframes, or why there is none. Two parts of a map that were taken
+        through a guessed lens may have been taken through two."""
+        first, second = self.store[other], self.store[key]
+        loop = verify(first, second, neighbours)
+        guessed = first.lens.estimated and second.lens.estimated
+        if isinstance(loop, str) and guessed and self.island(other) != self.island(key):
+            turned = verify_turned(first, second, neighbours)
+            return loop if turned == NO_TURN else turned
+        return loop
 
     def _taken(self, loop: Loop, graph: KeyframeGraph) -> str:
         """Take a loop into the graph; else why the map contradicts it."""

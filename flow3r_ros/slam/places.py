@@ -18,7 +18,7 @@ from flow3r_ros.types import Float32, UInt8
 WORDS = 32
 """words of the vocabulary"""
 LEARN_FROM = 12
-"""keyframes whose features the vocabulary is learned from"""
+"""keyframes that the vocabulary is first learned from"""
 MAX_FEATURES = 6000
 """features at most that it is learned from"""
 
@@ -26,38 +26,38 @@ MAX_FEATURES = 6000
 class Places:
     """Descriptions of the keyframes of a map, by key; owns them and the vocabulary.
 
-    `vocabulary` float32 `[WORDS, 128]`, None until enough keyframes were seen.
+    `vocabulary` float32 `[WORDS, 128]`, None until enough keyframes were seen. It is learned anew
+    each time their number has doubled: one that was learned from a blank wall knows no desk.
     """
 
-    def __init__(self, vocabulary: Float32 | None = None) -> None:
-        self.vocabulary = vocabulary
-        self._waiting: dict[int, UInt8] = {}
-        self._keys: list[int] = []
+    def __init__(self) -> None:
+        self.vocabulary: Float32 | None = None
+        self._learn_at = LEARN_FROM
+        self._descriptors: dict[int, UInt8] = {}
         self._rows = np.empty((0, WORDS * 128), np.float32)
 
     def add(self, key: int, descriptors: UInt8) -> None:
         """Remember a keyframe by its descriptors uint8 `[N, 128]`."""
-        if self.vocabulary is None:
-            self._waiting[key] = descriptors
-            if len(self._waiting) < LEARN_FROM:
-                return
-            self.vocabulary = learn(list(self._waiting.values()))
-            waiting, self._waiting = self._waiting, {}
-        else:
-            waiting = {key: descriptors}
-        if self.vocabulary is None:
-            return
-        rows = [describe_place(each, self.vocabulary) for each in waiting.values()]
-        self._keys += waiting
-        self._rows = np.concatenate([self._rows, np.stack(rows)])
+        self._descriptors[key] = descriptors
+        if len(self._descriptors) >= self._learn_at:
+            self._learn()
+        elif self.vocabulary is not None:
+            row = describe_place(descriptors, self.vocabulary)
+            self._rows = np.concatenate([self._rows, row[None]])
+
+    def _learn(self) -> None:
+        """The vocabulary, and every keyframe's description by it."""
+        known = list(self._descriptors.values())
+        self.vocabulary = learn(known)
+        if self.vocabulary is not None:
+            self._learn_at = 2 * len(known)
+            self._rows = np.stack([describe_place(each, self.vocabulary) for each in known])
 
     def remove(self, key: int) -> None:
         """Forget a keyframe."""
-        self._waiting.pop(key, None)
-        if key in self._keys:
-            at = self._keys.index(key)
-            del self._keys[at]
-            self._rows = np.delete(self._rows, at, axis=0)
+        if self.vocabulary is not None and key in self._descriptors:
+            self._rows = np.delete(self._rows, list(self._descriptors).index(key), axis=0)
+        self._descriptors.pop(key, None)
 
     def alike(self, descriptors: UInt8, among: set[int], count: int) -> list[int]:
         """Keys of the keyframes `among` which a picture is most like, the best first, at most
@@ -65,8 +65,8 @@ class Places:
         if self.vocabulary is None or not len(descriptors):
             return []
         likeness = self._rows @ describe_place(descriptors, self.vocabulary)
-        order = np.argsort(-likeness, kind="stable")
-        return [self._keys[at] for at in order if self._keys[at] in among][:count]
+        keys, order = list(self._descriptors), np.argsort(-likeness, kind="stable")
+        return [keys[at] for at in order if keys[at] in among][:count]
 
 
 def learn(pictures: Sequence[UInt8]) -> Float32 | None:
