@@ -234,7 +234,7 @@ class Estimate:
     keyframes: int = 0
     """keyframes that are remembered"""
     has_depth: bool = True
-    """whether the depth was asked for; all of it is NaN where it was not"""
+    """False where nobody asked for the depth of a frame that is no keyframe: all of it is NaN"""
 
     def points(self) -> Float32:
         """Back-project the depth through `camera`: float32 `[h, w, 3]`, optical frame, NaN where

@@ -133,7 +133,7 @@ class Engine:
     def step(self, frame: Frame, depth: bool = True) -> list[Estimate]:
         """Take the next frame; returns the estimates that are ready, oldest first (usually one, for
         this frame). `depth` is whether that of the frame is asked for: its completion takes a third
-        of the time, and nothing else depends on it.
+        of the front end's time, and no pose, state or covariance depends on it.
 
         At the start of a stream without a camera frames wait until the focal length is settled
         (`odometry.focal`). Raises CameraError for impossible intrinsics; bad frames do not raise,

@@ -51,8 +51,8 @@ and 9 witnesses, and on the returns of KITTI after a fault"""
 OPEN_SHIFT, OPEN_TURN = 0.01, np.radians(0.5)
 """1-sigma of a place that its features leave open, median depths and rad, below which the picture
 need not look alike there. Where a highway (carnd_highway) or a street (camvid_0016E5_15hz) was
-taken for another piece of it, .018 to .08 were open and the likeness was .24 or less; right places
-have one or the other"""
+taken for another piece of it, .018 to .08 were open and the likeness was .24 or less; of some
+fifty right places on ten clips three have neither (.016 to .07 open, likeness .27 to .31)"""
 MIN_PIXELS = 200
 """textured pixels that must be seen by both for a comparison of pictures"""
 MIN_DETAIL = 1.2

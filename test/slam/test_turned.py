@@ -31,7 +31,7 @@ STEP_DEG = 4.0
 """between keyframes"""
 
 
-def told(
+def finished_keyframe(
     turn_deg: float, x: float, focal: float, id_: int = 0, segment: int = 0, mirrored: bool = False,
     guessed: bool = True,
 ) -> Finished:  # fmt: skip
@@ -60,7 +60,7 @@ def told(
 
 
 def keyframe(turn_deg: float, x: float, focal: float, key: int = 0, **how: bool) -> MapKeyframe:
-    return MapKeyframe.of(told(turn_deg, x, focal, key, **how), key, 0)
+    return MapKeyframe.of(finished_keyframe(turn_deg, x, focal, key, **how), key, 0)
 
 
 FIRST = keyframe(0.0, 0.0, SHORT)
@@ -101,10 +101,10 @@ def joined(guessed: bool) -> MapState:
     """A look around, and after it another piece that begins in its middle."""
     with Mapper(SlamSettings(enabled=True)) as mapper:
         for id_ in range(LEARN_FROM):
-            mapper.take(told(STEP_DEG * id_, 0.01 * id_, SHORT, id_, guessed=guessed))
+            mapper.take(finished_keyframe(STEP_DEG * id_, 0.01 * id_, SHORT, id_, guessed=guessed))
         for id_ in range(LEARN_FROM, LEARN_FROM + 3):
             turn_deg = STEP_DEG * (id_ - LEARN_FROM) + 16.0
-            mapper.take(told(turn_deg, 0.05, LONG, id_, segment=1, guessed=guessed))
+            mapper.take(finished_keyframe(turn_deg, 0.05, LONG, id_, segment=1, guessed=guessed))
         return mapper.finish()
 
 
