@@ -34,6 +34,9 @@ MIN_CORNERS = 12
 SURE, ENOUGH_SURE = 0.15, 50
 """relative sigma of inverse depth that parallax has shown; corners like that which are enough for a
 pose"""
+CELLS, MIN_PAIRS = 12, 20
+"""cells in a row of the picture: corners of one are neighbours; pairs of them that say what they
+share"""
 EXPLAINED = 0.65
 """share of the corners that a first pose must explain; below it they are followed back as well, and
 other starts are tried: the essential matrix needs no depth"""
@@ -103,12 +106,15 @@ def posed(
     """Pose from the corners that are not held back, and what those that are say of it."""
     used, _ = sure_ones(reference, found & ~reference.held_back)
     lens, observed = view.lens, view.straightened(pixels)
-    fit, T = None, rough
+    fit, T, shared = None, rough, float("nan")
     if np.count_nonzero(used) >= MIN_CORNERS:
         fit = fit_camera_pose(
             reference.points.only(used), observed[used], lens, rough, sigma_px, 8, prior, near=True
         )
         T = fit.T
+        near = fit.distance < AGREED * judged_px(sigma_px) / sigma_px
+        across = fit.whitened[near, 1] * sigma_px
+        shared = shared_variance(observed[used][near], across, lens.width / CELLS)
     belongs = project_points(reference.points, T, lens)
     with np.errstate(invalid="ignore"):
         edge = np.array([lens.width, lens.height]) - WINDOW / 2.0
@@ -127,4 +133,22 @@ def posed(
         judged=distance[asked & found],
         asked=int(np.count_nonzero(asked)),
         expected=int(np.count_nonzero(inside)),
+        shared=shared,
     )
+
+
+def shared_variance(pixels: Float64, residuals: Float64, cell: float) -> float:
+    """What residuals `[N]` of neighbours at `pixels` `[N, 2]` have in common: the mean product of
+    two in one cell of `cell` pixels, not below zero; NaN with fewer than MIN_PAIRS pairs. Noise of
+    single corners averages out of it, what a lens, a rolling shutter or a wrong depth bends does
+    not."""
+    if not len(residuals):
+        return float("nan")
+    columns, rows = (pixels // cell).astype(np.int64).T
+    _, of = np.unique(columns + 10_000 * rows, return_inverse=True)
+    count = np.bincount(of)
+    pairs = int(np.sum(count * (count - 1)))
+    if pairs < 2 * MIN_PAIRS:
+        return float("nan")
+    sums, squares = np.bincount(of, residuals), float(np.sum(residuals**2))
+    return max((float(np.sum(sums**2)) - squares) / pairs, 0.0)

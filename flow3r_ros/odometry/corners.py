@@ -63,7 +63,8 @@ class Tracked:
     corners seen where they belong, `pixels` float32 `[N, 2]` where corners were found or belong;
     `judged` float64 `[M]` distances in sigmas of the held-back corners that were found; `asked` the
     number of held-back corners that the pose puts into the image; `expected` the number of all such
-    corners.
+    corners; `shared` square pixels that residuals of neighbouring corners have in common, NaN where
+    too few have neighbours.
     """
 
     ids: NDArray[np.int64]
@@ -74,3 +75,4 @@ class Tracked:
     judged: Float64
     asked: int
     expected: int
+    shared: float = float("nan")

@@ -36,11 +36,11 @@ from flow3r_ros.odometry.relocalisation import Relocaliser
 from flow3r_ros.odometry.tracking import Tracker
 from flow3r_ros.odometry.uncertainty import (
     Drift,
-    beyond_noise,
     bridgeable,
     handed_on,
     in_world,
     lost,
+    misfit_px,
     of_information,
     step_covariance,
     unseen,
@@ -100,7 +100,7 @@ class FrontEnd:
         self._motion = at_rest(self._motion.pose, 0)
         self._tracked: Tracked | None = None
         self._seen: View | None = None
-        self._covariance, self._drift = lost(), Drift()
+        self._covariance, self._drift, self._focal_sigma = lost(), Drift(), 0.0
         self._place = self._motion.pose[:3, 3]
         self._next_id = self._since = self._unseen_informative = self.keyframes = 0
         self._keyframe_ns, self._unseen_s = 0, 0.0
@@ -205,10 +205,10 @@ class FrontEnd:
         self._seen = view if state is TrackingState.TRACKING else None
         self._unseen_informative, self._unseen_s = 0, 0.0
         typical = reference.median_depth
-        measured = (self._tracker.noise_px / self._tracker.sigma_px) ** 2
-        off = beyond_noise(self._tracker.noise_px)
-        own = step_covariance(measured * of_information(tracked.fit.information), typical, off)
-        drift, more = self._drift.through(reference.view.id, tracked.T_ref_cam, off)
+        off, focal = misfit_px(self._tracker.shared), self._focal_sigma
+        measured = self._tracker.scatter * of_information(tracked.fit.information)
+        own = step_covariance(measured, typical, off)
+        drift, more = self._drift.through(reference.view.id, tracked.T_ref_cam, off, typical, focal)
         step = in_world(own, pose[:3, :3]) + drift
         before, self._place = self._place, pose[:3, 3]
         self._covariance = handed_on(self._covariance, self._place - before) + step + more
@@ -335,7 +335,7 @@ class FrontEnd:
         if wrong and not self._misfit:
             log.warning("%s", wrong)
             self._remark = wrong
-        self._misfit = wrong
+        self._misfit, self._focal_sigma = wrong, built.focal_sigma
         if followed is None:
             self.keyframes = 1
             self._tracker.follow(reference, np.eye(4))

@@ -42,6 +42,8 @@ from flow3r_ros.types import Bool, Float32, Float64
 SIGMA_PX, LEAST_SIGMA_PX, MOST_SIGMA_PX = 0.15, 0.1, 1.2
 """pixels of the tracking image: 1-sigma of a corner's position at the start, and its bounds; a
 camera that blurs or bends measures worse, and how much worse shows in the corners that agree"""
+SHARED_PX = 0.05
+"""pixels that neighbouring corners are off together, at the start"""
 SIGMA_MEMORY = 0.9
 """share of the measured sigma that is kept from frame to frame"""
 ENOUGH_FOLLOWED = 100
@@ -63,7 +65,8 @@ class _Before:
 
 class Tracker:
     """Follows the corners of one keyframe; `reference` is None until there is one, `noise_px` the
-    measured 1-sigma of a corner's position."""
+    measured 1-sigma of a corner's position, `shared` square pixels of it that neighbouring corners
+    have in common."""
 
     def __init__(self) -> None:
         self.reset()
@@ -78,7 +81,7 @@ class Tracker:
         self._expected: DepthPoints | None = None
         self._parallax = np.empty(0)
         self._missed_px = np.inf
-        self.noise_px = SIGMA_PX
+        self.noise_px, self.shared = SIGMA_PX, SHARED_PX**2
 
     def start(self, view: View) -> None:
         """The frame before the next one, while there is no keyframe."""
@@ -221,11 +224,18 @@ class Tracker:
         if len(across) >= MIN_CORNERS:
             seen = 1.48 * float(np.median(across))
             self.noise_px = SIGMA_MEMORY * self.noise_px + (1.0 - SIGMA_MEMORY) * seen
+        if np.isfinite(tracked.shared):
+            self.shared = SIGMA_MEMORY * self.shared + (1.0 - SIGMA_MEMORY) * tracked.shared
 
     @property
     def sigma_px(self) -> float:
         """1-sigma of a corner's position that poses are found with: the measured one, in bounds."""
         return float(np.clip(self.noise_px, LEAST_SIGMA_PX, MOST_SIGMA_PX))
+
+    @property
+    def scatter(self) -> float:
+        """Variance of a corner's position as measured, over the one that poses are found with."""
+        return float((self.noise_px / self.sigma_px) ** 2)
 
     @property
     def judged_px(self) -> float:

@@ -8,14 +8,15 @@ from hypothesis import strategies as st
 
 from flow3r_ros.geometry.lie import rigid, so3_exp
 from flow3r_ros.odometry.uncertainty import (
+    TILT,
     TURN,
     UNIT,
     Drift,
-    beyond_noise,
     bridgeable,
     handed_on,
     in_world,
     lost,
+    misfit_px,
     of_information,
     step_covariance,
     unseen,
@@ -64,10 +65,10 @@ def test_it_grows_with_the_way() -> None:
     assert traces[-1] > 10 * traces[0]
 
 
-def test_residuals_that_corners_do_not_explain_make_a_step_less_sure() -> None:
-    assert beyond_noise(0.1) == beyond_noise(0.0) > 0.0
-    assert beyond_noise(0.5) > beyond_noise(0.2) > beyond_noise(0.1)
-    calm, doubtful = (step_covariance(some(1), 2.0, beyond_noise(px)) for px in (0.1, 0.5))
+def test_residuals_that_neighbours_share_make_a_step_less_sure() -> None:
+    assert misfit_px(0.04**2) == misfit_px(0.0) > 0.0
+    assert misfit_px(0.5**2) > misfit_px(0.2**2) > misfit_px(0.04**2)
+    calm, doubtful = (step_covariance(some(1), 2.0, misfit_px(px**2)) for px in (0.04, 0.5))
     assert (np.diag(doubtful) > np.diag(calm)).all()
 
 
@@ -91,10 +92,20 @@ def test_information_is_turned_round_and_what_is_open_stays_finite() -> None:
 def test_what_frames_of_a_keyframe_share_grows_with_the_way_not_its_root() -> None:
     drift, total = Drift(), np.zeros((6, 6))
     for step in range(1, 11):
-        slip, more = drift.through(7, rigid(np.eye(3), np.array([0.1 * step, 0.0, 0.0])), 0.5)
+        place = rigid(np.eye(3), np.array([0.1 * step, 0.0, 0.0]))
+        slip, more = drift.through(7, place, 0.5, 2.0, 0.0)
         assert (np.linalg.eigvalsh(more) >= 0).all()
         total = total + slip + more
     assert np.isclose(np.sqrt(total[0, 0]), 0.5 * UNIT * 1.0)
-    slip, more = drift.through(8, rigid(so3_exp(np.array([0.0, 0.2, 0.0])), np.zeros(3)), 0.5)
+    assert np.isclose(np.sqrt(total[3, 3]), 0.5 * TILT * 1.0 / 2.0)
+    slip, more = drift.through(8, rigid(so3_exp(np.array([0.0, 0.2, 0.0])), np.zeros(3)), 0.5, 2, 0)
     assert np.isclose(slip[4, 4], (0.5 * TURN * 0.2) ** 2)
     assert not more.any()
+
+
+def test_a_focal_length_that_is_not_known_makes_turns_less_sure() -> None:
+    turned = rigid(so3_exp(np.array([0.0, 0.2, 0.0])), np.zeros(3))
+    known, _ = Drift().through(1, turned, 0.0, 2.0, 0.0)
+    open_, _ = Drift().through(1, turned, 0.0, 2.0, 0.05)
+    assert not known.any()
+    assert np.isclose(open_[4, 4], (0.05 * 0.2) ** 2)
