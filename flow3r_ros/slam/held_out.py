@@ -3,6 +3,7 @@ better with them than before, whether they became right or wrong."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -12,6 +13,7 @@ from flow3r_ros.geometry.epipolar import Matches, robust_cost, sampson_residual
 from flow3r_ros.geometry.lie import invert
 from flow3r_ros.types import Float64
 
+Rays = Callable[[int, NDArray[np.uint32]], Float64]
 EVERY = 8
 """one match in so many of a pair of pictures is held out"""
 
@@ -31,7 +33,7 @@ class HeldOut:
     def error_px(
         self,
         poses: Mapping[int, Float64],
-        rays: Callable[[int, NDArray[np.uint32]], Float64],
+        rays: Rays,
         focal: float,
         missed_px: float | None = None,
     ) -> float:
@@ -45,16 +47,44 @@ class HeldOut:
         """
         errors = [np.empty(0)]
         for first, second, rows in self._pairs:
-            if first not in poses or second not in poses:
-                if missed_px is not None:
-                    errors.append(np.full(len(rows), missed_px))
-                continue
-            T = invert(poses[second]) @ poses[first]
-            nowhere = np.zeros(len(rows), np.intp)
-            matches = Matches(
-                rays(first, rows[:, 0]), rays(second, rows[:, 1]), np.ones(len(rows)), nowhere,
-                nowhere, focal,
-            )  # fmt: skip
-            errors.append(sampson_residual(T[:3, :3], T[:3, 3], matches))
+            if first in poses and second in poses:
+                errors.append(
+                    _errors(poses[first], poses[second], rays, first, second, rows, focal)
+                )
+            elif missed_px is not None:
+                errors.append(np.full(len(rows), missed_px))
         error = np.concatenate(errors)
         return robust_cost(error, np.ones(len(error))) if len(error) else float("nan")
+
+    def agreement(
+        self, poses: Mapping[int, Float64], rays: Rays, focal: float, within_px: float
+    ) -> dict[int, float]:
+        """Share of the matches of each picture with others in `poses` whose epipolar error is
+        below `within_px`, by picture; pictures without matches are not in it. Arguments as of
+        `error_px`."""
+        agreed, asked = Counter[int](), Counter[int]()
+        for first, second, rows in self._pairs:
+            if first in poses and second in poses and len(rows):
+                error = _errors(poses[first], poses[second], rays, first, second, rows, focal)
+                for picture in (first, second):
+                    agreed[picture] += int(np.count_nonzero(np.abs(error) < within_px))
+                    asked[picture] += len(rows)
+        return {picture: agreed[picture] / asked[picture] for picture in asked}
+
+
+def _errors(
+    pose: Float64,
+    other: Float64,
+    rays: Rays,
+    first: int,
+    second: int,
+    rows: NDArray[np.uint32],
+    focal: float,
+) -> Float64:
+    """Epipolar errors `[N]` of matches of two pictures at `pose` and `other`, pixels."""
+    T, nowhere = invert(other) @ pose, np.zeros(len(rows), np.intp)
+    matches = Matches(
+        rays(first, rows[:, 0]), rays(second, rows[:, 1]), np.ones(len(rows)), nowhere, nowhere,
+        focal,
+    )  # fmt: skip
+    return sampson_residual(T[:3, :3], T[:3, 3], matches)

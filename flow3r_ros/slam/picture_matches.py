@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow3r_ros.errors import ConfigError, install_extra
-from flow3r_ros.slam.held_out import HeldOut
+from flow3r_ros.slam.held_out import HeldOut, Rays
 from flow3r_ros.types import Camera, Float32, Float64
 
 MAX_ERROR_PX = 4.0
@@ -81,13 +81,21 @@ class PictureMatches:
             cameras: COLMAP's, of all pictures; by default the pinholes.
             missed_px: error that the matches of the other pictures count with, None: not at all.
         """
-        through = cameras or self.cameras
+        rays, focal = self._rays(cameras or self.cameras), float(self.cameras[0].params[0])
+        return self.held_out.error_px(poses, rays, focal, missed_px)
 
+    def agreement(self, poses: Mapping[int, Float64], cameras: Sequence[Any]) -> dict[int, float]:
+        """Share of the held-out matches of each picture with others that its pose among `poses`
+        `[4, 4]` explains as well as a match has to be; by picture, of those that have any."""
+        focal = float(self.cameras[0].params[0])
+        return self.held_out.agreement(poses, self._rays(cameras), focal, MAX_ERROR_PX)
+
+    def _rays(self, cameras: Sequence[Any]) -> Rays:
         def rays(at: int, rows: NDArray[np.uint32]) -> Float64:
-            plane = np.asarray(through[at].cam_from_img(self.pixels[at][rows]), np.float64)
+            plane = np.asarray(cameras[at].cam_from_img(self.pixels[at][rows]), np.float64)
             return np.column_stack([plane, np.ones(len(plane))])
 
-        return self.held_out.error_px(poses, rays, float(self.cameras[0].params[0]), missed_px)
+        return rays
 
     def graph(self) -> Any:
         """The matches that are not held out, as COLMAP's correspondence graph."""

@@ -10,9 +10,12 @@ import pytest
 
 import flow3r_ros.slam.refine as module
 from flow3r_ros.geometry.lie import invert, rigid, rotation_angle, se3_exp, so3_exp
+from flow3r_ros.slam.adjustment import Solution
 from flow3r_ros.slam.held_out import EVERY, HeldOut
+from flow3r_ros.slam.picture_matches import PictureMatches
 from flow3r_ros.slam.pictures import FramePictures, RefineView
-from flow3r_ros.slam.refine import refine
+from flow3r_ros.slam.refine import believed, refine
+from flow3r_ros.slam.tracks import features_of, matched
 from flow3r_ros.types import Frame
 from test.geometry.views import CAMERA
 from test.slam.factory import keyframe, pose
@@ -87,6 +90,36 @@ def test_a_chain_that_broke_is_mended() -> None:
     true = [np.linalg.norm((invert(true_pose(a)) @ true_pose(a + 1))[:3, 3]) for a in range(6)]
     share = np.array(steps) / true
     assert share.max() < 1.1 * share.min()
+
+
+@pytest.mark.usefixtures("fewer_features")
+def test_pictures_that_odometry_lost_are_begun_from_scratch() -> None:
+    first, *others = views()
+    given = [first, *(replace(view, pose=None) for view in others)]
+    result = refine(given)
+    assert len(result.poses) == len(given)
+    assert first.pose is not None
+    np.testing.assert_allclose(result.poses[first.frame_id], first.pose, atol=1e-6)
+    assert np.isclose(np.median(result.depths[first.frame_id][1]), 1.0)
+    for index in range(1, 7):
+        found = invert(result.poses[0]) @ result.poses[10 * index]
+        truth = invert(true_pose(0)) @ true_pose(index)
+        assert np.degrees(rotation_angle(found[:3, :3].T @ truth[:3, :3])) < 0.3
+
+
+def test_a_picture_that_most_matches_contradict_is_not_believed() -> None:
+    given = views()
+    features = [features_of(view.gray()) for view in given]
+    matches = PictureMatches([CAMERA] * len(given), [each.pixels for each in features])
+    for first in range(len(given)):
+        for second in range(first + 1, min(first + 3, len(given))):
+            matches.add(first, second, matched(features[first], features[second]))
+    poses = {at: true_pose(at) for at in range(len(given))}
+    right = Solution(poses, 0, 0, 0.0, 0.0, matches.cameras, {})
+    assert believed(matches, right).poses.keys() == poses.keys()
+    elsewhere = true_pose(3) @ rigid(so3_exp([0.0, 0.3, 0.1]), [0.4, -0.3, 0.2])
+    wrong = replace(right, poses={**poses, 3: elsewhere})
+    assert believed(matches, wrong).poses.keys() == poses.keys() - {3}
 
 
 def through_a_lens(picture: bytes, k1: float) -> bytes:
