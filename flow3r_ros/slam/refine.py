@@ -114,11 +114,12 @@ def refine(
         ConfigError: pycolmap is not installed.
     """
     posed = [at for at, view in enumerate(views) if view.pose is not None]
-    if len(posed) < MIN_POSED and len(views) > SCRATCH:
+    few = len(views) <= SCRATCH
+    if len(posed) < MIN_POSED and not few:
         return NOTHING
     order = {view.frame_id: at for at, view in enumerate(views)}
     say(f"features of {len(views)} pictures")
-    features = [features_of(view.gray()) for view in views]
+    features = [features_of(view.gray(), few) for view in views]
     matches = PictureMatches([view.camera for view in views], [each.pixels for each in features])
     pairs = pairs_to_match(features, posed, [(order[a], order[b]) for a, b in loops])
     say(f"matches of {len(pairs)} pairs")
@@ -129,7 +130,7 @@ def refine(
             matches.add(first, second, rows)
     given = {at: pose for at, view in enumerate(views) if (pose := view.pose) is not None}
     found, before_px = _adjusted(matches, given, say) if len(posed) >= MIN_POSED else (NONE, 0.0)
-    if len(views) <= SCRATCH or len(found.poses) < SCRATCH_SHARE * len(views):
+    if few or len(found.poses) < SCRATCH_SHARE * len(views):
         say("poses from scratch")
         again, _ = _adjusted(matches, poses_from_scratch(matches), say)
         found = min((found, again), key=lambda each: _missed(matches, each))

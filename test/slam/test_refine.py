@@ -46,7 +46,7 @@ def views() -> list[RefineView]:
 @pytest.fixture
 def fewer_features(monkeypatch: pytest.MonkeyPatch) -> None:
     """A third of them show the same in a third of the time, but in the corners of a picture."""
-    monkeypatch.setattr("flow3r_ros.slam.tracks.FEATURES", 700)
+    monkeypatch.setattr("flow3r_ros.slam.tracks.MORE", 700)
 
 
 @pytest.fixture
