@@ -53,6 +53,9 @@ DOUBTED = 0.5
 """share of a picture's held-out matches that its pose must explain: one that a repeated texture put
 somewhere else agrees with what put it there, and with little else. Of 156 pictures of seven sets of
 the factory that lay right none had below .64, the one that lay wrong .43"""
+ALONE_SHARE = 0.5
+"""share of the pictures that a model must place where odometry placed none to compare it with: of
+24 pictures along blank walls the model of 10 was off by 12 % of the way"""
 MISSED_PX = 8.0
 """error in pixels that the matches of a picture without a pose count with where two solutions are
 compared"""
@@ -135,6 +138,8 @@ def refine(
         again, _ = _adjusted(matches, poses_from_scratch(matches), say)
         found = min((found, again), key=lambda each: _missed(matches, each))
     found = believed(matches, found)
+    if len(posed) < MIN_POSED and len(found.poses) < ALONE_SHARE * len(views):
+        return NOTHING
     return _in_place(views, features, matches, given, found, before_px)
 
 
