@@ -17,8 +17,8 @@ from flow3r_ros.types import Float32, UInt8
 
 WORDS = 32
 """words of the vocabulary"""
-LEARN_FROM = 12
-"""keyframes that the vocabulary is first learned from"""
+LEARN_FROM = 3
+"""keyframes that the vocabulary is first learned from: a map of a slow second has no more"""
 MAX_FEATURES = 6000
 """features at most that it is learned from"""
 
