@@ -82,12 +82,12 @@ class Budget:
     The clips that no row needs are those of the pretraining; `pretraining` of them are rendered.
     """
 
-    steps: int = 150
-    pretraining_steps: int = 2000
-    clips_per_step: int = 8
-    labelled: int = 8
-    unlabelled: int = 64
-    pretraining: int = 800
+    steps: int = 80
+    pretraining_steps: int = 600
+    clips_per_step: int = 6
+    labelled: int = 4
+    unlabelled: int = 32
+    pretraining: int = 636
     held_out: int = 72
 
 

@@ -17,7 +17,7 @@ FEWEST_SEEDS = 4
 """with fewer a spread over seeds says nothing: rows of three seeds lie apart by chance, in this
 order, once in 20 times, of four seeds once in 70, and there are several measures"""
 CONTROL, BASELINE = "3d-sup++", "3d-sup"
-JUDGED = {"rta_15": 1, "direction_deg": -1, "abs_rel": -1, "epe_geometry": -1}
+JUDGED = {"rotation_deg": -1, "rta_15": 1, "direction_deg": -1, "abs_rel": -1, "epe_geometry": -1}
 """measures of geometry that rows may be ranked by: 1 = more is better, -1 = less is better"""
 _GATES = {
     "rotation": ("rotation_deg", "rotation_deg_identity", "identity's", "deg"),
