@@ -83,11 +83,11 @@ class Budget:
     """
 
     steps: int = 80
-    pretraining_steps: int = 600
+    pretraining_steps: int = 450
     clips_per_step: int = 6
     labelled: int = 4
     unlabelled: int = 32
-    pretraining: int = 636
+    pretraining: int = 396
     held_out: int = 72
 
 

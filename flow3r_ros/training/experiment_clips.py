@@ -29,11 +29,10 @@ logger = logging.getLogger(__name__)
 GRID = (70, 56)
 """width and height the network sees: about 64 pixels, multiples of its patch of 14"""
 _FIELD_OF_VIEW = 70.0
-_SPEED = (0.015, 0.1)
-"""translation between the two frames, scene units; at twice this a linear fit of the true flow (20
-cells, 400 clips) tells rotation from translation no better than half of identity's error"""
-_TURN = (2.0, 12.0)
-"""degrees between the two frames"""
+_SPEED, _TURN = (0.015, 0.1), (4.0, 20.0)
+"""translation (scene units) and rotation (degrees) between the two frames; with half as much
+rotation, or twice as much of both, the network confuses the two too often to pass the rotation gate
+in ten minutes (docs/experiments.md)"""
 _CLIPS_PER_SHARD = 24
 _TOGETHER = 12
 """held-out clips of one forward: small ones cost less together"""

@@ -138,8 +138,8 @@ def _findings(rows: Sequence[dict[str, Any]], figure: Path) -> str:
 Cells are means over seeds, ± half their range. `rotation_deg`, `direction_deg`: median errors of
 rotation and translation direction; `rta_15`: share of pairs with a direction within 15 degrees
 (more is better); `abs_rel`: depth, scaled by medians; `epe_geometry`: median flow error in pixels
-of predicted points and poses (less is better). `start` is the pretrained network. The published column is another network, data and measure
-(ScanNet++): compare the order of rows, not the numbers.
+of predicted points and poses (less is better). `start` is the pretrained network. The published
+column is another network, data and measure (ScanNet++): compare the order of rows, not the numbers.
 
 {render_table(rows, metrics)}
 ![every seed]({figure.name})
