@@ -30,9 +30,8 @@ GRID = (70, 56)
 """width and height the network sees: about 64 pixels, multiples of its patch of 14"""
 _FIELD_OF_VIEW = 70.0
 _SPEED, _TURN = (0.015, 0.1), (4.0, 20.0)
-"""translation (scene units) and rotation (degrees) between the two frames; with half as much
-rotation, or twice as much of both, the network confuses the two too often to pass the rotation gate
-in ten minutes (docs/experiments.md)"""
+"""translation (scene units) and rotation (degrees) between the two frames; with turns of 2 to 12
+degrees the network confused the two too often to pass the rotation gate (docs/experiments.md)"""
 _CLIPS_PER_SHARD = 24
 _TOGETHER = 12
 """held-out clips of one forward: small ones cost less together"""
