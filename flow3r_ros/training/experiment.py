@@ -21,8 +21,9 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,7 +112,8 @@ def run_experiment(
     `output/experiment.json`, the page `output/experiments.md` and, where rows may be compared, its
     figure.
 
-    Rows that are finished are not trained again, others continue from their newest checkpoint.
+    Rows that are finished are not trained again, others continue from their newest checkpoint. The
+    page is written whenever a row is finished that it may show.
 
     Args:
         data: a folder of scene shards to train on and one of held-out shards; what is missing is
@@ -140,17 +142,26 @@ def run_experiment(
         output / "pretraining", OneGrid(clips[pool:], [], budget.clips_per_step, 0), held, budget
     )
     rows: list[dict[str, Any]] = [{"row": "start", "seed": 0, **before}]
-    if all(gate.passed for gate in gates_of(before)):
-        every = rows_of(budget.unlabelled)
-        control = [row for row in every if row.name in (BASELINE, CONTROL)]
-        rows += _rows(control, output, start, clips[:pool], held, seeds, budget)
-        if separating(rows):
-            others = [row for row in every if row not in control]
-            rows += _rows(others, output, start, clips[:pool], held, seeds, budget)
-    machine = f"{platform.machine()}, one CPU thread, torch {torch.__version__}"
+    if not all(gate.passed for gate in gates_of(before)):
+        return _written(output, rows, seeds, budget, command)
+    every = rows_of(budget.unlabelled)
+    control = [row for row in every if row.name in (BASELINE, CONTROL)]
+    rows += _rows(control, output, start, clips[:pool], held, seeds, budget)
+    page = _written(output, rows, seeds, budget, command)
+    others = [row for row in every if row not in control] if separating(rows) else []
+    for scores in _rows(others, output, start, clips[:pool], held, seeds, budget):
+        rows.append(scores)
+        page = _written(output, rows, seeds, budget, command)
+    return page
+
+
+def _written(
+    output: Path, rows: list[dict[str, Any]], seeds: Sequence[int], budget: Budget, command: str
+) -> Path:
+    """The page of what is there so far."""
     results = Results(
         command=command,
-        machine=machine,
+        machine=f"{platform.machine()}, one CPU thread, torch {torch.__version__}",
         seeds=list(seeds),
         budget=asdict(budget),
         introduction=(__doc__ or "").partition("\n\n")[2],
@@ -168,27 +179,24 @@ def _rows(
     held: Blinded,
     seeds: Sequence[int],
     budget: Budget,
-) -> list[dict[str, Any]]:
-    """The scores of some rows, every one with every seed."""
-    scores = []
-    for row in rows:
-        for seed in seeds:
-            trained = _train(
-                output / f"{row.name.replace(' ', '_')}_{seed}",
-                start,
-                _source(row, pool, seed, budget),
-                held,
-                seed,
-                budget.steps,
-                _ROW_RATE,
-                {
-                    "flow": 0.0 if row.labels or row.unlabelled == 0 else _FLOW,
-                    "flow_kind": row.kind,
-                },
-                budget,
-            )
-            scores.append({"row": row.name, "seed": seed, **trained})
-    return scores
+) -> Iterator[dict[str, Any]]:
+    """The scores of some rows, seed after seed, so that what is there compares like with like."""
+    for seed, row in product(seeds, rows):
+        scores = _train(
+            output / f"{row.name.replace(' ', '_')}_{seed}",
+            start,
+            _source(row, pool, seed, budget),
+            held,
+            seed,
+            budget.steps,
+            _ROW_RATE,
+            {
+                "flow": 0.0 if row.labels or row.unlabelled == 0 else _FLOW,
+                "flow_kind": row.kind,
+            },
+            budget,
+        )
+        yield {"row": row.name, "seed": seed, **scores}
 
 
 def _train(
