@@ -98,8 +98,9 @@ def write_page(path: Path, results: Results) -> Path:
 {results["introduction"]}
 - Pretraining: {budget["pretraining_steps"]} steps; every row: {budget["steps"]} steps;
   {budget["clips_per_step"]} clips a step.
-- Clips: {budget["labelled"]} labelled, {budget["unlabelled"]} unlabelled at 1x,
-  {budget["held_out"]} held out (other scenes and textures).
+- Clips: {budget["pretraining"]} to pretrain on, {budget["labelled"]} labelled,
+  {budget["unlabelled"]} unlabelled at 1x, {budget["held_out"]} held out (other scenes and
+  textures).
 - Seeds {", ".join(map(str, results["seeds"]))}; {minutes:.0f} minutes of wall time over all
   trainings; {results["machine"]}.
 
@@ -126,7 +127,8 @@ def _findings(rows: Sequence[dict[str, Any]], figure: Path) -> str:
   `{CONTROL}` better than every seed of `{BASELINE}` (at least {FEWEST_SEEDS} seeds):
 
 {render_table([row for row in rows if row["row"] in (BASELINE, CONTROL)], list(JUDGED))}
-**Not measured**: at this budget labels for everything do not help, so nothing can be said of flow.
+**Not measured**: at this budget labels for everything do not help beyond the spread over seeds, so
+nothing can be said of flow, and no other row was trained.
 """
     _draw(figure, rows, metrics)
     silent = [metric for metric in JUDGED if metric not in metrics]
