@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,21 +15,28 @@ from typer.testing import CliRunner
 from flow3r_ros.cli.main import app
 from flow3r_ros.errors import TrainingError
 from flow3r_ros.training import experiment as module
-from flow3r_ros.training.experiment import Budget, OneGrid, _source, rows_of, run_experiment
+from flow3r_ros.training import experiment_clips, experiment_gates, experiment_page
+from flow3r_ros.training.experiment import Budget, _source, rows_of, run_experiment
+from flow3r_ros.training.experiment_clips import OneGrid, rendered, room_clip
 from flow3r_ros.training.experiment_page import READING, Results, render_table, write_page
 from flow3r_ros.training.sample import Sample
-from flow3r_ros.training.scenes import shards as scene_shards
-from flow3r_ros.training.scenes.shards import training_clip, write_shards
+from flow3r_ros.training.scenes.shards import training_clip
 
-TINY = Budget(steps=2, pretraining_steps=1, clips_per_step=2, labelled=1, unlabelled=1, held_out=1)
+TINY = Budget(
+    steps=2,
+    pretraining_steps=1,
+    clips_per_step=2,
+    labelled=1,
+    unlabelled=1,
+    pretraining=1,
+    held_out=1,
+)
 
 
 @pytest.fixture
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shards of two tiny clips of two frames."""
-    monkeypatch.setattr(scene_shards, "_CLIPS_PER_SHARD", 2)
-    monkeypatch.setattr(scene_shards, "training_clip", partial(training_clip, frames=2))
-    monkeypatch.setitem(scene_shards.GRIDS, "small", ((56, 42),))
+def few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards of two clips."""
+    monkeypatch.setattr(experiment_clips, "_CLIPS_PER_SHARD", 2)
 
 
 def test_rows_are_those_of_the_paper_plus_more_clips() -> None:
@@ -79,42 +86,77 @@ def test_a_step_has_one_grid(samples: list[Sample]) -> None:
         assert len({sample.rgb.shape for sample in batch}) == 1
 
 
-@pytest.mark.usefixtures("small_shards")
+def test_a_room_clip_moves_covisibly_and_is_the_same_again() -> None:
+    clip, again = (room_clip(3, "train") for _ in range(2))
+    assert clip.rgb.shape == (2, 56, 70, 3)
+    assert clip.pairs.tolist() == [[0, 1], [1, 0]]
+    np.testing.assert_array_equal(clip.rgb, again.rgb)
+    np.testing.assert_array_equal(clip.flow, again.flow)
+    assert clip.poses is not None
+    turned = np.rad2deg(np.arccos((np.trace(clip.poses[1, :3, :3]) - 1) / 2))
+    assert 0.5 < turned < 20
+    assert (clip.covisibility > 0.5).mean() > 0.4
+
+
+@pytest.mark.usefixtures("few_clips")
 def test_too_few_clips_are_said_before_anything_is_trained(tmp_path: Path) -> None:
-    list(write_shards(tmp_path / "data", 0, 1, "photographs", sizes=("small",)))
-    small = tmp_path / "data" / "small"
+    small = rendered(tmp_path / "data", 0, 2, "train")
     with pytest.raises(TrainingError, match="needs 11 clips and some to pretrain on, there are 2"):
         run_experiment(tmp_path / "out", [small, small], [1], TINY, "")
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.usefixtures("small_shards")
-def test_one_command_renders_trains_and_writes_the_page_and_a_second_one_trains_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_TRAINING_SHARDS", 6)
-    monkeypatch.setattr(module, "_HELD_OUT_SHARDS", 1)
+def _command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run the command on a tiny budget; what `experiment.json` then says."""
     monkeypatch.setattr("flow3r_ros.training.experiment.Budget", lambda steps: TINY)
-    arguments = [
-        "train",
-        "--experiment",
-        "factored",
-        "--output",
-        str(tmp_path),
-        "--seeds",
-        "3",
-        "--max-steps",
-        "2",
-        "--json",
-    ]
+    arguments = ["train", "--experiment", "factored", "--output", str(tmp_path), "--json"]
+    arguments += ["--seeds", "3", "--max-steps", "2"]
     monkeypatch.setattr(sys, "argv", ["flow3r", *arguments])
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
+    told: dict[str, Any] = json.loads((tmp_path / "experiment.json").read_text(encoding="utf-8"))
+    return told
+
+
+@pytest.mark.usefixtures("few_clips")
+def test_a_start_that_fails_the_gates_trains_no_row_and_the_page_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = _command(tmp_path, monkeypatch)
+    assert [row["row"] for row in told["rows"]] == ["start"]
     page = (tmp_path / "experiments.md").read_text(encoding="utf-8")
     assert "flow3r train --experiment factored" in page
+    assert "**Not measured**: gate rotation, factored head. No row was trained." in page
+    assert "3d-sup |" not in page
+    assert not (tmp_path / "experiments.svg").exists()
+    assert not (tmp_path / "3d-sup_3").exists()
+
+
+@pytest.mark.usefixtures("few_clips")
+def test_without_a_control_that_separates_only_its_two_rows_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment_gates, "FACTOR", 0.0)
+    told = _command(tmp_path, monkeypatch)
+    assert [row["row"] for row in told["rows"]] == ["start", "3d-sup", "3d-sup++"]
+    page = (tmp_path / "experiments.md").read_text(encoding="utf-8")
+    assert "**Not measured**: at this budget" in page
+    assert "flow-factored |" not in page
+
+
+@pytest.mark.usefixtures("few_clips")
+def test_one_command_renders_trains_and_writes_the_page_and_a_second_one_trains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment_gates, "FACTOR", 0.0)
+    for user in (module, experiment_page):
+        monkeypatch.setattr(user, "separating", lambda rows: ["abs_rel", "epe_geometry"])
+    told = _command(tmp_path, monkeypatch)
+    page = (tmp_path / "experiments.md").read_text(encoding="utf-8")
     assert all(f"| {row.name} | 1 | " in page for row in rows_of(1))
+    assert "| supervision | seeds | abs_rel | epe_geometry |" in page
+    assert "not measured:\n  rta_15, direction_deg" in page
     assert (tmp_path / "experiments.svg").stat().st_size > 1000
-    told = json.loads((tmp_path / "experiment.json").read_text(encoding="utf-8"))
     assert [row["row"] for row in told["rows"]] == ["start", *(row.name for row in rows_of(1))]
     assert all(
         np.isfinite([row["abs_rel"], row["epe_geometry"], row["rta_15"]]).all()
@@ -125,12 +167,7 @@ def test_one_command_renders_trains_and_writes_the_page_and_a_second_one_trains_
         raise AssertionError("trained again")
 
     monkeypatch.setattr(module, "run", nothing)
-    again = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert again.exit_code == 0, again.output
-    assert (
-        json.loads((tmp_path / "experiment.json").read_text(encoding="utf-8"))["rows"]
-        == told["rows"]
-    )
+    assert _command(tmp_path, monkeypatch)["rows"] == told["rows"]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +199,9 @@ def test_the_table_shows_mean_spread_and_published_numbers() -> None:
         {"row": "3d-sup", "seed": 1, "rra_5": 0.5, "abs_rel": 0.4},
         {"row": "3d-sup", "seed": 2, "rra_5": 0.7, "abs_rel": 0.4},
     ]
-    table = render_table([*results, {"row": "flow-factored 3x", "seed": 1, "rra_5": 0.9}])
+    table = render_table(
+        [*results, {"row": "flow-factored 3x", "seed": 1, "rra_5": 0.9}], ["rra_5", "abs_rel"]
+    )
     assert "| 3d-sup | 2 | 0.600 ± 0.100 |" in table
     assert "0.750 / 0.693" in table
     assert "| flow-factored 3x | 1 | 0.900 |" in table
@@ -178,14 +217,14 @@ def test_what_a_person_wrote_stays_when_the_numbers_change(tmp_path: Path) -> No
         "held_out": 1,
     }
     results = Results(command="", machine="", seeds=[1], budget=budget, introduction="", rows=[])
-    results["rows"] = [{"row": "3d-sup", "seed": 1, "rra_5": 0.5, "seconds": 1.0}]
+    results["rows"] = [{"row": "start", "seed": 0, "rotation_deg": 0.5, "seconds": 1.0}]
     page = write_page(tmp_path / "page.md", results)
     page.write_text(
         page.read_text(encoding="utf-8") + f"{READING}\n\nMind the budget.\n", encoding="utf-8"
     )
-    results["rows"][0]["rra_5"] = 0.7
+    results["rows"][0]["rotation_deg"] = 0.7
     write_page(page, results)
     text = page.read_text(encoding="utf-8")
     assert text.endswith(f"{READING}\n\nMind the budget.\n")
-    assert "| 0.700 |" in text
-    assert "| 0.500 |" not in text
+    assert "0.700 deg" in text
+    assert "0.500 deg" not in text
