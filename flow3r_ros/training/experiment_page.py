@@ -121,6 +121,8 @@ def _findings(rows: Sequence[dict[str, Any]], figure: Path) -> str:
         figure.unlink(missing_ok=True)
     if failed:
         return f"{lines}\n**Not measured**: gate {', '.join(failed)}. No row was trained.\n"
+    if not any(row["row"] == CONTROL for row in rows):
+        return f"{lines}- positive control: not trained yet\n\n**Not measured** yet.\n"
     if not metrics:
         return f"""{lines}- positive control: **failed**. In none of these is every seed of
   `{CONTROL}` better than every seed of `{BASELINE}` (at least {FEWEST_SEEDS} seeds):
