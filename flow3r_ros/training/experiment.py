@@ -83,11 +83,11 @@ class Budget:
     """
 
     steps: int = 50
-    pretraining_steps: int = 500
+    pretraining_steps: int = 300
     clips_per_step: int = 8
     labelled: int = 8
-    unlabelled: int = 24
-    pretraining: int = 300
+    unlabelled: int = 16
+    pretraining: int = 240
     held_out: int = 72
 
 
