@@ -30,7 +30,7 @@ GRID = (70, 56)
 """width and height the network sees: about 64 pixels, multiples of its patch of 14"""
 _FIELD_OF_VIEW = 70.0
 _SPEED = (0.008, 0.04)
-"""translation between the two frames as a share of the room's size; zero flow is then some 7 px
+"""translation between the two frames as a share of the room's size; zero flow is then some 6 px
 wrong and most of the picture stays covisible"""
 _TURN = (2.0, 12.0)
 """degrees between the two frames"""
