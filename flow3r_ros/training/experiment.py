@@ -10,9 +10,9 @@ positive control); then the factored way with 3x and 10x as many unlabelled clip
 trained first: rows are compared only in measures in which its every seed is better than every seed
 of `3d-sup`, and where there is none no other row is trained. A seed chooses which clips are
 labelled, and the order of the data. Flow of the unlabelled clips is the factory's own: an ideal
-2-D teacher, so that the *form* of supervision is compared and not a teacher. The network sees images, rays and DIS flow, but neither triangulated depth nor prior poses,
-which would hand it the answer. Clips are two frames of a room (`experiment_clips`) unless `--data`
-brings others.
+2-D teacher, so that the *form* of supervision is compared and not a teacher. The network sees
+images, rays and DIS flow, but neither triangulated depth nor prior poses, which would hand it the
+answer. Clips are two frames of a room (`experiment_clips`) unless `--data` brings others.
 """
 
 from __future__ import annotations
