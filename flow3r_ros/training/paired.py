@@ -39,11 +39,16 @@ class Pairing:
         write_atomically(self._path, json.dumps(self._measure(network)).encode())
 
     def after(self, network: Flow3r) -> dict[str, dict[str, float]]:
-        """Measure again; rows of `compare`, none where nothing was measured before."""
+        """Measure again; rows of `compare`, none where nothing was measured before. They are kept
+        as `paired_rows.json`, for runs that export nothing."""
         if not self._path.exists():
             return {}
         before: Errors = json.loads(self._path.read_text(encoding="utf-8"))
-        return compare(before, self._measure(network))
+        rows = compare(before, self._measure(network))
+        write_atomically(
+            self._path.with_name("paired_rows.json"), json.dumps(rows, indent=1).encode()
+        )
+        return rows
 
     def _measure(self, network: Flow3r) -> Errors:
         windows = {} if self._clips is None else self._clips.by_recording(self._limit)

@@ -174,3 +174,5 @@ def test_fine_tuning_that_does_not_help_exports_nothing(
         train(tmp_path / "config.yaml", [recording], tmp_path / "run")
     assert not (tmp_path / "run" / "model").exists()
     assert json.loads((tmp_path / "run" / "paired.json").read_text())["images"]
+    row = json.loads((tmp_path / "run" / "paired_rows.json").read_text())["images"]
+    assert row["head_after"] >= row["head_before"] > 0
