@@ -56,7 +56,7 @@ def room_clip(seed: int, textures: Literal["train", "held_out"]) -> Sample:
         field_of_view=_FIELD_OF_VIEW,
     )
     matcher = Matcher(width=2 * GRID[0])
-    there = matcher.flow(*(matcher.prepare(image) for image in clip.rgb))
+    there = matcher.flow(matcher.prepare(clip.rgb[0]), matcher.prepare(clip.rgb[1]))
     evidence = build_evidence(
         clip.camera,
         np.tile(np.eye(4), (2, 1, 1)),
