@@ -175,26 +175,29 @@ def train(
     ] = None,
     seeds: Annotated[
         list[int] | None,
-        typer.Option(help="seeds of the experiment, default 1 2 3; repeat for several"),
+        typer.Option(help="seeds of the experiment, default 1 to 5; repeat for several"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train or fine-tune; writes a model folder that run, replay and the node load."""
     paths = [location(path) for path in (*(data or []), *(more_data or []))]
     if experiment is not None:
-        if config or resume or len(paths) > 2:
+        if config or resume or max_steps or len(paths) > 2:
             raise typer.BadParameter(
-                "an experiment takes at most two --data, and neither --config nor "
+                "an experiment takes at most two --data, and neither --config, --max-steps nor "
                 "--resume: it always resumes"
             )
         from flow3r_ros.training.experiment import Budget, run_experiment
 
-        budget = Budget(steps=max_steps) if max_steps else Budget()
         local = [path for path in (location(output), *paths) if isinstance(path, Path)]
         if len(local) <= len(paths):
             raise typer.BadParameter("an experiment reads and writes local files")
         page = run_experiment(
-            local[0], local[1:], seeds or [1, 2, 3], budget, shlex.join(["flow3r", *sys.argv[1:]])
+            local[0],
+            local[1:],
+            seeds or [1, 2, 3, 4, 5],
+            Budget(),
+            shlex.join(["flow3r", *sys.argv[1:]]),
         )
         print_result({"page": str(page)}, as_json)
         return

@@ -1,9 +1,10 @@
-"""The page of the controlled experiment: table, figure and how it was made, all from
+"""The page of the controlled experiment: gates, table, figure and how it was made, all from
 `experiment.json`.
 
-What a person wrote under the heading `READING` stays when the page is written again; numbers stand
-only above it. To refresh the repository's page: `python -m flow3r_ros.training.experiment_page
-DIR/experiment.json docs/experiments.md`.
+Where a gate failed, or the positive control does not separate, the page says "not measured" with
+those numbers and shows no other row. What a person wrote under the heading `READING` stays when the
+page is written again. To refresh the repository's page: `python -m
+flow3r_ros.training.experiment_page DIR/experiment.json docs/experiments.md`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,14 @@ from typing import Any, TypedDict
 import numpy as np
 
 from flow3r_ros.paths import write_atomically
+from flow3r_ros.training.experiment_gates import (
+    BASELINE,
+    CONTROL,
+    FEWEST_SEEDS,
+    JUDGED,
+    gates_of,
+    separating,
+)
 
 METRICS = (
     "rra_5",
@@ -36,7 +45,6 @@ PUBLISHED = {
 }
 """ScanNet++ RRA@30, RTA@30 of the paper (`flow3r_training_and_results.md`, section 6)"""
 READING = "## How to read this"
-_SHOWN = ("rta_15", "direction_deg", "abs_rel", "epe_geometry")
 
 
 class Results(TypedDict):
@@ -50,17 +58,17 @@ class Results(TypedDict):
     rows: list[dict[str, Any]]
 
 
-def render_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown: mean and spread (half the range over seeds) of every row, beside the published
-    RRA@30 / RTA@30."""
+def render_table(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> str:
+    """Markdown: mean and spread (half the range over seeds) of every row in some of METRICS, beside
+    the published RRA@30 / RTA@30."""
     names = list(dict.fromkeys(str(row["row"]) for row in rows))
     lines = [
-        "| supervision | seeds | " + " | ".join(METRICS) + " | published RRA@30 / RTA@30 |",
-        "|---" * (len(METRICS) + 3) + "|",
+        "| supervision | seeds | " + " | ".join(metrics) + " | published RRA@30 / RTA@30 |",
+        "|---" * (len(metrics) + 3) + "|",
     ]
     for name in names:
         same = [row for row in rows if row["row"] == name]
-        cells = [_cell([float(row[metric]) for row in same if metric in row]) for metric in METRICS]
+        cells = [_cell([float(row[metric]) for row in same if metric in row]) for metric in metrics]
         published = "{:.3f} / {:.3f}".format(*PUBLISHED[name]) if name in PUBLISHED else "-"
         lines.append(f"| {name} | {len(same)} | " + " | ".join(cells) + f" | {published} |")
     return "\n".join(lines) + "\n"
@@ -74,12 +82,11 @@ def _cell(values: list[float]) -> str:
 
 
 def write_page(path: Path, results: Results) -> Path:
-    """Write the page and, beside it, the figure of every seed (`.svg`); the reading of an earlier
-    page is kept."""
+    """Write the page and, beside it, the figure of every seed (`.svg`) where rows may be compared;
+    the reading of an earlier page is kept."""
     _, heading, reading = (
         path.read_text(encoding="utf-8").partition(READING) if path.exists() else ("", "", "")
     )
-    _draw(path.with_suffix(".svg"), results["rows"])
     minutes = sum(float(row["seconds"]) for row in results["rows"]) / 60
     budget = results["budget"]
     text = f"""# The paper's controlled experiment at our scale
@@ -91,32 +98,64 @@ def write_page(path: Path, results: Results) -> Path:
 {results["introduction"]}
 - Pretraining: {budget["pretraining_steps"]} steps; every row: {budget["steps"]} steps;
   {budget["clips_per_step"]} clips a step.
-- Clips: {budget["labelled"]} labelled, {budget["unlabelled"]} unlabelled at 1x,
-  {budget["held_out"]} held out (other scenes and textures).
+- Clips: {budget["pretraining"]} to pretrain on, {budget["labelled"]} labelled,
+  {budget["unlabelled"]} unlabelled at 1x, {budget["held_out"]} held out (other scenes and
+  textures).
 - Seeds {", ".join(map(str, results["seeds"]))}; {minutes:.0f} minutes of wall time over all
   trainings; {results["machine"]}.
 
-Cells are means over seeds, ± half their range. `rra_5`, `rta_15`: share of pairs with rotation
-within 5 and translation direction within 15 degrees (more is better); `rotation_deg`,
-`direction_deg`: medians; `abs_rel`: depth, scaled by medians; `epe_geometry`, `epe_head`: median
-flow error in pixels of predicted points and poses, and of the flow head (less is better). `start`
-is the pretrained network. The published column is another network, data and measure (ScanNet++):
-compare the order of rows, not the numbers.
+## Gates
 
-{render_table(results["rows"])}
-![every seed]({path.with_suffix(".svg").name})
-
+{_findings(results["rows"], path.with_suffix(".svg"))}
 """
     write_atomically(path, (text + (heading + reading if heading else "")).encode())
     return path
 
 
-def _draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _findings(rows: Sequence[dict[str, Any]], figure: Path) -> str:
+    """The gates, then the table, or why there is none."""
+    gates = gates_of(rows[0])
+    lines = "".join(f"- {gate}\n" for gate in gates)
+    failed = [gate.name for gate in gates if not gate.passed]
+    metrics = [] if failed else separating(rows)
+    if not metrics:
+        figure.unlink(missing_ok=True)
+    if failed:
+        return f"{lines}\n**Not measured**: gate {', '.join(failed)}. No row was trained.\n"
+    if not metrics:
+        return f"""{lines}- positive control: **failed**. In none of these is every seed of
+  `{CONTROL}` better than every seed of `{BASELINE}` (at least {FEWEST_SEEDS} seeds):
+
+{render_table([row for row in rows if row["row"] in (BASELINE, CONTROL)], list(JUDGED))}
+**Not measured**: at this budget labels for everything do not help beyond the spread over seeds, so
+nothing can be said of flow, and no other row was trained.
+"""
+    _draw(figure, rows, metrics)
+    silent = [metric for metric in JUDGED if metric not in metrics]
+    return f"""{lines}- positive control: passed in {", ".join(metrics)}; not measured:
+  {", ".join(silent) or "nothing"}
+
+## Rows
+
+Cells are means over seeds, ± half their range. `rotation_deg`, `direction_deg`: median errors of
+rotation and translation direction; `rta_15`: share of pairs with a direction within 15 degrees
+(more is better); `abs_rel`: depth, scaled by medians; `epe_geometry`: median flow error in pixels
+of predicted points and poses (less is better). `start` is the pretrained network. The published
+column is another network, data and measure (ScanNet++): compare the order of rows, not the numbers.
+
+{render_table(rows, metrics)}
+![every seed]({figure.name})
+"""
+
+
+def _draw(path: Path, rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> None:
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(str(row["row"]) for row in rows))
-    figure = Figure(figsize=(12, 3.4), layout="constrained")
-    for axis, metric in zip(figure.subplots(1, len(_SHOWN)), _SHOWN, strict=True):
+    figure = Figure(figsize=(3 * len(metrics), 3.4), layout="constrained")
+    for axis, metric in zip(
+        figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True
+    ):
         for row in rows:
             axis.plot(
                 names.index(str(row["row"])),

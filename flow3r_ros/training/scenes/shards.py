@@ -139,7 +139,7 @@ def write_shards(
                 for index in range(_CLIPS_PER_SHARD)
             ]
             for position in reversed(range(len(sizes))):
-                write_safetensors(paths[position], _pack([samples[position] for samples in clips]))
+                write_safetensors(paths[position], pack([samples[position] for samples in clips]))
         yield paths[0]
 
 
@@ -214,7 +214,7 @@ def read_sample(path: Location, index: int) -> Sample:
     )
 
 
-def _pack(samples: list[Sample]) -> dict[str, torch.Tensor]:
+def pack(samples: list[Sample]) -> dict[str, torch.Tensor]:
     """Half precision where it costs nothing: depth is stored in units of its clip's median."""
     columns: dict[str, list[NDArray[np.generic]]] = {}
     for sample in samples:
