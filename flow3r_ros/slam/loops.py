@@ -44,9 +44,8 @@ SAME_ANGLE = 0.06
 """rad within which two answers about one rotation agree"""
 SAME_SHIFT = 0.12
 """of the median depth: the same for translations"""
-MAX_SCALE = 5.0
-"""largest ratio of units: two segments took theirs from two answers of the network. Those of
-visslam_handheld_desk, which chose it, differ by 3.0 to 3.7 in six of seven pairs"""
+MAX_SCALE = 3.0
+"""largest ratio of units: two segments took theirs from two answers of the network"""
 UNKNOWN = 1.9
 """relative sigma of an inverse depth from which on nothing is known of it (`points_at` gives 2).
 The first keyframe of a run has a sigma of 1 everywhere: the median over its features still tells
