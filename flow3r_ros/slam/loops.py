@@ -225,14 +225,18 @@ def _confirmed(
     neighbours: Sequence[tuple[MapKeyframe, Float64]],
     near: bool,
 ) -> float | str:
-    """Rad by which the neighbour that agrees best disagrees; else why none confirms the loop.
-    `near`: its answer is looked for near what the first one says."""
+    """Rad by which the neighbour that agrees best disagrees; else why none confirms the loop. A
+    neighbour is asked by its own depth: that of the second keyframe has spoken already. `near`:
+    its answer is looked for near what the first one says."""
     answers = []
     for neighbour, S_first_neighbour in neighbours:
+        one, two = match(neighbour.descriptors, second.descriptors)
+        if not neighbour.knows_depth or len(one) < MIN_MATCHES:
+            continue
         start = rigid_part(invert(S_first_neighbour) @ S) if near else None
-        found = _relative(neighbour, second, start)
-        if not isinstance(found, str):
-            answers.append(S_first_neighbour @ found.S)
+        found = _pose(neighbour, second, one, two, start)
+        if found is not None:
+            answers.append(S_first_neighbour @ found[0])
     if not answers:
         return "no second witness"
     for answer in answers:
