@@ -51,7 +51,7 @@ what odometry says of a handful of still images may be wrong everywhere, and a c
 leaves pictures out. With nerf_fox_50 it takes as long as the adjustment itself"""
 DOUBTED = 0.5
 """share of a picture's held-out matches that its pose must explain: one that a repeated texture put
-somewhere else agrees with what put it there, and with little else. Of 156 pictures of seven sets of
+somewhere else agrees with what put it there, and with little else. Of 115 pictures of five sets of
 the factory that lay right none had below .64, the one that lay wrong .43"""
 ALONE_SHARE = 0.5
 """share of the pictures that a model must place where odometry placed none to compare it with: of
