@@ -225,24 +225,35 @@ def _confirmed(
     neighbours: Sequence[tuple[MapKeyframe, Float64]],
     near: bool,
 ) -> float | str:
-    """Rad by which the neighbour that agrees best disagrees; else why none confirms the loop. A
-    neighbour is asked by its own depth: that of the second keyframe has spoken already. `near`:
-    its answer is looked for near what the first one says."""
+    """Rad by which the neighbour that agrees best disagrees; else why none confirms the loop.
+    `near`: its answer is looked for near what the first one says, and is that of its own depth
+    alone: the second keyframe's, through a guessed lens, has spoken already."""
     answers = []
     for neighbour, S_first_neighbour in neighbours:
-        one, two = match(neighbour.descriptors, second.descriptors)
-        if not neighbour.knows_depth or len(one) < MIN_MATCHES:
-            continue
-        start = rigid_part(invert(S_first_neighbour) @ S) if near else None
-        found = _pose(neighbour, second, one, two, start)
-        if found is not None:
-            answers.append(S_first_neighbour @ found[0])
+        if near:
+            start = rigid_part(invert(S_first_neighbour) @ S)
+            S_neighbour_second = _by_own_depth(neighbour, second, start)
+        else:
+            found = _relative(neighbour, second)
+            S_neighbour_second = None if isinstance(found, str) else found.S
+        if S_neighbour_second is not None:
+            answers.append(S_first_neighbour @ S_neighbour_second)
     if not answers:
         return "no second witness"
     for answer in answers:
         if not _agree(S, answer, first.median_depth):
             return "witnesses disagree"
     return min(rotation_angle(sim3_parts(S)[1].T @ sim3_parts(each)[1]) for each in answers)
+
+
+def _by_own_depth(reference: MapKeyframe, other: MapKeyframe, start: Float64) -> Float64 | None:
+    """Pose `[4, 4]` of `other` in `reference` by the depth of the latter alone, from `start`; None
+    where there is none."""
+    one, two = match(reference.descriptors, other.descriptors)
+    if not reference.knows_depth or len(one) < MIN_MATCHES:
+        return None
+    found = _pose(reference, other, one, two, start)
+    return None if found is None else found[0]
 
 
 def _likeness(first: MapKeyframe, second: MapKeyframe, S: Float64) -> float:
