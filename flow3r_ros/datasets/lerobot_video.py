@@ -12,8 +12,9 @@ from flow3r_ros.errors import InputError, OutputError, install_extra
 from flow3r_ros.types import UInt8
 
 CODEC = "libx264"
-OPTIONS = {"g": "2", "crf": "18"}
-"""key-frame distance and quality; lerobot takes crf 30, which costs geometry its texture"""
+OPTIONS = {"g": "2", "crf": "18", "threads": "1"}
+"""key-frame distance and quality; lerobot takes crf 30, which costs geometry its texture. One
+thread: with more the same frames gave two different films in twelve tries on a busy machine"""
 
 
 def encode(path: Path, frames: Iterable[UInt8], fps: float) -> int:
