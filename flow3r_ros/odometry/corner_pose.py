@@ -112,8 +112,7 @@ def posed(
             reference.points.only(used), observed[used], lens, rough, sigma_px, 8, prior, near=True
         )
         T = fit.T
-        near = fit.distance < AGREED * judged_px(sigma_px) / sigma_px
-        across = fit.whitened[near, 1] * sigma_px
+        near, across = near_residuals(fit, sigma_px)
         shared = shared_variance(observed[used][near], across, lens.width / CELLS)
     belongs = project_points(reference.points, T, lens)
     with np.errstate(invalid="ignore"):
@@ -135,6 +134,13 @@ def posed(
         expected=int(np.count_nonzero(inside)),
         shared=shared,
     )
+
+
+def near_residuals(fit: PoseFit, sigma_px: float) -> tuple[Bool, Float64]:
+    """Which corners a pose that was found with `sigma_px` agrees with, bool `[N]`, and how far
+    these `[M]` lie across their epipolar lines, pixels: there, depth does not count."""
+    near = fit.distance < AGREED * judged_px(sigma_px) / sigma_px
+    return near, fit.whitened[near, 1] * sigma_px
 
 
 def shared_variance(pixels: Float64, residuals: Float64, cell: float) -> float:

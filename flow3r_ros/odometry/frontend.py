@@ -100,7 +100,7 @@ class FrontEnd:
         self._motion = at_rest(self._motion.pose, 0)
         self._tracked: Tracked | None = None
         self._seen: View | None = None
-        self._covariance, self._drift, self._focal_sigma = lost(), Drift(), 0.0
+        self._covariance, self._drift = lost(), Drift()
         self._place = self._motion.pose[:3, 3]
         self._next_id = self._since = self._unseen_informative = self.keyframes = 0
         self._keyframe_ns, self._unseen_s = 0, 0.0
@@ -205,11 +205,10 @@ class FrontEnd:
         self._seen = view if state is TrackingState.TRACKING else None
         self._unseen_informative, self._unseen_s = 0, 0.0
         typical = reference.median_depth
-        off, focal = misfit_px(self._tracker.shared), self._focal_sigma
+        off = misfit_px(self._tracker.shared)
         measured = self._tracker.scatter * of_information(tracked.fit.information)
-        own = step_covariance(measured, typical, off)
-        drift, more = self._drift.through(reference.view.id, tracked.T_ref_cam, off, typical, focal)
-        step = in_world(own, pose[:3, :3]) + drift
+        drift, more = self._drift.through(reference.view.id, tracked.T_ref_cam, off, typical)
+        step = in_world(step_covariance(measured, typical, off), pose[:3, :3]) + drift
         before, self._place = self._place, pose[:3, 3]
         self._covariance = handed_on(self._covariance, self._place - before) + step + more
         if fresh:  # the keyframe knows where it is; only the pose before this one did not
@@ -335,7 +334,8 @@ class FrontEnd:
         if wrong and not self._misfit:
             log.warning("%s", wrong)
             self._remark = wrong
-        self._misfit, self._focal_sigma = wrong, built.focal_sigma
+        self._misfit = wrong
+        self._drift.refocus(built.focal_sigma)
         if followed is None:
             self.keyframes = 1
             self._tracker.follow(reference, np.eye(4))

@@ -29,6 +29,7 @@ from flow3r_ros.odometry.corner_pose import (
     FOLLOWED,
     MIN_CORNERS,
     judged_px,
+    near_residuals,
     posed,
     rough_pose,
     search,
@@ -215,14 +216,13 @@ class Tracker:
         return [] if pose is None else [pose]
 
     def _measure(self, tracked: Tracked) -> None:
-        """Follow the noise of the corners that agree: 1.48 times the median across their epipolar
-        lines, where depth does not count."""
+        """Follow the noise of the corners that agree: 1.48 times the median of `near_residuals`,
+        and what neighbours of them have in common."""
         if tracked.fit is None or len(tracked.fit.whitened) < 2 * MIN_CORNERS:
             return
-        near = tracked.fit.distance < AGREED * self.judged_px / self.sigma_px
-        across = np.abs(tracked.fit.whitened[near, 1]) * self.sigma_px
+        _, across = near_residuals(tracked.fit, self.sigma_px)
         if len(across) >= MIN_CORNERS:
-            seen = 1.48 * float(np.median(across))
+            seen = 1.48 * float(np.median(np.abs(across)))
             self.noise_px = SIGMA_MEMORY * self.noise_px + (1.0 - SIGMA_MEMORY) * seen
         if np.isfinite(tracked.shared):
             self.shared = SIGMA_MEMORY * self.shared + (1.0 - SIGMA_MEMORY) * tracked.shared

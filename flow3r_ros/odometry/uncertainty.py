@@ -66,9 +66,14 @@ class Drift:
     def __init__(self) -> None:
         self._keyframe = -1
         self._T = np.eye(4)
+        self._focal_sigma = 0.0
+
+    def refocus(self, focal_sigma: float) -> None:
+        """The 1-sigma of the logarithm of the focal length is another one now."""
+        self._focal_sigma = focal_sigma
 
     def through(
-        self, keyframe: int, T_ref_cam: Float64, misfit: float, median_depth: float, focal: float
+        self, keyframe: int, T_ref_cam: Float64, misfit: float, median_depth: float
     ) -> tuple[Float64, Float64]:
         """Covariance `[6, 6]` of a step that ends at `T_ref_cam` `[4, 4]` in the keyframe of that
         id, and what comes on top for all steps from it together.
@@ -76,12 +81,11 @@ class Drift:
         Args:
             misfit: pixels that corners are off together (`misfit_px`).
             median_depth: of the scene.
-            focal: 1-sigma of the logarithm of the focal length.
         """
         start = self._T if keyframe == self._keyframe else np.eye(4)
         self._keyframe, self._T = keyframe, T_ref_cam
         unit, lean = UNIT * misfit, TILT * misfit / median_depth
-        lens = float(np.hypot(TURN * misfit, focal))
+        lens = float(np.hypot(TURN * misfit, self._focal_sigma))
         step, whole, before = (
             _of_motion(each, unit, lens, lean)
             for each in (invert(start) @ T_ref_cam, T_ref_cam, start)

@@ -14,6 +14,7 @@ from flow3r_ros.geometry.lie import invert
 from flow3r_ros.types import Float64
 
 Rays = Callable[[int, NDArray[np.uint32]], Float64]
+"""of a picture, by number, and rows `[N]` of its features: their rays `[N, 3]` with z = 1"""
 EVERY = 8
 """one match in so many of a pair of pictures is held out"""
 
@@ -48,9 +49,7 @@ class HeldOut:
         errors = [np.empty(0)]
         for first, second, rows in self._pairs:
             if first in poses and second in poses:
-                errors.append(
-                    _errors(poses[first], poses[second], rays, first, second, rows, focal)
-                )
+                errors.append(_errors(poses, rays, first, second, rows, focal))
             elif missed_px is not None:
                 errors.append(np.full(len(rows), missed_px))
         error = np.concatenate(errors)
@@ -65,7 +64,7 @@ class HeldOut:
         agreed, asked = Counter[int](), Counter[int]()
         for first, second, rows in self._pairs:
             if first in poses and second in poses and len(rows):
-                error = _errors(poses[first], poses[second], rays, first, second, rows, focal)
+                error = _errors(poses, rays, first, second, rows, focal)
                 for picture in (first, second):
                     agreed[picture] += int(np.count_nonzero(np.abs(error) < within_px))
                     asked[picture] += len(rows)
@@ -73,16 +72,15 @@ class HeldOut:
 
 
 def _errors(
-    pose: Float64,
-    other: Float64,
+    poses: Mapping[int, Float64],
     rays: Rays,
     first: int,
     second: int,
     rows: NDArray[np.uint32],
     focal: float,
 ) -> Float64:
-    """Epipolar errors `[N]` of matches of two pictures at `pose` and `other`, pixels."""
-    T, nowhere = invert(other) @ pose, np.zeros(len(rows), np.intp)
+    """Epipolar errors `[N]` in pixels of the matches `rows` `[N, 2]` of two pictures."""
+    T, nowhere = invert(poses[second]) @ poses[first], np.zeros(len(rows), np.intp)
     matches = Matches(
         rays(first, rows[:, 0]), rays(second, rows[:, 1]), np.ones(len(rows)), nowhere, nowhere,
         focal,

@@ -12,7 +12,7 @@ What a calibration leaves of the lens bends depth a little in every picture, alw
 on a forward drive the unit then grows or shrinks with every step, however many points there are.
 So the last adjustment finds radial distortion, too. Poses given, adjusted, adjusted with the lens
 and begun from scratch are judged by matches that none of them was fitted to (`slam.held_out`): the
-best stays.
+best stays, without the pictures that most of those matches contradict.
 """
 
 from __future__ import annotations
@@ -181,9 +181,7 @@ def believed(matches: PictureMatches, found: Solution) -> Solution:
         if agreement.get(worst, 1.0) >= DOUBTED:
             break
         del poses[worst]
-    return replace(
-        found, poses=poses, depths={at: found.depths[at] for at in poses if at in found.depths}
-    )
+    return replace(found, poses=poses, depths={at: found.depths[at] for at in poses})
 
 
 def _in_place(

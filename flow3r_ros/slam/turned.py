@@ -4,8 +4,9 @@ Where a run was lost and has begun anew, neither its focal length nor its depth 
 first time, and no two poses agree. Two pictures from about the same spot say how long the lens is:
 at the right focal length one is the other, turned (Szeliski and Shum, "Creating full view panoramic
 mosaics", SIGGRAPH 1997), and what the turn leaves open is a small way that either depth explains.
-With that lens, and from that turn, everything that `slam.loops` demands is asked as always: no gate
-is wider.
+With that lens, and from that turn, what `slam.loops` demands is asked as always, but for one
+thing: the neighbour that confirms speaks by its own depth alone, not also by that of the second
+keyframe, which is worst through a guessed lens and has spoken already.
 """
 
 from __future__ import annotations

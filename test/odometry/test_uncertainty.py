@@ -93,19 +93,21 @@ def test_what_frames_of_a_keyframe_share_grows_with_the_way_not_its_root() -> No
     drift, total = Drift(), np.zeros((6, 6))
     for step in range(1, 11):
         place = rigid(np.eye(3), np.array([0.1 * step, 0.0, 0.0]))
-        slip, more = drift.through(7, place, 0.5, 2.0, 0.0)
+        slip, more = drift.through(7, place, 0.5, 2.0)
         assert (np.linalg.eigvalsh(more) >= 0).all()
         total = total + slip + more
     assert np.isclose(np.sqrt(total[0, 0]), 0.5 * UNIT * 1.0)
     assert np.isclose(np.sqrt(total[3, 3]), 0.5 * TILT * 1.0 / 2.0)
-    slip, more = drift.through(8, rigid(so3_exp(np.array([0.0, 0.2, 0.0])), np.zeros(3)), 0.5, 2, 0)
+    slip, more = drift.through(8, rigid(so3_exp(np.array([0.0, 0.2, 0.0])), np.zeros(3)), 0.5, 2.0)
     assert np.isclose(slip[4, 4], (0.5 * TURN * 0.2) ** 2)
     assert not more.any()
 
 
 def test_a_focal_length_that_is_not_known_makes_turns_less_sure() -> None:
     turned = rigid(so3_exp(np.array([0.0, 0.2, 0.0])), np.zeros(3))
-    known, _ = Drift().through(1, turned, 0.0, 2.0, 0.0)
-    open_, _ = Drift().through(1, turned, 0.0, 2.0, 0.05)
+    known, _ = Drift().through(1, turned, 0.0, 2.0)
+    drift = Drift()
+    drift.refocus(0.05)
+    open_, _ = drift.through(1, turned, 0.0, 2.0)
     assert not known.any()
     assert np.isclose(open_[4, 4], (0.05 * 0.2) ** 2)

@@ -65,6 +65,7 @@ def test_places_find_their_like_once_there_is_a_vocabulary() -> None:
         alike = places.alike(keyframe(index).descriptors, set(range(50)), 3)
         assert bool(alike) == (index >= LEARN_FROM)
         places.add(index, keyframe(index).descriptors)
+    assert ROUND // 2 >= LEARN_FROM
     best = places.alike(keyframe(ROUND - 2).descriptors, set(range(50)), 3)
     assert set(best) & {1, 2, 3}
     places.remove(best[0])

@@ -115,11 +115,13 @@ def test_a_picture_that_most_matches_contradict_is_not_believed() -> None:
         for second in range(first + 1, min(first + 3, len(given))):
             matches.add(first, second, matched(features[first], features[second]))
     poses = {at: true_pose(at) for at in range(len(given))}
-    right = Solution(poses, 0, 0, 0.0, 0.0, matches.cameras, {})
+    depths = {at: (np.empty(0, np.intp), np.empty(0)) for at in poses}
+    right = Solution(poses, 0, 0, 0.0, 0.0, matches.cameras, depths)
     assert believed(matches, right).poses.keys() == poses.keys()
     elsewhere = true_pose(3) @ rigid(so3_exp([0.0, 0.3, 0.1]), [0.4, -0.3, 0.2])
     wrong = replace(right, poses={**poses, 3: elsewhere})
-    assert believed(matches, wrong).poses.keys() == poses.keys() - {3}
+    kept = believed(matches, wrong)
+    assert kept.poses.keys() == kept.depths.keys() == poses.keys() - {3}
 
 
 def through_a_lens(picture: bytes, k1: float) -> bytes:

@@ -97,6 +97,16 @@ def test_a_turn_without_a_witness_is_no_loop() -> None:
     assert refused == "witnesses disagree"
 
 
+def test_a_neighbour_confirms_through_a_guessed_lens_by_its_own_depth() -> None:
+    """The second keyframe's depth leans: from the first one's spot that moves nothing, from the
+    neighbour's, a way off, it would."""
+    far = [(keyframe(5.0, 1.2, SHORT, 1), invert(pose(0.0)) @ pose(5.0, 1.2))]
+    second = keyframe(22.0, 0.05, LONG, 2)
+    lean = np.linspace(2.0, 0.5, second.inverse.shape[1], dtype=np.float16)
+    leaning = replace(second, inverse=second.inverse * lean)
+    assert isinstance(verify_turned(FIRST, leaning, far), Loop)
+
+
 def joined(guessed: bool) -> MapState:
     """A look around, and after it another piece that begins in its middle."""
     with Mapper(SlamSettings(enabled=True)) as mapper:

@@ -107,10 +107,10 @@ def test_one_command_goes_as_far_as_gates_and_control_allow_and_trains_nothing_t
     def rows_after_a_run() -> list[str]:
         result = CliRunner().invoke(app, arguments, catch_exceptions=False)
         assert result.exit_code == 0, result.output
-        told = json.loads((tmp_path / "experiment.json").read_text(encoding="utf-8"))
-        for row in told["rows"]:
+        results = json.loads((tmp_path / "experiment.json").read_text(encoding="utf-8"))
+        for row in results["rows"]:
             assert np.isfinite([row["abs_rel"], row["epe_geometry"], row["rta_15"]]).all()
-        return [row["row"] for row in told["rows"]]
+        return [row["row"] for row in results["rows"]]
 
     page, figure = tmp_path / "experiments.md", tmp_path / "experiments.svg"
     assert rows_after_a_run() == ["start"]
