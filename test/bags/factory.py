@@ -11,6 +11,7 @@ import numpy as np
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
+from flow3r_ros.bags.reader import BagReader
 from flow3r_ros.bags.types import make, ros1_types, ros2_types
 from flow3r_ros.types import Camera
 from flow3r_ros.wire.camera_info import info_from_camera
@@ -163,3 +164,9 @@ def write_ros1_bag(path: Path, frames: int = 4) -> Path:
             writer.write(infos, ns, store.serialize_ros1(info, "sensor_msgs/msg/CameraInfo"))
             writer.write(images, ns + 5, store.serialize_ros1(image, "sensor_msgs/msg/Image"))
     return path
+
+
+def stamps(path: Path, **options: object) -> list[int]:
+    """Stamps of the frames that a bag gives."""
+    with BagReader(path) as reader:
+        return [frame.stamp_ns for frame in reader.frames(**options)]  # type: ignore[arg-type]

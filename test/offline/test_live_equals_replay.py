@@ -25,7 +25,8 @@ from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.images import rgb_image
 from flow3r_ros.wire.outputs import TOPICS
 from flow3r_ros.wire.transforms import header_of
-from test.ros.harness import Client, NodeProcess, fresh_domain
+from test.ros.harness import Client
+from test.ros.node_process import NodeProcess, fresh_domain
 from test.ros.plane_node import WallPredictor
 from test.ros.scene import picture, wall_camera
 

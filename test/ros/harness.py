@@ -1,14 +1,9 @@
-"""Real processes over real DDS: a node process under test, and the client in the test process that
-plays camera and robot."""
+"""The client in the test process, which plays camera and robot over real DDS."""
 
 from __future__ import annotations
 
 import atexit
-import fcntl
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -16,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -33,37 +28,20 @@ from flow3r_ros.types import Camera, UInt8
 from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.outputs import TOPICS
 from flow3r_ros.wire.transforms import header_of
+from test.ros.node_process import PATIENCE, ROOT
 from test.ros.scene import picture, wall_camera
 
-ROOT = Path(__file__).resolve().parents[2]
 RELIABLE = QoSProfile(depth=20)
 BEST_EFFORT = QoSProfile(depth=20, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 EPOCH_NS = 1_700_000_000_123_456_789
 PERIOD_NS = 33_333_333
-PATIENCE = 8.0
-"""how many times longer than on an idle machine a test waits for what must come"""
 QUICK_ACKS = """
 <data_writer profile_name="quick_acks" is_default_profile="true">
   <times><heartbeatPeriod><nanosec>20000000</nanosec></heartbeatPeriod></times>
 </data_writer>
 </profiles>"""
 """asks for acknowledgements every 20 ms; Fast DDS does so every 3 s, for which a test would wait"""
-_locks: list[IO[str]] = []
-
-
-def fresh_domain() -> int:
-    """A DDS domain of this test alone: its lock file is held until the test process ends."""
-    for domain in range(1, 100):
-        lock = (Path(tempfile.gettempdir()) / f"flow3r_test_domain_{domain}").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            continue
-        _locks.append(lock)
-        return domain
-    pytest.fail("every DDS domain is taken by another test process")
 
 
 def _client_profile() -> dict[str, str]:
@@ -73,67 +51,6 @@ def _client_profile() -> dict[str, str]:
     path.write_text(shipped.replace("</profiles>", QUICK_ACKS), encoding="utf-8")
     atexit.register(path.unlink, missing_ok=True)
     return dict.fromkeys(VARIABLES, str(path))
-
-
-class NodeProcess:
-    """A node under test in a process of its own.
-
-    Args:
-        domain: DDS domain.
-        arguments: after `--ros-args`.
-        program: command line before them; the wall node by default.
-    """
-
-    def __init__(
-        self, domain: int, *arguments: str, program: tuple[str, ...] = ("-m", "test.ros.plane_node")
-    ) -> None:
-        environment = os.environ | {
-            "ROS_DOMAIN_ID": str(domain),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONUNBUFFERED": "1",
-        }
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in stop
-        command = [sys.executable, *program, *(("--ros-args", *arguments) if arguments else ())]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=self._log, stderr=subprocess.STDOUT
-        )
-
-    def __enter__(self) -> NodeProcess:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-        sys.stdout.write(self.output())
-
-    def output(self) -> str:
-        """Everything printed so far."""
-        self._log.seek(0)
-        return self._log.read()
-
-    def stop(self, number: int = signal.SIGINT) -> int:
-        """Send a signal; the exit code once the process has ended."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.ended()
-
-    def ended(self) -> int:
-        """The exit code of a process that ends by itself; one that does not fails the test."""
-        try:
-            return self.process.wait(15.0 * PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            pytest.fail(f"the process does not end; it printed {self.output()}")
-
-    def rss_mb(self) -> float:
-        """Resident memory."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 class Client:
@@ -333,6 +250,13 @@ class Client:
             f"{len(stamps)} messages of {topic} with the stamps of their images",
         )
         return found()
+
+    def drops(self) -> dict[str, int]:
+        """Images that the newest status says were not estimated, by reason; empty before it."""
+        if not self.count("~/status"):
+            return {}
+        status = self.received["~/status"][-1]
+        return dict(zip(status.drop_reasons, status.drop_counts, strict=True))
 
     # --- services
 

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 import pytest
 
 from flow3r_ros.ros.messages import class_of
-from test.ros.harness import Client, NodeProcess, fresh_domain
+from test.ros.harness import Client
+from test.ros.node_process import NodeProcess, fresh_domain
 
 pytestmark = pytest.mark.skipif(
     not find_spec("bond"), reason="bond comes with Nav2 from apt, it is not on PyPI"

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from flow3r_ros.ros.dds_profile import VARIABLES, profile_path, use_large_messages
-from test.ros.harness import ROOT
+from test.ros.node_process import ROOT
 
 
 @pytest.mark.parametrize("chosen", [None, *VARIABLES])

@@ -15,7 +15,8 @@ from flow3r_ros.geometry.lie import rigid
 from flow3r_ros.ros.example_consumer import depth_ahead, nearest_obstacle
 from flow3r_ros.ros.messages import make
 from flow3r_ros.wire.transforms import tf_message
-from test.ros.harness import LATCHED, Client, NodeProcess, fresh_domain
+from test.ros.harness import LATCHED, Client
+from test.ros.node_process import NodeProcess, fresh_domain
 from test.ros.scene import DEPTH
 
 MOUNTED = rigid(R_BODY_OPTICAL, np.array([0.2, 0.0, 0.5]))

@@ -18,7 +18,7 @@ from flow3r_ros.ros.loading import Loaded
 from flow3r_ros.ros.node import Flow3rNode
 from flow3r_ros.ros.publishers import Publishers
 from flow3r_ros.ros.side_inputs import SideInputs
-from test.ros.harness import fresh_domain
+from test.ros.node_process import fresh_domain
 from test.ros.plane_node import load
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE

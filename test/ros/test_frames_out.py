@@ -15,15 +15,8 @@ from flow3r_ros.ros.messages import make
 from flow3r_ros.types import Frame
 from flow3r_ros.wire.transforms import matrix_of_pose, tf_message
 from test.ros.consumer import check_as_a_filter_would
-from test.ros.harness import (
-    EPOCH_NS,
-    LATCHED,
-    PERIOD_NS,
-    Client,
-    NodeProcess,
-    fresh_domain,
-    stamp_of,
-)
+from test.ros.harness import EPOCH_NS, LATCHED, PERIOD_NS, Client, stamp_of
+from test.ros.node_process import NodeProcess, fresh_domain
 from test.ros.plane_node import WallPredictor
 from test.ros.scene import picture, wall_camera
 

@@ -16,7 +16,7 @@ import yaml
 from flow3r_ros.cli.settings_docs import walk
 from flow3r_ros.offline.bag_recorder import bag_topic
 from flow3r_ros.wire.outputs import TOPICS
-from test.ros.harness import ROOT
+from test.ros.node_process import ROOT
 
 FILES = ("robot", "replay", "view", "multi", "navigation")
 SHARED = ROOT / "flow3r_ros" / "ros" / "launching.py"

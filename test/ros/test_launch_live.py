@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from flow3r_ros.ros.messages import class_of
-from test.ros.harness import Client, fresh_domain
+from test.ros.harness import Client
+from test.ros.node_process import fresh_domain
 
 pytestmark = pytest.mark.skipif(
     shutil.which("ros2") is None

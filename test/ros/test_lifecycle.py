@@ -7,11 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from flow3r_ros.ros.messages import class_of, make
-from test.ros.harness import (
-    Client,
-    NodeProcess,
-    fresh_domain,
-)
+from test.ros.harness import Client
+from test.ros.node_process import NodeProcess, fresh_domain
 
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
 

@@ -22,7 +22,8 @@ from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.transforms import header_of, matrix_of_pose
 from test.cases.checks import ATE_M, ROUGH_ATE_M
 from test.conftest import shared_path
-from test.ros.harness import ROOT, Client, NodeProcess, fresh_domain
+from test.ros.harness import Client
+from test.ros.node_process import ROOT, NodeProcess, fresh_domain
 
 FRAMES = 8
 TOPIC = "/camera/image_raw"

@@ -19,7 +19,8 @@ from flow3r_ros.wire.camera_info import info_from_camera
 from flow3r_ros.wire.images import rgb_image
 from flow3r_ros.wire.transforms import header_of, matrix_of_pose
 from flow3r_ros.wire.tum import read_tum
-from test.ros.harness import EPOCH_NS, PERIOD_NS, ROOT, Client, NodeProcess, fresh_domain, stamp_of
+from test.ros.harness import EPOCH_NS, PERIOD_NS, Client, stamp_of
+from test.ros.node_process import ROOT, NodeProcess, fresh_domain
 from test.ros.scene import picture, wall_camera
 
 FRAMES = 8

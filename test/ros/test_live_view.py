@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from test.offline.test_view import entities
-from test.ros.harness import Client, NodeProcess, fresh_domain
+from test.ros.harness import Client
+from test.ros.node_process import NodeProcess, fresh_domain
 
 pytest.importorskip("rerun")
 

@@ -12,7 +12,8 @@ import pytest
 
 from flow3r_ros.slam.disk import load_map
 from flow3r_ros.wire.transforms import matrix_of_pose
-from test.ros.harness import Client, NodeProcess, fresh_domain, stamp_of
+from test.ros.harness import Client, stamp_of
+from test.ros.node_process import NodeProcess, fresh_domain
 from test.ros.scene import STEP
 
 pytest.importorskip("gtsam")

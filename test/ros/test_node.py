@@ -12,7 +12,8 @@ from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
 from flow3r_ros.wire.outputs import TOPICS
 from flow3r_ros.wire.transforms import matrix_of_pose
-from test.ros.harness import LATCHED, Client, NodeProcess, fresh_domain, stamp_of
+from test.ros.harness import LATCHED, Client, stamp_of
+from test.ros.node_process import NodeProcess, fresh_domain
 from test.ros.scene import DEPTH, HEIGHT, WIDTH
 
 FRAMES = 8

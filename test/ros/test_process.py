@@ -8,13 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from test.ros.harness import (
-    ROOT,
-    Client,
-    NodeProcess,
-    fresh_domain,
-    stamp_of,
-)
+from test.ros.harness import Client, stamp_of
+from test.ros.node_process import ROOT, NodeProcess, fresh_domain
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from flow3r_ros.ros.messages import class_of, make
 from flow3r_ros.ros.once import Once
 from flow3r_ros.ros.reporting import Reporting
 from flow3r_ros.wire.transforms import header_of
-from test.ros.harness import PATIENCE, fresh_domain
+from test.ros.node_process import PATIENCE, fresh_domain
 
 NOW_NS = 1_700_000_000_000_000_000
 

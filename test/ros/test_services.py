@@ -9,11 +9,8 @@ from rclpy.duration import Duration
 from rclpy.qos import QoSProfile
 
 from flow3r_ros.ros.messages import make
-from test.ros.harness import (
-    Client,
-    NodeProcess,
-    fresh_domain,
-)
+from test.ros.harness import Client
+from test.ros.node_process import NodeProcess, fresh_domain
 from test.ros.scene import picture
 
 
@@ -69,7 +66,7 @@ def test_drops_under_load_are_counted():
         client.listen("~/status")
         client.connect_camera()
         client.wait(
-            lambda: client.play(5, period=0.02) and _drops(client).get("busy", 0) > 10,
+            lambda: client.play(5, period=0.02) and client.drops().get("busy", 0) > 10,
             20.0,
             "drops of a busy engine",
         )
@@ -78,14 +75,6 @@ def test_drops_under_load_are_counted():
         drops = dict(zip(status.drop_reasons, status.drop_counts, strict=True))
         assert status.frames_received <= client.pictures
         assert status.frames_received == status.frames_estimated + sum(drops.values())
-
-
-def _drops(client: Client) -> dict[str, int]:
-    """Drops by reason in the last status; empty before the first."""
-    if not client.count("~/status"):
-        return {}
-    status = client.received["~/status"][-1]
-    return dict(zip(status.drop_reasons, status.drop_counts, strict=True))
 
 
 def test_silence_is_reported_and_ends():

@@ -10,7 +10,8 @@ from flow3r_ros.geometry.lie import rigid, so3_exp
 from flow3r_ros.ros.messages import make
 from flow3r_ros.wire.images import mask_image
 from flow3r_ros.wire.transforms import header_of, matrix_of_pose, tf_message
-from test.ros.harness import LATCHED, RELIABLE, Client, NodeProcess, fresh_domain
+from test.ros.harness import LATCHED, RELIABLE, Client
+from test.ros.node_process import NodeProcess, fresh_domain
 from test.ros.scene import HEIGHT, WIDTH
 
 UP = np.array([0.0, 0.0, 1.0])

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import signal
 
-from test.ros.harness import Client, NodeProcess, fresh_domain, stamp_of
+from test.ros.harness import Client, stamp_of
+from test.ros.node_process import NodeProcess, fresh_domain
 
 TOPICS = ("~/odometry", "~/depth/image", "~/points", "~/status", "/tf")
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from flow3r_ros.ros.messages import class_of, make
 from flow3r_ros.wire.transforms import matrix_of_pose
-from test.ros.harness import Client, NodeProcess, fresh_domain
+from test.ros.harness import Client
+from test.ros.node_process import NodeProcess, fresh_domain
 
 
 def test_a_camera_that_is_silent_for_ten_seconds_and_comes_back():

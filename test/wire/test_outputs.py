@@ -10,59 +10,21 @@ import numpy as np
 import pytest
 
 from flow3r_ros.bags.types import make, ros2_types
-from flow3r_ros.config import NodeSettings, ObstacleSettings
+from flow3r_ros.config import NodeSettings
 from flow3r_ros.geometry.lie import invert, rigid, se3_exp, so3_exp, so3_log
-from flow3r_ros.types import Camera, Estimate, Frame, PoseSource, ScaleState, Seam, TrackingState
+from flow3r_ros.types import Frame, ScaleState, TrackingState
 from flow3r_ros.wire.flow import KeyframeFlow, factored_flow
-from flow3r_ros.wire.outputs import LOST_VARIANCE, TOPICS, Outputs, RunStatus
+from flow3r_ros.wire.outputs import LOST_VARIANCE, TOPICS, Outputs
 from flow3r_ros.wire.transforms import matrix_of_pose
-
-HEIGHT, WIDTH = 12, 16
-APART = {"~/map", "~/flow"}
-"""topics of a map and of a pair of keyframes"""
-CAMERA = Camera(WIDTH, HEIGHT, 14.0, 15.0, 7.4, 5.6)
-TURNED = rigid(so3_exp([0.0, 0.3, 0.0]), [1.0, 0.0, 2.0])
-IN_MAP = RunStatus(loops_closed=3, map_to_odom_age_s=1.5, T_map_odom=TURNED)
-STATUS = RunStatus(7, 5, {"busy": 2, "bad_step": 1}, 3, 1.5, 2.5, "nano", "ab" * 32, "Apache-2.0")
-E_BASE_OPTICAL = rigid(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), (0.3, 0.1, 0.6))
-
-
-def estimate(index: int = 0, T: np.ndarray | None = None, **changes: Any) -> Estimate:
-    random = np.random.default_rng(index)
-    depth = random.uniform(1, 5, (HEIGHT, WIDTH)).astype(np.float32)
-    depth[2:4, 3:6] = np.nan
-    spread = random.normal(size=(6, 6))
-    made = Estimate(
-        frame_id=index,
-        stamp_ns=1_700_000_000_987_654_321 + index * 100_000_000,
-        source_frame="cam_optical",
-        T_odom_cam=np.eye(4) if T is None else T,
-        covariance=spread @ spread.T * 1e-4,
-        depth=depth,
-        confidence=random.uniform(0, 1, (HEIGHT, WIDTH)).astype(np.float32),
-        moving=random.random((HEIGHT, WIDTH)) < 0.1,
-        rgb=random.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8),
-        camera=CAMERA,
-        tracking_state=TrackingState.TRACKING,
-        pose_source=PoseSource.TWO_VIEW,
-        scale_state=ScaleState.ANCHORED,
-        scale_sigma=0.04,
-        seam=Seam(np.eye(4), 1.1, 0.9, 0.02, True),
-        keyframe=True,
-        window=(0, 3, index),
-        segment=2,
-        reason="blurred",
-        twist=np.array([0.1, 0.2, 1.0, 0.0, -0.3, 0.05]),
-        twist_covariance=spread.T @ spread * 1e-3,
-        keyframes=7,
-    )
-    return replace(made, **changes)
-
-
-def build(outputs: Outputs, made: Estimate, status: RunStatus = STATUS) -> dict[str, Any]:
-    messages = outputs.build(made, TOPICS, status)
-    messages["~/path"] = ros2_types().deserialize_cdr(messages["~/path"], TOPICS["~/path"])
-    return messages
+from test.wire.estimates import (
+    APART,
+    E_BASE_OPTICAL,
+    IN_MAP,
+    STATUS,
+    TURNED,
+    build,
+    estimate,
+)
 
 
 def test_every_topic_has_stamp_and_frame_of_the_source() -> None:
@@ -212,41 +174,6 @@ def test_path_is_bounded_and_reset_forgets() -> None:
     assert len(build(outputs, estimate(9, segment=3))["~/path"].poses) == 1, "another origin"
 
 
-def test_cloud_is_the_depth_back_projected() -> None:
-    made = estimate(0, se3_exp([0.5, 0.1, -0.2, 0.1, 0.2, 0.3]))
-    dtype = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4"), ("confidence", "<f4")]
-    cloud = build(Outputs(make, NodeSettings(), keep=lambda kept: ~kept.moving), made)["~/points"]
-    points = np.frombuffer(cloud.data, dtype).reshape(HEIGHT, WIDTH)
-    keep = ~made.moving & np.isfinite(made.depth)
-    expected = made.points()
-    for axis, name in enumerate("xyz"):
-        np.testing.assert_array_equal(points[name][keep], expected[keep][:, axis])
-        assert np.isnan(points[name][~keep]).all()
-    color = points["rgb"][0, 0]
-    assert (color >> 16, color >> 8 & 255, color & 255) == tuple(made.rgb[0, 0])
-    moved = build(Outputs(make, NodeSettings(points_frame="odom")), made)["~/points"]
-    assert moved.header.frame_id == "odom"
-    points = np.frombuffer(moved.data, dtype).reshape(HEIGHT, WIDTH)
-    world = expected @ made.T_odom_cam[:3, :3].T + made.T_odom_cam[:3, 3]
-    np.testing.assert_allclose(points["x"], world[..., 2], rtol=1e-4, atol=1e-5)
-
-
-def test_map_is_rare_and_in_odom() -> None:
-    outputs = Outputs(make, NodeSettings(map_period=2.0))
-    assert outputs.map_due(5)
-    message = outputs.map_message(
-        5, np.array([[0, 0, 1]], np.float32), np.zeros((1, 3), np.uint8), np.ones(1, np.float32)
-    )
-    assert np.frombuffer(message.data, "<f4")[:3] == pytest.approx((1.0, 0.0, 0.0))
-    assert not outputs.map_due(1_000_000_000)
-    assert outputs.map_due(2_000_000_005)
-    assert outputs.map_due(0), "time ran backwards"
-    empty = outputs.map_message(
-        9, np.empty((0, 3), np.float32), np.empty((0, 3), np.uint8), np.empty(0, np.float32)
-    )
-    assert empty.width == 0
-
-
 def _as_rclpy(message: Any, topic: str) -> Any:
     """The path comes as bytes; what rclpy reads in them must serialize to them again."""
     from rclpy.serialization import deserialize_message
@@ -289,31 +216,6 @@ def test_rclpy_and_rosbags_serialize_the_same_bytes() -> None:
             ros2_types().deserialize_cdr(live, type_name), type_name
         )
         assert bytes(canonical) == replayed, topic
-
-
-def points_of(cloud: Any) -> np.ndarray:
-    """x y z `[n, 3]` of a cloud."""
-    return np.frombuffer(cloud.data, np.float32).reshape(-1, cloud.point_step // 4)[:, :3]
-
-
-def test_obstacles_are_what_the_base_would_run_into() -> None:
-    limits = ObstacleSettings(min_height=0.2, max_height=1.5, max_range=3.0, min_confidence=0.4)
-    settings = NodeSettings(base_frame="base")
-    outputs = Outputs(make, settings, T_base_optical=E_BASE_OPTICAL, obstacles=limits)
-    seen = estimate(3)
-    cloud = build(outputs, seen)["~/obstacles"]
-    assert cloud.header.frame_id == "base"
-    everything = seen.points().reshape(-1, 3) @ E_BASE_OPTICAL[:3, :3].T + E_BASE_OPTICAL[:3, 3]
-    wanted = everything[
-        (seen.confidence.reshape(-1) >= 0.4)
-        & (everything[:, 2] >= 0.2)
-        & (everything[:, 2] <= 1.5)
-        & (np.hypot(everything[:, 0], everything[:, 1]) <= 3.0)
-    ]
-    assert 5 < len(wanted) < len(everything) / 2
-    np.testing.assert_allclose(points_of(cloud), wanted, rtol=1e-5, atol=1e-5)
-    relative = replace(seen, scale_state=ScaleState.RELATIVE)
-    assert "~/obstacles" not in build(outputs, relative), "a unit that is no metre"
 
 
 def test_an_edge_carried_ahead_is_where_the_velocity_leads() -> None:
